@@ -1,0 +1,207 @@
+"""Reading, checking and writing onebit files (docs/format.md is the specification).
+
+A file is a safetensors file whose metadata hold the graph. Everything the header claims is checked before the tensors
+are read, and the writer runs the same checks as the reader, so what it writes can be read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import stat
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from onebit.errors import FormatError, UserError
+from onebit.runtime import graph as graphs
+from onebit.runtime.bits import tail_is_zero
+from onebit.runtime.graph import Graph
+from onebit.runtime.operators import OPERATORS, Shape, Tensors, infer_shapes
+
+FORMAT, VERSION = "onebit", "1"
+MAX_HEADER = 16 * 2**20  # bytes
+MAX_FILE = 4 * 2**30  # bytes
+_DTYPES = {"F32": np.dtype("<f4"), "U8": np.dtype("u1")}
+
+
+def read(path: str | os.PathLike[str]) -> tuple[Graph, dict[str, np.ndarray]]:
+    """The checked graph and its tensors ("<node>.<what>"). Raises FormatError, or UserError on an unreadable path."""
+    path = Path(path)
+    data = _read_bytes(path)
+    try:
+        header = _header(data)
+        graph_source, found = _split_header(header)
+        graph, shapes = _check_header(graph_source, found)
+        try:
+            tensors = safetensors.numpy.load(data)
+        except safetensors.SafetensorError as error:
+            raise FormatError(f"the tensors are damaged ({error}); copy or export the file again") from None
+        _check_values(graph, shapes, tensors)
+    except FormatError as error:
+        raise FormatError(f"{path}: {error}") from None
+    return graph, tensors
+
+
+def validate(source: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> Graph:
+    """Checks a graph (as JSON object) together with its tensors; raises FormatError, returns the typed graph."""
+    found = {}
+    for name, array in tensors.items():
+        code = next((code for code, dtype in _DTYPES.items() if array.dtype == dtype), str(array.dtype))
+        found[name] = (code, tuple(array.shape))
+    graph, shapes = _check_header(source, found)
+    _check_values(graph, shapes, tensors)
+    return graph
+
+
+def write(path: str | os.PathLike[str], graph: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> None:
+    """Writes a file, or raises UserError and leaves whatever was at `path` as it was.
+
+    graph    the JSON object of docs/format.md; attributes that have their default value may be given or left out
+    tensors  arrays by "<node>.<what>", float32 or uint8
+
+    The same input gives the same bytes.
+    """
+    path = Path(path)
+    checked = validate(graph, tensors)
+    data = _encode(checked, tensors)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        try:
+            with open(temporary, "xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"cannot write {path}: {reason}; free space or choose another place") from error
+
+
+def _encode(graph: Graph, tensors: Mapping[str, np.ndarray]) -> bytes:
+    """The bytes of a file. Float tensors come first, so that all stay aligned; then by name."""
+    text = json.dumps(graphs.to_dict(graph, OPERATORS), separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    header: dict[str, Any] = {"__metadata__": {"format": FORMAT, "version": VERSION, "graph": text}}
+    blobs: list[bytes] = []
+    offset = 0  # bytes
+    for code, dtype in _DTYPES.items():
+        for name in sorted(name for name, array in tensors.items() if array.dtype == dtype):
+            array = tensors[name]
+            blobs.append(array.astype(dtype).tobytes())
+            end = offset + len(blobs[-1])
+            header[name] = {"dtype": code, "shape": list(array.shape), "data_offsets": [offset, end]}
+            offset = end
+    encoded = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    encoded += b" " * (-len(encoded) % 8)
+    if len(encoded) > MAX_HEADER:
+        raise FormatError(f"the graph takes {len(encoded)} bytes, at most {MAX_HEADER} are supported")
+    return b"".join([struct.pack("<Q", len(encoded)), encoded, *blobs])
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        info = os.stat(path)
+        if not stat.S_ISREG(info.st_mode):
+            raise UserError(f"{path} is not a regular file; give the path of a file made by onebit pack")
+        if info.st_size > MAX_FILE:
+            raise FormatError(f"{path} has {info.st_size} bytes, at most {MAX_FILE} are supported")
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def _header(data: bytes) -> dict[str, Any]:
+    """The JSON header of a safetensors file: 8 bytes little-endian length, then the header."""
+    if not data:
+        raise FormatError("the file is empty; copy or export it again")
+    if len(data) < 8:
+        raise FormatError(f"the file has only {len(data)} bytes and is truncated; copy it again")
+    (length,) = struct.unpack_from("<Q", data)
+    if not 2 <= length <= MAX_HEADER:
+        raise FormatError(f"the header length {length} is not from 2 to {MAX_HEADER} bytes; this is not a onebit file")
+    if 8 + length > len(data):
+        raise FormatError(f"the header claims {length} bytes, the file has {len(data)} in all: it is truncated")
+    header = _json(data[8 : 8 + length], "the header")
+    if not isinstance(header, dict):
+        raise FormatError("the header is not a JSON object; this is not a onebit file")
+    return header
+
+
+def _json(data: bytes | str, where: str) -> Any:
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        result = dict(pairs)
+        if len(result) != len(pairs):
+            raise FormatError(f"{where} has a duplicate key")
+        return result
+
+    def refuse(constant: str) -> None:
+        raise FormatError(f"{where} contains {constant}, which is not JSON")
+
+    try:
+        return json.loads(data, object_pairs_hook=unique, parse_constant=refuse)
+    except FormatError:
+        raise
+    except RecursionError:
+        raise FormatError(f"{where} is nested too deeply") from None
+    except ValueError as error:  # JSON, UTF-8 and oversized integers
+        raise FormatError(f"{where} is not valid JSON ({str(error)[:80]}); this is not a onebit file") from None
+
+
+def _split_header(header: dict[str, Any]) -> tuple[Any, dict[str, tuple[str, Shape]]]:
+    """Header -> (graph as JSON object, dtype and shape of every tensor)."""
+    metadata = header.pop("__metadata__", None)
+    if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
+        raise FormatError("this safetensors file was not written by onebit; make one with onebit pack")
+    if metadata.get("version") != VERSION:
+        raise FormatError(
+            f"format version {str(metadata.get('version'))[:20]!r}, this onebit reads {VERSION!r}; update it"
+        )
+    if not isinstance(metadata.get("graph"), str) or set(metadata) != {"format", "version", "graph"}:
+        raise FormatError("the metadata must be format, version and graph; export the file again")
+    found = {}
+    for name, entry in header.items():
+        where = f"tensor {name[:80]!r}"
+        entry = graphs.fields(entry, where, {"dtype", "shape", "data_offsets"})
+        shape = entry["shape"]
+        if entry["dtype"] not in _DTYPES or not isinstance(shape, list):
+            raise FormatError(f"{where} must have dtype {' or '.join(_DTYPES)} and a shape, got {str(entry)[:80]}")
+        if not all(type(size) is int and 0 <= size <= MAX_FILE for size in shape):
+            raise FormatError(f"{where} has an impossible shape {str(shape)[:80]}")
+        found[name] = (entry["dtype"], tuple(shape))
+    return _json(metadata["graph"], "the graph"), found
+
+
+def _check_header(source: Any, found: Mapping[str, tuple[str, Shape]]) -> tuple[Graph, dict[str, Shape]]:
+    graph = graphs.parse(source, OPERATORS)
+    tensors = Tensors(found)
+    _, height, width = graph.input_shape
+    shapes = infer_shapes(graph, tensors, height, width)
+    tensors.check_all_used()
+    output = shapes[graph.output]
+    if graph.labels is not None and len(graph.labels) != output[-1]:
+        raise FormatError(f"{len(graph.labels)} labels for {output[-1]} outputs; give one label per output or null")
+    return graph, shapes
+
+
+def _check_values(graph: Graph, shapes: Mapping[str, Shape], tensors: Mapping[str, np.ndarray]) -> None:
+    for name, array in tensors.items():
+        if array.dtype == np.float32 and not np.isfinite(array).all():
+            raise FormatError(f"tensor {name} contains NaN or infinity; train again with a lower learning rate")
+    for node in graph.nodes:
+        if node.op not in ("binary_conv", "binary_linear"):
+            continue
+        channels = shapes[node.inputs[0]][-1]
+        products = math.prod(node["kernel"]) * (channels // node["groups"]) if node.op == "binary_conv" else channels
+        if not tail_is_zero(tensors[f"{node.name}.bits"], products):
+            raise FormatError(f"tensor {node.name}.bits has bits set past its last weight; pack the weights again")

@@ -1,0 +1,160 @@
+"""Images in, logits out: what the user holds after `onebit.runtime.load`."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Protocol
+
+import numpy as np
+
+from onebit.errors import UserError
+from onebit.runtime import format as files
+from onebit.runtime.graph import MAX_SIZE, Graph, to_dict
+from onebit.runtime.operators import OPERATORS, Tensors, infer_shapes
+
+BACKENDS = ("auto", "engine", "reference")
+
+
+class Backend(Protocol):
+    isa: str
+    threads: int
+
+    def run(self, images: np.ndarray) -> np.ndarray: ...
+
+    def trace(self, images: np.ndarray) -> dict[str, np.ndarray]: ...
+
+
+def load(
+    path: str | os.PathLike[str],
+    *,
+    threads: int | None = None,
+    isa: str | None = None,
+    backend: str = "auto",
+) -> Model:
+    """Loads a onebit file.
+
+    threads  of the engine; default: the CPUs this process may use. The result does not depend on it.
+    isa      "scalar", "avx2", "avx512" or "avx512vp" forces one instruction set; default: $ONEBIT_ISA, else the best.
+    backend  "engine" (C++), "reference" (numpy, slow), or "auto": the engine if it was built, else the reference.
+
+    Raises FormatError for a bad file, UserError for a bad argument.
+    """
+    if backend not in BACKENDS:
+        raise UserError(f"unknown backend {backend!r}; choose one of {', '.join(BACKENDS)}")
+    if threads is not None and (type(threads) is not int or not 1 <= threads <= 1024):
+        raise UserError(f"threads must be an integer from 1 to 1024, got {threads!r}")
+    graph, tensors = files.read(path)
+    return Model(graph, tensors, _backend(graph, tensors, threads, isa, backend))
+
+
+def _backend(graph: Graph, tensors: dict[str, np.ndarray], threads: int | None, isa: str | None, name: str) -> Backend:
+    from onebit.runtime import native
+    from onebit.runtime.reference import Reference
+
+    if name == "reference" or (name == "auto" and not native.available()):
+        if isa is not None:
+            raise UserError(f"isa={isa!r} needs the engine, but the reference runs; build the engine or leave isa out")
+        return Reference(graph, tensors)
+    return native.Engine(graph, tensors, threads, isa)
+
+
+class Model:
+    """A loaded network. `model(images)` gives float32 logits (B, classes), or (B, C, H, W) if the output is a map."""
+
+    def __init__(self, graph: Graph, tensors: dict[str, np.ndarray], backend: Backend) -> None:
+        self._graph = graph
+        self._backend = backend
+        self._tensors = Tensors(
+            {name: ("F32" if a.dtype == np.float32 else "U8", a.shape) for name, a in tensors.items()}
+        )
+        self._sizes: set[tuple[int, int]] = set()
+        self._mean = np.array(graph.mean, np.float32)
+        self._std = np.array(graph.std, np.float32)
+
+    @property
+    def name(self) -> str:
+        return self._graph.name
+
+    @property
+    def method(self) -> str:
+        return self._graph.method
+
+    @property
+    def labels(self) -> tuple[str, ...] | None:
+        return self._graph.labels
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of the image the network was made for."""
+        return self._graph.input_shape
+
+    @property
+    def isa(self) -> str:
+        """The instruction set in use, or "reference"."""
+        return self._backend.isa
+
+    @property
+    def threads(self) -> int:
+        return self._backend.threads
+
+    @property
+    def graph(self) -> dict[str, Any]:
+        """The graph as in the file's metadata."""
+        return to_dict(self._graph, OPERATORS)
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """Logits of some images.
+
+        uint8 (B, H, W, C) or (H, W, C)  are scaled to 0..1 and normalised by the file's mean and std; resizing is the
+                                         caller's duty (see `graph["input"]`)
+        float32 (B, C, H, W)             are taken as normalised already, as the PyTorch model sees them
+        """
+        return _channels_first(self._backend.run(self._prepare(images)))
+
+    def trace(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """Output of every node by name, (B, C, H, W) or (B, C); int32 A·B of binary nodes as "<node>:accumulator"."""
+        values = self._backend.trace(self._prepare(images))
+        return {name: _channels_first(value) for name, value in values.items()}
+
+    def _prepare(self, images: np.ndarray) -> np.ndarray:
+        """Checked and normalised float32 (B, H, W, C)."""
+        if not isinstance(images, np.ndarray):
+            raise UserError(f"images must be a numpy array, got {type(images).__name__}")
+        channels = self.input_shape[0]
+        if images.dtype == np.uint8:
+            if images.ndim == 3:
+                images = images[None]  # (1, H, W, C)
+            if images.ndim != 4 or images.shape[-1] != channels:
+                raise UserError(f"uint8 images must be (B, H, W, {channels}) or (H, W, {channels}), got {images.shape}")
+            x = (images.astype(np.float32) / np.float32(255) - self._mean) / self._std
+        elif images.dtype == np.float32:
+            if images.ndim != 4 or images.shape[1] != channels:
+                raise UserError(f"float32 images must be (B, {channels}, H, W), got {images.shape}")
+            x = np.ascontiguousarray(images.transpose(0, 2, 3, 1))  # (B, H, W, C)
+            if not np.isfinite(x).all():
+                raise UserError("images contain NaN or infinity; check how they were normalised")
+        else:
+            raise UserError(f"images must be uint8 (B, H, W, C) or float32 (B, C, H, W), got {images.dtype}")
+        self._check_size(x.shape)
+        return x
+
+    def _check_size(self, shape: tuple[int, ...]) -> None:
+        batch, height, width, _ = shape
+        if batch < 1:
+            raise UserError("the batch is empty; give at least one image")
+        if (height, width) in self._sizes:
+            return
+        if not (1 <= height <= MAX_SIZE and 1 <= width <= MAX_SIZE):
+            raise UserError(f"images of {height} × {width} pixels; height and width must be from 1 to {MAX_SIZE}")
+        try:
+            infer_shapes(self._graph, self._tensors, height, width)
+        except UserError as error:
+            _, h, w = self.input_shape
+            raise UserError(
+                f"images of {height} × {width} do not fit, the network was made for {h} × {w}: {error}"
+            ) from None
+        self._sizes.add((height, width))
+
+
+def _channels_first(x: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(x.transpose(0, 3, 1, 2)) if x.ndim == 4 else x  # (B, C, H, W)

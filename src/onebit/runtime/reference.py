@@ -1,0 +1,249 @@
+"""The oracle: every operator as plain numpy, for reading, never for speed.
+
+Float arithmetic is float32 with one rounding per multiplication and per addition, summed in the order (kh, kw,
+channel); the engine does the same, so both give the same bits. Integer parts are exact. Maps are (B, H, W, C),
+vectors (B, C).
+
+The binary convolution. With A = sign(x − τ) and B the weight signs, both ±1, a padded tap contributes 0, so
+  1. every sum below runs over the valid taps of the window, the ones that lie inside the image;
+  2. conv(A, B + shift)  = A·B + shift·A·1, where shift is the activation's offset relative to its scale: for
+     activations s·(A + shift), conv(s·(A + shift), B) = s·(A·B + shift·ΣB);
+  3. a weight offset adds offset·conv(A + shift, 1) = offset·(A·1 + shift·N), N = number of valid products;
+  4. together  y = scale·(A·B + shift·ΣB) + offset·(A·1 + shift·N) + bias,
+     evaluated as (scale·u + offset·v) + bias with u, v rounded to float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from onebit.runtime.bits import unpack, unpack_weight
+from onebit.runtime.graph import INPUT, Graph, Node
+from onebit.runtime.operators import CHANNEL, SAMPLE_MEAN, pool_size, window_size
+
+Pair = tuple[int, int]
+
+
+class Reference:
+    """Runs a checked graph. `run` and `trace` take normalised float32 images (B, H, W, C)."""
+
+    isa = "reference"
+    threads = 1
+
+    def __init__(self, graph: Graph, tensors: dict[str, np.ndarray]) -> None:
+        self._graph = graph
+        self._tensors = tensors
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        return self.trace(images)[self._graph.output]
+
+    def trace(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """Output of every node, and "<node>:accumulator" (int32) of every binary node."""
+        values = {INPUT: images}
+        for node in self._graph.nodes:
+            tensors = {
+                name.removeprefix(f"{node.name}."): array
+                for name, array in self._tensors.items()
+                if name.rpartition(".")[0] == node.name
+            }
+            inputs = [values[name] for name in node.inputs]
+            if node.op in ("binary_conv", "binary_linear"):
+                accumulator, values[node.name] = BINARY[node.op](node, tensors, *inputs)
+                values[f"{node.name}:accumulator"] = accumulator
+            else:
+                values[node.name] = FLOAT[node.op](node, tensors, *inputs)
+        del values[INPUT]
+        return values
+
+
+def _taps(
+    x: np.ndarray, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, out: Pair, fill: float
+) -> Iterator[tuple[int, int, np.ndarray]]:
+    """For each tap (kh, kw) the pixel it sees at every output position: (B, OH, OW, C)."""
+    (ph, pw), (sh, sw) = padding, stride
+    # Windows of a pooling in ceil mode may reach past the padding, by less than a stride.
+    padded = np.pad(x, ((0, 0), (ph, ph + sh), (pw, pw + sw), (0, 0)), constant_values=fill)
+    for kh in range(kernel[0]):
+        for kw in range(kernel[1]):
+            top, left = kh * dilation[0], kw * dilation[1]
+            yield kh, kw, padded[:, top : top + sh * out[0] : sh, left : left + sw * out[1] : sw][:, : out[0], : out[1]]
+
+
+def _conv_taps(node: Node, x: np.ndarray, kernel: Pair) -> Iterator[tuple[int, int, np.ndarray]]:
+    stride, padding, dilation = node["stride"], node["padding"], node["dilation"]
+    out = tuple(window_size(x.shape[1 + i], kernel[i], stride[i], padding[i], dilation[i]) for i in (0, 1))
+    return _taps(x, kernel, stride, padding, dilation, out, 0)
+
+
+def conv(node: Node, tensors: dict[str, np.ndarray], x: np.ndarray) -> np.ndarray:
+    """y[o] = Σ_{kh, kw, c} x·w[o] (+ bias[o]) with zero padding; (B, H, W, I) -> (B, OH, OW, O)."""
+    weight = tensors["weight"]  # (O, I/g, KH, KW)
+    out, group_channels, *kernel = weight.shape
+    groups = node["groups"]
+    weight = weight.reshape(groups, out // groups, group_channels, *kernel)  # (G, O/g, I/g, KH, KW)
+    y = np.float32(0)
+    for kh, kw, pixel in _conv_taps(node, x, tuple(kernel)):
+        pixel = pixel.reshape(*pixel.shape[:3], groups, group_channels)  # (B, OH, OW, G, I/g)
+        for c in range(group_channels):
+            y = y + pixel[..., c, None] * weight[:, :, c, kh, kw]  # (B, OH, OW, G, O/g)
+    y = y.reshape(*y.shape[:3], out)  # (B, OH, OW, O)
+    return y + tensors["bias"] if "bias" in tensors else y
+
+
+def linear(node: Node, tensors: dict[str, np.ndarray], x: np.ndarray) -> np.ndarray:
+    """y[o] = Σ_i x[i]·w[o, i] (+ bias[o]); (B, I) -> (B, O)."""
+    weight = tensors["weight"]  # (O, I)
+    y = np.float32(0)
+    for i in range(weight.shape[1]):
+        y = y + x[:, i, None] * weight[:, i]  # (B, O)
+    return y + tensors["bias"] if "bias" in tensors else y
+
+
+def sample_mean(x: np.ndarray) -> np.ndarray:
+    """Mean of each sample in double, rounded to float32: per channel over the pixels in order, then over channels."""
+    flat = x.reshape(len(x), -1, x.shape[-1]).astype(np.float64)  # (B, H·W, C)
+    per_channel = np.cumsum(flat, axis=1)[:, -1]  # (B, C); cumsum fixes the order of the additions
+    mean = np.cumsum(per_channel, axis=1)[:, -1] / (flat.shape[1] * flat.shape[2])  # (B)
+    return mean.astype(np.float32).reshape(-1, *[1] * (x.ndim - 1))
+
+
+def _signs(node: Node, tensors: dict[str, np.ndarray], x: np.ndarray) -> np.ndarray:
+    """A = +1 where x >= threshold, else −1, as float64 (sums of it are exact)."""
+    threshold = node["threshold"]
+    if threshold == SAMPLE_MEAN:
+        level = sample_mean(x)
+    elif threshold == CHANNEL:
+        level = tensors["threshold"]  # (C)
+    else:
+        level = np.float32(threshold)
+    return np.where(x >= level, 1.0, -1.0)
+
+
+def _binary_output(
+    node: Node, tensors: dict[str, np.ndarray], ab: np.ndarray, a1: np.ndarray, sum_b: np.ndarray, n: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Step 4 above: accumulators A·B (…, O), A·1 (…, O), ΣB (…, O) and N (…, 1) -> (int32 A·B, y)."""
+    channels, shift = tensors["channels"], node["shift"]  # (2 or 3, O)
+    u = ab.astype(np.float32) + (shift * sum_b).astype(np.float32)
+    y = channels[0] * u
+    if len(channels) == 3:
+        y = y + channels[2] * (a1.astype(np.float32) + (shift * n).astype(np.float32))
+    return ab.astype(np.int32), y + channels[1]
+
+
+def binary_conv(node: Node, tensors: dict[str, np.ndarray], x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(B, H, W, I) -> int32 accumulators and float32 outputs, both (B, OH, OW, O)."""
+    groups, kernel = node["groups"], node["kernel"]
+    group_channels = x.shape[-1] // groups
+    signs = unpack_weight(tensors["bits"], group_channels, kernel).astype(np.float64)  # (O, I/g, KH, KW)
+    out = len(signs)
+    signs = signs.reshape(groups, out // groups, group_channels, *kernel)  # (G, O/g, I/g, KH, KW)
+    ab = a1 = sum_b = n = np.float64(0)
+    activations = _signs(node, tensors, x)
+    inside = _conv_taps(node, np.ones_like(activations), kernel)  # 1 for a valid tap, 0 for a padded one
+    for (kh, kw, a), (_, _, valid) in zip(_conv_taps(node, activations, kernel), inside):
+        a = a.reshape(*a.shape[:3], groups, group_channels)  # (B, OH, OW, G, I/g)
+        b = signs[:, :, :, kh, kw]  # (G, O/g, I/g)
+        ab = ab + np.einsum("bhwgi,goi->bhwgo", a, b)
+        a1 = a1 + a.sum(axis=-1, keepdims=True)  # (B, OH, OW, G, 1)
+        sum_b = sum_b + valid[..., :1, None] * b.sum(axis=-1)  # (B, OH, OW, G, O/g)
+        n = n + valid[..., :1] * group_channels  # (B, OH, OW, 1)
+    whole = ab.shape
+    flat = (*whole[:3], out)
+    a1 = np.broadcast_to(a1, whole)
+    return _binary_output(node, tensors, ab.reshape(flat), a1.reshape(flat), sum_b.reshape(flat), n)
+
+
+def binary_linear(node: Node, tensors: dict[str, np.ndarray], x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(B, I) -> int32 accumulators and float32 outputs, both (B, O)."""
+    signs = unpack(tensors["bits"], x.shape[1]).astype(np.float64)  # (O, I)
+    a = _signs(node, tensors, x)
+    n = np.full((1, 1), float(x.shape[1]))
+    return _binary_output(node, tensors, a @ signs.T, a.sum(axis=1, keepdims=True), signs.sum(axis=1), n)
+
+
+def affine(node: Node, tensors: dict[str, np.ndarray], x: np.ndarray) -> np.ndarray:
+    """y = scale·x + bias."""
+    scale, bias = tensors["channels"]
+    return scale * x + bias
+
+
+def _prelu(x: np.ndarray, slope: np.ndarray) -> np.ndarray:
+    return np.where(x >= 0, x, slope * x)
+
+
+def rprelu(node: Node, tensors: dict[str, np.ndarray], x: np.ndarray) -> np.ndarray:
+    """y = prelu(x + shift_in, slope) + shift_out."""
+    shift_in, slope, shift_out = tensors["channels"]
+    return _prelu(x + shift_in, slope) + shift_out
+
+
+def maxout(node: Node, tensors: dict[str, np.ndarray], x: np.ndarray) -> np.ndarray:
+    """y = positive·max(x, 0) + negative·min(x, 0)."""
+    positive, negative = tensors["channels"]
+    return np.where(x >= 0, positive, negative) * x
+
+
+def _pool_taps(node: Node, x: np.ndarray, fill: float) -> Iterator[tuple[int, int, np.ndarray]]:
+    kernel, stride, padding = node["kernel"], node["stride"], node["padding"]
+    out = tuple(pool_size(x.shape[1 + i], kernel[i], stride[i], padding[i], node["ceil_mode"]) for i in (0, 1))
+    return _taps(x, kernel, stride, padding, (1, 1), out, fill)
+
+
+def max_pool(node: Node, tensors: dict[str, np.ndarray], x: np.ndarray) -> np.ndarray:
+    """Maximum over the pixels of the window that lie inside the image."""
+    y = np.float32(-np.inf)
+    for _, _, pixel in _pool_taps(node, x, -np.inf):
+        y = np.maximum(y, pixel)
+    return y
+
+
+def avg_pool(node: Node, tensors: dict[str, np.ndarray], x: np.ndarray) -> np.ndarray:
+    """Sum over the window / number of its pixels: inside the image, or inside image and padding (count_include_pad)."""
+    total = count = np.float32(0)
+    counted = np.ones_like(x[:1, :, :, :1])
+    padding = node["padding"]
+    if node["count_include_pad"]:
+        counted = np.pad(counted, ((0, 0), (padding[0],) * 2, (padding[1],) * 2, (0, 0)), constant_values=1)
+        kernel, stride = node["kernel"], node["stride"]
+        out = tuple(pool_size(x.shape[1 + i], kernel[i], stride[i], padding[i], node["ceil_mode"]) for i in (0, 1))
+        counts = _taps(counted, kernel, stride, (0, 0), (1, 1), out, 0)
+    else:
+        counts = _pool_taps(node, counted, 0)
+    for (_, _, pixel), (_, _, one) in zip(_pool_taps(node, x, 0), counts):
+        total = total + pixel
+        count = count + one
+    return total / count
+
+
+def global_avg_pool(node: Node, tensors: dict[str, np.ndarray], x: np.ndarray) -> np.ndarray:
+    """Mean over the pixels, in double: (B, H, W, C) -> (B, C)."""
+    flat = x.reshape(len(x), -1, x.shape[-1]).astype(np.float64)  # (B, H·W, C)
+    return (np.cumsum(flat, axis=1)[:, -1] / flat.shape[1]).astype(np.float32)
+
+
+def option_a(node: Node, tensors: dict[str, np.ndarray], x: np.ndarray) -> np.ndarray:
+    """Every stride-th pixel, with zero channels before and after (the parameter-free shortcut of ResNet)."""
+    stride = node["stride"]
+    return np.pad(x[:, ::stride, ::stride], ((0, 0), (0, 0), (0, 0), node["pad"]))
+
+
+BINARY = {"binary_conv": binary_conv, "binary_linear": binary_linear}
+FLOAT = {
+    "conv": conv,
+    "linear": linear,
+    "affine": affine,
+    "add": lambda node, tensors, x, y: x + y,
+    "hardtanh": lambda node, tensors, x: np.clip(x, np.float32(-1), np.float32(1)),
+    "relu": lambda node, tensors, x: np.maximum(x, np.float32(0)),
+    "prelu": lambda node, tensors, x: _prelu(x, tensors["slope"]),
+    "rprelu": rprelu,
+    "maxout": maxout,
+    "max_pool": max_pool,
+    "avg_pool": avg_pool,
+    "global_avg_pool": global_avg_pool,
+    "flatten": lambda node, tensors, x: x.reshape(len(x), -1),  # (B, H·W·C)
+    "option_a": option_a,
+}
