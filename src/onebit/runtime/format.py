@@ -39,7 +39,7 @@ def read(path: str | os.PathLike[str]) -> tuple[Graph, dict[str, np.ndarray]]:
     try:
         header = _header(data)
         graph_source, found = _split_header(header)
-        graph, shapes = _check_header(graph_source, found)
+        graph, shapes = _check_header(graph_source, Tensors(found))
         try:
             tensors = safetensors.numpy.load(data)
         except safetensors.SafetensorError as error:
@@ -52,11 +52,7 @@ def read(path: str | os.PathLike[str]) -> tuple[Graph, dict[str, np.ndarray]]:
 
 def validate(source: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> Graph:
     """Checks a graph (as JSON object) together with its tensors; raises FormatError, returns the typed graph."""
-    found = {}
-    for name, array in tensors.items():
-        code = next((code for code, dtype in _DTYPES.items() if array.dtype == dtype), str(array.dtype))
-        found[name] = (code, tuple(array.shape))
-    graph, shapes = _check_header(source, found)
+    graph, shapes = _check_header(source, Tensors.of(tensors))
     _check_values(graph, shapes, tensors)
     return graph
 
@@ -182,9 +178,8 @@ def _split_header(header: dict[str, Any]) -> tuple[Any, dict[str, tuple[str, Sha
     return _json(metadata["graph"], "the graph"), found
 
 
-def _check_header(source: Any, found: Mapping[str, tuple[str, Shape]]) -> tuple[Graph, dict[str, Shape]]:
+def _check_header(source: Any, tensors: Tensors) -> tuple[Graph, dict[str, Shape]]:
     graph = graphs.parse(source, OPERATORS)
-    tensors = Tensors(found)
     _, height, width = graph.input_shape
     shapes = infer_shapes(graph, tensors, height, width)
     tensors.check_all_used()

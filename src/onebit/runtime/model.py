@@ -64,9 +64,7 @@ class Model:
     def __init__(self, graph: Graph, tensors: dict[str, np.ndarray], backend: Backend) -> None:
         self._graph = graph
         self._backend = backend
-        self._tensors = Tensors(
-            {name: ("F32" if a.dtype == np.float32 else "U8", a.shape) for name, a in tensors.items()}
-        )
+        self._tensors = Tensors.of(tensors)
         self._sizes: set[tuple[int, int]] = set()
         self._mean = np.array(graph.mean, np.float32)
         self._std = np.array(graph.std, np.float32)

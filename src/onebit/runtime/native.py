@@ -2,9 +2,126 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
+from importlib import import_module
 from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+
+from onebit.errors import UserError
+from onebit.runtime.graph import INPUT, Graph, Node
+from onebit.runtime.operators import CHANNEL, SAMPLE_MEAN, Tensors, infer_shapes
+
+_MODULE = "onebit.runtime._engine"
+ONE = (1, 1)
 
 
 def available() -> bool:
     """Whether the compiled engine is installed."""
-    return find_spec("onebit.runtime._engine") is not None
+    return find_spec(_MODULE) is not None
+
+
+def _module() -> Any:
+    try:
+        return import_module(_MODULE)
+    except ImportError as error:
+        raise UserError(f"the engine is not built ({error}); run `pip install .`, or use backend='reference'") from None
+
+
+class Engine:
+    """Runs a checked graph. `run` and `trace` take normalised float32 images (B, H, W, C)."""
+
+    def __init__(self, graph: Graph, tensors: Mapping[str, np.ndarray], threads: int | None, isa: str | None) -> None:
+        module = _module()
+        if threads is None:
+            threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        try:
+            self._engine = module.Graph(isa or "", threads)
+        except ValueError as error:
+            raise UserError(f"{error} (from isa= or the variable ONEBIT_ISA)") from None
+        channels, height, width = graph.input_shape
+        self._shapes = infer_shapes(graph, Tensors.of(tensors), height, width)
+        self._names = [INPUT]
+        index = {INPUT: 0}
+        for node in graph.nodes:
+            index[node.name] = self._add(node, [index[name] for name in node.inputs], tensors)
+            self._names.append(node.name)
+        self._engine.finish(index[graph.output], height, width, channels)
+        self._output = graph.output
+
+    @property
+    def isa(self) -> str:
+        return self._engine.isa
+
+    @property
+    def threads(self) -> int:
+        return self._engine.threads
+
+    @property
+    def kernels(self) -> dict[str, str]:
+        """Name of the kernel that runs, by kernel folder."""
+        return self._engine.kernels
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        return self._shaped(self._output, self._engine.run(images))
+
+    def trace(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """Output of every node, and "<node>:accumulator" (int32) of every binary node."""
+        values = {}
+        for index, value, accumulator in self._engine.trace(images):
+            name = self._names[index]
+            values[name] = self._shaped(name, value)
+            if accumulator is not None:
+                values[f"{name}:accumulator"] = self._shaped(name, accumulator)
+        return values
+
+    def _shaped(self, name: str, value: np.ndarray) -> np.ndarray:
+        return value.reshape(len(value), -1) if len(self._shapes[name]) == 1 else value  # (B, C) or (B, H, W, C)
+
+    def _add(self, node: Node, inputs: list[int], tensors: Mapping[str, np.ndarray]) -> int:
+        """Adds the node to the engine's graph and returns its index there."""
+        engine, first = self._engine, inputs[0]
+
+        def tensor(what: str) -> np.ndarray | None:
+            array = tensors.get(f"{node.name}.{what}")
+            return None if array is None else np.ascontiguousarray(array)
+
+        match node.op:
+            case "conv":
+                window = (node["stride"], node["padding"], node["dilation"], node["groups"])
+                return engine.conv(first, tensor("weight"), tensor("bias"), *window)
+            case "linear":
+                weight = tensors[f"{node.name}.weight"]
+                weight = np.ascontiguousarray(weight.reshape(*weight.shape, 1, 1))  # (O, I, 1, 1)
+                return engine.conv(first, weight, tensor("bias"), ONE, (0, 0), ONE, 1)
+            case "binary_conv" | "binary_linear":
+                return self._add_binary(node, first, tensor)
+            case "max_pool" | "avg_pool":
+                include = node.attributes.get("count_include_pad", True)
+                window = (node["kernel"], node["stride"], node["padding"])
+                return engine.pool(first, node.op == "max_pool", *window, node["ceil_mode"], include)
+            case "global_avg_pool":
+                return engine.global_avg_pool(first)
+            case "flatten":
+                return engine.flatten(first)
+            case "option_a":
+                return engine.option_a(first, node["stride"], node["pad"])
+            case _:
+                return engine.step(node.op, inputs, tensor("slope" if node.op == "prelu" else "channels"))
+
+    def _add_binary(self, node: Node, first: int, tensor: Any) -> int:
+        threshold = node["threshold"]
+        kind = threshold if isinstance(threshold, str) else "constant"
+        levels = np.zeros(1, np.float32)
+        if threshold == CHANNEL:
+            levels = tensor("threshold")
+        elif threshold != SAMPLE_MEAN:
+            levels[0] = threshold
+        if node.op == "binary_linear":
+            window = (self._shapes[node.inputs[0]][0], ONE, ONE, (0, 0), ONE, 1)
+        else:
+            names = ("in_channels", "kernel", "stride", "padding", "dilation", "groups")
+            window = tuple(node[name] for name in names)
+        return self._engine.binary_conv(first, tensor("bits"), tensor("channels"), levels, *window, node["shift"], kind)

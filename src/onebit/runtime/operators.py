@@ -20,6 +20,7 @@ from onebit.runtime.graph import INPUT, MAX_SIZE, Attribute, Graph, Node, boolea
 MAX_ELEMENTS = 2**28  # of one activation
 MAX_PRODUCTS = 2**24  # ±1 products in one dot product: float32 counts exactly up to here
 Shape = tuple[int, ...]
+_DTYPES = {np.dtype("<f4"): "F32", np.dtype("u1"): "U8"}
 SAMPLE_MEAN = "sample_mean"
 CHANNEL = "channel"
 
@@ -30,6 +31,10 @@ class Tensors:
     def __init__(self, found: Mapping[str, tuple[str, Shape]]) -> None:
         self._found = found
         self.used: set[str] = set()
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, np.ndarray]) -> Tensors:
+        return cls({name: (_DTYPES.get(array.dtype, str(array.dtype)), array.shape) for name, array in arrays.items()})
 
     def has(self, node: Node, what: str) -> bool:
         return f"{node.name}.{what}" in self._found

@@ -1,0 +1,68 @@
+#include "base/cpu.h"
+
+#include <cstdlib>
+#include <initializer_list>
+#include <stdexcept>
+
+#if defined(ONEBIT_X86)
+#include <cpuid.h>
+#endif
+
+namespace onebit {
+namespace {
+
+constexpr const char* kNames[] = {"scalar", "avx2", "avx512", "avx512vp"};
+
+#if defined(ONEBIT_X86)
+// The register states that the operating system saves (XCR0): without them the wide registers are unusable.
+unsigned long long saved_states() {
+  unsigned eax, edx;
+  __asm__("xgetbv" : "=a"(eax), "=d"(edx) : "c"(0));
+  return static_cast<unsigned long long>(edx) << 32 | eax;
+}
+
+bool all(unsigned value, std::initializer_list<int> bits) {
+  for (int bit : bits) {
+    if (!(value >> bit & 1)) return false;
+  }
+  return true;
+}
+#endif
+
+}  // namespace
+
+const char* isa_name(Isa isa) { return kNames[static_cast<int>(isa)]; }
+
+Isa best_isa() {
+#if defined(ONEBIT_X86)
+  unsigned eax, ebx, ecx, edx;
+  if (!__get_cpuid(1, &eax, &ebx, &ecx, &edx)) return Isa::scalar;
+  // leaf 1 ecx: 23 POPCNT, 27 OSXSAVE, 28 AVX
+  if (!all(ecx, {23, 27, 28})) return Isa::scalar;
+  const unsigned long long states = saved_states();
+  if ((states & 0x6) != 0x6) return Isa::scalar;  // XMM, YMM
+  if (!__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx)) return Isa::scalar;
+  if (!all(ebx, {5})) return Isa::scalar;               // AVX2
+  if ((states & 0xe6) != 0xe6) return Isa::avx2;        // opmask, upper ZMM, ZMM 16-31
+  if (!all(ebx, {16, 17, 30, 31})) return Isa::avx2;    // F, DQ, BW, VL
+  return all(ecx, {14}) ? Isa::avx512vp : Isa::avx512;  // VPOPCNTDQ
+#else
+  return Isa::scalar;
+#endif
+}
+
+Isa choose_isa(const std::string& name, Isa best) {
+  const char* variable = std::getenv("ONEBIT_ISA");
+  const std::string wanted = !name.empty() ? name : variable ? variable : "";
+  if (wanted.empty()) return best;
+  for (int level = 0; level < 4; ++level) {
+    if (wanted != kNames[level]) continue;
+    if (level <= static_cast<int>(best)) return static_cast<Isa>(level);
+    throw std::invalid_argument("this CPU does not support the instruction set \"" + wanted + "\"; its best is \"" +
+                                isa_name(best) + "\"");
+  }
+  throw std::invalid_argument("unknown instruction set \"" + wanted +
+                              "\"; choose one of scalar, avx2, avx512, avx512vp");
+}
+
+}  // namespace onebit

@@ -1,0 +1,25 @@
+// What the CPU can do: one enum, one detector.
+#pragma once
+
+#include <string>
+
+namespace onebit {
+
+// Each level includes the ones before it.
+enum class Isa {
+  scalar,    // any CPU
+  avx2,      // AVX2, POPCNT
+  avx512,    // AVX-512 F, BW, VL, DQ
+  avx512vp,  // + VPOPCNTDQ
+};
+
+const char* isa_name(Isa isa);
+
+// The best level that the CPU and the operating system support.
+Isa best_isa();
+
+// The level to use: `name` if not empty, else $ONEBIT_ISA if set and not empty, else the best one.
+// Throws std::invalid_argument for an unknown name or a level above `best` (an argument, so that tests can lie).
+Isa choose_isa(const std::string& name, Isa best);
+
+}  // namespace onebit

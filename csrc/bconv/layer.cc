@@ -1,0 +1,220 @@
+#include "bconv/layer.h"
+
+#include <algorithm>
+#include <stdexcept>
+#include <utility>
+
+#include "base/bits.h"
+
+namespace onebit {
+namespace {
+
+struct Taps {
+  int64_t begin, end;
+  bool operator==(const Taps& other) const { return begin == other.begin && end == other.end; }
+};
+
+// The distinct ranges of valid taps along one axis, and which of them each output position has.
+std::vector<Taps> classify(const Axis& axis, int64_t size, int64_t out, std::vector<int64_t>& index) {
+  std::vector<Taps> classes;
+  index.resize(out);
+  for (int64_t at = 0; at < out; ++at) {
+    const Taps taps{axis.first_tap(at), axis.last_tap(at, size)};
+    const auto found = std::find(classes.begin(), classes.end(), taps);
+    index[at] = found - classes.begin();
+    if (found == classes.end()) classes.push_back(taps);
+  }
+  return classes;
+}
+
+int64_t count_bits(const uint64_t* words, int64_t begin, int64_t n) {
+  int64_t count = 0;
+  for (; n > 0; n -= kWordBits, begin += kWordBits) {
+    uint64_t value = read_bits(words, begin);
+    if (n < kWordBits) value &= (uint64_t{1} << n) - 1;
+    count += popcount(value);
+  }
+  return count;
+}
+
+void require(bool condition, const char* message) {
+  if (!condition) throw std::invalid_argument(message);
+}
+
+}  // namespace
+
+BinaryConv::BinaryConv(BinaryWeights weights, Isa isa)
+    : weights_(std::move(weights)), pack_(select_pack(isa)), count_(select_count(isa)), steps_(select_steps(isa)) {
+  const BinaryWeights& w = weights_;
+  const int64_t kh = w.window.rows.kernel, kw = w.window.columns.kernel;
+  require(kh >= 1 && kw >= 1 && w.in >= 1 && w.out >= 1 && w.groups >= 1, "binary convolution: sizes must be positive");
+  require(w.in % w.groups == 0 && w.out % w.groups == 0, "binary convolution: groups must divide the channels");
+  group_in_ = w.in / w.groups;
+  group_out_ = w.out / w.groups;
+  require(kh <= 1 << 15 && kw <= 1 << 15 && w.in <= 1 << 24 && kh * kw <= (1 << 24) / group_in_,
+          "binary convolution: more than 2^24 products per output");
+  const int64_t products = kh * kw * group_in_, row_bytes = bytes_for(products);
+  require(static_cast<int64_t>(w.bits.size()) == w.out * row_bytes, "binary convolution: bits have the wrong size");
+  require(w.channels.size() == static_cast<size_t>(2 * w.out) || w.channels.size() == static_cast<size_t>(3 * w.out),
+          "binary convolution: channels must be (2 or 3, O)");
+  require(static_cast<int64_t>(w.levels.size()) == (w.threshold == Threshold::channel ? w.in : 1),
+          "binary convolution: thresholds have the wrong size");
+  words_ = words_for(products);
+  blocks_ = (group_out_ + static_cast<int64_t>(kBinaryLanes) - 1) / static_cast<int64_t>(kBinaryLanes);
+  packed_ = Buffer<uint64_t>(w.groups * blocks_ * words_ * kBinaryLanes);
+  std::vector<uint64_t> row(words_);
+  for (int64_t o = 0; o < w.out; ++o) {
+    row.back() = 0;
+    std::memcpy(row.data(), w.bits.data() + o * row_bytes, row_bytes);
+    if (products % kWordBits) row.back() &= (uint64_t{1} << products % kWordBits) - 1;
+    const int64_t group = o / group_out_, block = o % group_out_ / kBinaryLanes, lane = o % group_out_ % kBinaryLanes;
+    uint64_t* to = packed_.data() + (group * blocks_ + block) * words_ * kBinaryLanes + lane;
+    for (int64_t k = 0; k < words_; ++k) to[k * kBinaryLanes] = row[k];
+  }
+}
+
+Shape BinaryConv::out_shape(Shape in) const {
+  const Window& window = weights_.window;
+  require(in.c == weights_.in, "binary convolution: the input has the wrong number of channels");
+  require(window.rows.fits(in.h) && window.columns.fits(in.w), "binary convolution: the image is too small");
+  return {window.rows.out_size(in.h), window.columns.out_size(in.w), weights_.out};
+}
+
+BinaryPlan BinaryConv::plan(Shape in) const {
+  const BinaryWeights& w = weights_;
+  BinaryPlan plan;
+  plan.in = in;
+  plan.out = out_shape(in);
+  plan.row_words = words_for(in.w * in.c) + 1;
+  const std::vector<Taps> rows = classify(w.window.rows, in.h, plan.out.h, plan.row_class);
+  const std::vector<Taps> columns = classify(w.window.columns, in.w, plan.out.w, plan.column_class);
+  plan.column_classes = static_cast<int64_t>(columns.size());
+  const size_t classes = rows.size() * columns.size();
+  plan.base = Buffer<int32_t>(classes * w.out);
+  if (w.shift != 0) plan.shifted = Buffer<float>(classes * w.out);
+  if (w.threshold == Threshold::channel) {
+    for (int64_t x = 0; x < in.w; ++x) plan.levels.insert(plan.levels.end(), w.levels.begin(), w.levels.end());
+  }
+
+  const int64_t kw = w.window.columns.kernel, products = w.window.rows.kernel * kw * group_in_;
+  std::vector<uint64_t> row(words_ + 1);  // one output's weights, with a word of slack for read_bits
+  for (int64_t o = 0; o < w.out; ++o) {
+    std::memcpy(row.data(), w.bits.data() + o * bytes_for(products), bytes_for(products));
+    const int64_t ones = count_bits(row.data(), 0, products);
+    for (size_t i = 0; i < classes; ++i) {
+      const Taps vertical = rows[i / columns.size()], horizontal = columns[i % columns.size()];
+      const int64_t valid_bits = (horizontal.end - horizontal.begin) * group_in_;
+      const int64_t n = (vertical.end - vertical.begin) * valid_bits;
+      int64_t valid_ones = 0;
+      for (int64_t tap = vertical.begin; tap < vertical.end; ++tap) {
+        valid_ones += count_bits(row.data(), (tap * kw + horizontal.begin) * group_in_, valid_bits);
+      }
+      if (o == 0) plan.products.push_back(n);
+      plan.base[i * w.out + o] = static_cast<int32_t>(n + 2 * (ones - valid_ones));
+      if (w.shift != 0) {
+        plan.shifted[i * w.out + o] = static_cast<float>(w.shift * static_cast<double>(n - 2 * valid_ones));
+      }
+    }
+  }
+  return plan;
+}
+
+void BinaryConv::reserve(BinaryScratch& scratch) const {
+  const auto grow = [](auto& buffer, int64_t size) {
+    if (static_cast<int64_t>(buffer.size()) < size) buffer = std::decay_t<decltype(buffer)>(size);
+  };
+  grow(scratch.windows, kTile * words_);
+  grow(scratch.counts, kTile * blocks_ * static_cast<int64_t>(kBinaryLanes));
+  grow(scratch.sums, kTile);
+}
+
+void BinaryConv::pack(const BinaryPlan& plan, const float* x, int64_t begin, int64_t end, float mean,
+                      uint64_t* bits) const {
+  const bool per_channel = weights_.threshold == Threshold::channel;
+  const float* levels = per_channel ? plan.levels.data() : needs_mean() ? &mean : weights_.levels.data();
+  const int64_t row = plan.in.w * plan.in.c;  // floats
+  for (int64_t y = begin; y < end; ++y) {
+    pack_.run(x + y * row, levels, per_channel ? 1 : 0, row, bits + y * plan.row_words);
+  }
+}
+
+void BinaryConv::gather(const BinaryPlan& plan, const uint64_t* bits, int64_t y, int64_t x, int64_t group,
+                        uint64_t* window) const {
+  const Axis &rows = weights_.window.rows, &columns = weights_.window.columns;
+  const int64_t first = columns.first_tap(x), last = columns.last_tap(x, plan.in.w);
+  const int64_t row_end = rows.last_tap(y, plan.in.h);
+  const bool contiguous = columns.dilation == 1 && weights_.groups == 1;  // taps of a row are neighbours in memory
+  std::fill_n(window, words_, 0);
+  for (int64_t kh = rows.first_tap(y); kh < row_end; ++kh) {
+    const uint64_t* row = bits + (rows.origin(y) + kh * rows.dilation) * plan.row_words;
+    const int64_t to = kh * columns.kernel;
+    if (contiguous) {
+      copy_bits(window, (to + first) * group_in_, row, (columns.origin(x) + first) * group_in_,
+                (last - first) * group_in_);
+      continue;
+    }
+    for (int64_t kw = first; kw < last; ++kw) {
+      const int64_t from = (columns.origin(x) + kw * columns.dilation) * weights_.in + group * group_in_;
+      copy_bits(window, (to + kw) * group_in_, row, from, group_in_);
+    }
+  }
+}
+
+void BinaryConv::row(const BinaryPlan& plan, const uint64_t* bits, int64_t y, BinaryScratch& scratch, float* out,
+                     int32_t* accumulators) const {
+  for (int64_t group = 0; group < weights_.groups; ++group) {
+    const uint64_t* packed = packed_.data() + group * blocks_ * words_ * kBinaryLanes;
+    for (int64_t x = 0; x < plan.out.w; x += kTile) {
+      const int64_t pixels = std::min(kTile, plan.out.w - x);
+      for (int64_t p = 0; p < pixels; ++p) {
+        gather(plan, bits, y, x + p, group, scratch.windows.data() + p * words_);
+      }
+      count_.run(scratch.windows.data(), pixels, words_, packed, blocks_, scratch.counts.data());
+      finish(plan, y, x, pixels, group, scratch, out, accumulators);
+    }
+  }
+}
+
+void BinaryConv::finish(const BinaryPlan& plan, int64_t y, int64_t x, int64_t pixels, int64_t group,
+                        BinaryScratch& scratch, float* out, int32_t* accumulators) const {
+  const int64_t outputs = weights_.out, stride = blocks_ * static_cast<int64_t>(kBinaryLanes);
+  const bool with_offset = weights_.channels.size() == static_cast<size_t>(3 * outputs);
+  const float* scale = weights_.channels.data() + group * group_out_;
+  float* sums = scratch.sums.data();
+  for (int64_t begin = 0, end; begin < pixels; begin = end) {
+    // A run of pixels of one class: usually the whole tile but its border pixels.
+    const int64_t column_class = plan.column_class[x + begin];
+    for (end = begin + 1; end < pixels && plan.column_class[x + end] == column_class;) ++end;
+    const int64_t i = plan.row_class[y] * plan.column_classes + column_class;
+    const int32_t* base = plan.base.data() + i * outputs + group * group_out_;
+    const int32_t* counts = scratch.counts.data() + begin * stride;
+    const int64_t n = plan.products[i];
+    if (with_offset) {
+      for (int64_t p = begin; p < end; ++p) {
+        const int64_t sum = n - 2 * count_bits(scratch.windows.data() + p * words_, 0, words_ * kWordBits);  // A·1
+        sums[p] = static_cast<float>(sum) + static_cast<float>(weights_.shift * static_cast<double>(n));
+      }
+    }
+    Dequantize d;
+    d.counts = counts;
+    d.count_stride = stride;
+    d.pixels = end - begin;
+    d.outputs = group_out_;
+    d.base = base;
+    d.shifted = weights_.shift != 0 ? plan.shifted.data() + i * outputs + group * group_out_ : nullptr;
+    d.scale = scale;
+    d.bias = scale + outputs;
+    d.offset = with_offset ? scale + 2 * outputs : nullptr;
+    d.window = sums + begin;
+    d.out = out + (x + begin) * outputs + group * group_out_;
+    d.out_stride = outputs;
+    steps_.dequantize(d);
+    if (!accumulators) continue;
+    for (int64_t p = begin; p < end; ++p) {
+      int32_t* to = accumulators + (x + p) * outputs + group * group_out_;
+      for (int64_t o = 0; o < group_out_; ++o) to[o] = base[o] - 2 * counts[(p - begin) * stride + o];
+    }
+  }
+}
+
+}  // namespace onebit

@@ -1,0 +1,91 @@
+// A binary convolution (binary_linear is the 1×1 case): weights ready for the kernels, tables per border class.
+//
+// With A = sign(x - threshold), B the weight signs, both ±1, and every sum over the valid taps of the window:
+//   1. y = scale·(A·B + shift·ΣB) + offset·(A·1 + shift·N) + bias           (src/onebit/runtime/reference.py)
+//   2. a window is one vector of KH·KW·(I/g) bits, in the order of the file; padded taps are 0 bits
+//   3. count = popcount(window xor weights) = mismatches in valid taps + P, where P = number of 1 bits of the weights
+//      in padded taps (0 xor 1); so A·B = N - 2·(count - P) = base - 2·count with base = N + 2·P
+//   4. A·1 = N - 2·popcount(window): one number per window for all outputs of a group
+//   5. ΣB = N - 2·(popcount(weights) - P)
+//   6. N, P and ΣB depend only on which taps are valid: on the class of the row and the class of the column.
+//      A 3×3 kernel with padding 1 has 3 × 3 classes. Tables of base and shift·ΣB are made once per image size.
+// This holds for any padding, stride, dilation and groups.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "base/buffer.h"
+#include "base/window.h"
+#include "bconv/bconv.h"
+#include "pack/pack.h"
+#include "steps/steps.h"
+
+namespace onebit {
+
+enum class Threshold { constant, channel, sample_mean };
+
+struct BinaryWeights {
+  Window window;
+  int64_t in = 0, out = 0, groups = 1;
+  std::vector<uint8_t> bits;    // (O, ceil(KH·KW·(I/g) / 8))
+  std::vector<float> channels;  // (2 or 3, O): scale, bias, offset
+  double shift = 0;
+  Threshold threshold = Threshold::constant;
+  std::vector<float> levels;  // (1), or (I) for Threshold::channel
+};
+
+// What depends on the image size.
+struct BinaryPlan {
+  Shape in, out;
+  int64_t row_words = 0;                         // of one packed image row, one word of slack included
+  std::vector<int64_t> row_class, column_class;  // (OH), (OW)
+  int64_t column_classes = 0;
+  Buffer<int32_t> base;           // (classes, O)
+  Buffer<float> shifted;          // (classes, O), empty if shift is 0
+  std::vector<int64_t> products;  // (classes): N
+  std::vector<float> levels;      // thresholds of one image row (W·I), only for Threshold::channel
+};
+
+// Per-thread memory for one tile of pixels.
+struct BinaryScratch {
+  Buffer<uint64_t> windows;
+  Buffer<int32_t> counts;
+  Buffer<float> sums;
+};
+
+class BinaryConv {
+ public:
+  static constexpr int64_t kTile = 32;  // pixels whose windows are gathered at once
+
+  // Throws std::invalid_argument if the arrays do not have the sizes that the numbers claim.
+  BinaryConv(BinaryWeights weights, Isa isa);
+
+  Shape out_shape(Shape in) const;
+  BinaryPlan plan(Shape in) const;
+  void reserve(BinaryScratch& scratch) const;
+
+  bool needs_mean() const { return weights_.threshold == Threshold::sample_mean; }
+
+  // Packs image rows [rows.begin, rows.end) of x (H, W, I) into bits (H, row_words). `mean` is used by sample_mean.
+  void pack(const BinaryPlan& plan, const float* x, int64_t begin, int64_t end, float mean, uint64_t* bits) const;
+
+  // Output row y -> out (OW, O); also A·B into accumulators (OW, O) unless null.
+  void row(const BinaryPlan& plan, const uint64_t* bits, int64_t y, BinaryScratch& scratch, float* out,
+           int32_t* accumulators) const;
+
+ private:
+  void gather(const BinaryPlan& plan, const uint64_t* bits, int64_t y, int64_t x, int64_t group,
+              uint64_t* window) const;
+  void finish(const BinaryPlan& plan, int64_t y, int64_t x, int64_t pixels, int64_t group, BinaryScratch& scratch,
+              float* out, int32_t* accumulators) const;
+
+  BinaryWeights weights_;
+  int64_t group_in_, group_out_, words_, blocks_;
+  Buffer<uint64_t> packed_;  // (groups, blocks, words, 8)
+  const PackKernel& pack_;
+  const CountKernel& count_;
+  const StepKernels& steps_;
+};
+
+}  // namespace onebit

@@ -1,0 +1,42 @@
+// A float convolution (linear is the 1×1 case) with zero padding.
+#pragma once
+
+#include <vector>
+
+#include "base/buffer.h"
+#include "base/window.h"
+#include "fconv/fconv.h"
+
+namespace onebit {
+
+// Per-thread memory for one tile of pixels.
+struct FloatScratch {
+  Buffer<float> windows;
+  Buffer<float> sums;
+};
+
+class FloatConv {
+ public:
+  static constexpr int64_t kTile = 32;  // pixels computed at once
+
+  // weight (O, I/g, KH, KW), bias (O) or empty. Throws std::invalid_argument if the arrays have other sizes.
+  FloatConv(Window window, int64_t in, int64_t out, int64_t groups, const std::vector<float>& weight,
+            std::vector<float> bias, Isa isa);
+
+  Shape out_shape(Shape in) const;
+  void reserve(FloatScratch& scratch) const;
+
+  // Output row y of x (H, W, I) -> out (OW, O).
+  void row(Shape in, const float* x, int64_t y, FloatScratch& scratch, float* out) const;
+
+ private:
+  void gather(Shape in, const float* x, int64_t y, int64_t at, int64_t group, float* window) const;
+
+  Window window_;
+  int64_t in_, out_, groups_, group_in_ = 0, group_out_ = 0, depth_ = 0, blocks_ = 0;
+  Buffer<float> packed_;  // (groups, blocks, depth, 16)
+  std::vector<float> bias_;
+  const MultiplyKernel& multiply_;
+};
+
+}  // namespace onebit

@@ -1,0 +1,36 @@
+// One operator of a network and the arithmetic of the operators that have no kernel folder.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "base/window.h"
+#include "bconv/layer.h"
+#include "fconv/layer.h"
+#include "steps/steps.h"
+
+namespace onebit {
+
+enum class Op { input, conv, binary_conv, step, max_pool, avg_pool, global_avg_pool, flatten, option_a };
+
+struct Node {
+  Op op = Op::input;
+  std::vector<int> inputs;  // indices of earlier nodes
+
+  std::unique_ptr<FloatConv> conv;          // conv, linear
+  std::unique_ptr<BinaryConv> binary_conv;  // binary_conv, binary_linear
+  Step step = Step::add;                    // step
+  std::vector<float> params;                // step: (rows, C)
+  Window window;                            // pools
+  bool ceil_mode = false, count_include_pad = true;
+  int64_t stride = 1, before = 0, after = 0;  // option_a
+};
+
+// Output shape; throws std::invalid_argument if the inputs do not fit the node or the output is too large.
+Shape infer(const Node& node, const std::vector<Shape>& inputs);
+
+// One output row of the operators that read x (H, W, C) and need no scratch: pools, flatten, option_a, or a copy
+// (step).
+void simple_row(const Node& node, Shape in, Shape out, const float* x, int64_t y, float* to);
+
+}  // namespace onebit

@@ -1,0 +1,98 @@
+#include "graph/plan.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace onebit {
+namespace {
+
+// Number of readers of each node's value, the caller of the network included.
+std::vector<int> count_readers(const std::vector<Node>& nodes, int output) {
+  std::vector<int> readers(nodes.size(), 0);
+  for (const Node& node : nodes) {
+    for (int input : node.inputs) ++readers[input];
+  }
+  ++readers[output];
+  return readers;
+}
+
+// Appends an elementwise node to the stage of one of its inputs. This is possible if nothing else reads that input and
+// the other operand, if any, is computed by an earlier stage: so the later stage of the two is tried.
+bool fuse(const std::vector<Node>& nodes, int index, const std::vector<int>& readers, std::vector<int>& stage_of,
+          std::vector<Stage>& stages) {
+  const Node& node = nodes[index];
+  int chosen = node.inputs[0], other = kImage;
+  if (node.step == Step::add) {
+    if (node.inputs[0] == node.inputs[1]) return false;
+    if (stage_of[node.inputs[1]] > stage_of[chosen]) chosen = node.inputs[1];
+    other = stage_of[chosen == node.inputs[0] ? node.inputs[1] : node.inputs[0]];
+  }
+  const int stage = stage_of[chosen];
+  if (stage == kImage || readers[chosen] != 1) return false;
+  stages[stage].steps.push_back({index, other});
+  stages[stage].tail = index;
+  stage_of[index] = stage;
+  return true;
+}
+
+// Gives each stage memory that no value still to be read occupies.
+void assign_slots(Plan& plan, bool trace) {
+  const int stages = static_cast<int>(plan.stages.size());
+  std::vector<int> last_reader(stages, -1);
+  for (int i = 0; i < stages; ++i) {
+    if (plan.stages[i].input != kImage) last_reader[plan.stages[i].input] = i;
+    for (const FusedStep& step : plan.stages[i].steps) {
+      if (step.other != kImage) last_reader[step.other] = i;
+    }
+  }
+  last_reader[plan.output] = stages;
+  std::vector<int> free;
+  for (int i = 0; i < stages; ++i) {
+    Stage& stage = plan.stages[i];
+    if (free.empty() || trace) {
+      stage.slot = static_cast<int>(plan.slots.size());
+      plan.slots.push_back(0);
+    } else {
+      stage.slot = free.back();
+      free.pop_back();
+    }
+    plan.slots[stage.slot] = std::max(plan.slots[stage.slot], stage.out.elements());
+    for (int j = 0; j <= i; ++j) {
+      if (last_reader[j] == i || (j == i && last_reader[j] < 0)) free.push_back(plan.stages[j].slot);
+    }
+  }
+}
+
+}  // namespace
+
+Plan make_plan(const std::vector<Node>& nodes, int output, Shape image, bool trace) {
+  Plan plan;
+  const std::vector<int> readers = count_readers(nodes, output);
+  std::vector<int> stage_of(nodes.size(), kImage);
+  std::vector<Shape> shapes{image};
+  for (int index = 1; index < static_cast<int>(nodes.size()); ++index) {
+    const Node& node = nodes[index];
+    std::vector<Shape> inputs;
+    for (int input : node.inputs) inputs.push_back(shapes[input]);
+    shapes.push_back(infer(node, inputs));
+    if (node.op == Op::step && !trace && fuse(nodes, index, readers, stage_of, plan.stages)) continue;
+    Stage stage;
+    stage.node = stage.tail = index;
+    stage.input = stage_of[node.inputs[0]];
+    stage.in = inputs[0];
+    stage.out = shapes.back();
+    if (node.op == Op::step)
+      stage.steps.push_back({index, node.inputs.size() == 2 ? stage_of[node.inputs[1]] : kImage});
+    if (node.op == Op::binary_conv) {
+      stage.binary = node.binary_conv->plan(stage.in);
+      plan.bit_words = std::max(plan.bit_words, stage.in.h * stage.binary.row_words);
+    }
+    stage_of[index] = static_cast<int>(plan.stages.size());
+    plan.stages.push_back(std::move(stage));
+  }
+  plan.output = stage_of[output];
+  assign_slots(plan, trace);
+  return plan;
+}
+
+}  // namespace onebit

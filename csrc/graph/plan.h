@@ -1,0 +1,41 @@
+// What is decided once per image size: the stages, their shapes and the memory they share.
+//
+// A stage is one operator and the elementwise operators fused behind it, which run on each row while it is in cache.
+#pragma once
+
+#include <vector>
+
+#include "bconv/layer.h"
+#include "graph/node.h"
+
+namespace onebit {
+
+constexpr int kImage = -1;  // as a stage index: the network's input
+
+struct FusedStep {
+  int node;
+  int other;  // for add: the stage whose output is the second operand
+};
+
+struct Stage {
+  int node = 0;        // computes a row from `input`
+  int tail = 0;        // the node whose value the stage's output is
+  int input = kImage;  // a stage
+  std::vector<FusedStep> steps;
+  Shape in, out;
+  int slot = 0;  // memory of the output
+  BinaryPlan binary;
+};
+
+struct Plan {
+  std::vector<Stage> stages;
+  std::vector<int64_t> slots;  // floats
+  int64_t bit_words = 0;       // for the packed input of one binary convolution
+  int output = 0;              // a stage
+};
+
+// With `trace` every node is a stage of its own and no memory is shared, so that all values remain.
+// Throws std::invalid_argument if the shapes do not fit.
+Plan make_plan(const std::vector<Node>& nodes, int output, Shape image, bool trace);
+
+}  // namespace onebit

@@ -1,0 +1,21 @@
+#include "steps/steps.h"
+
+#define ONEBIT_TABLE steps_scalar
+#define ONEBIT_NAME "steps_scalar"
+#define ONEBIT_ISA scalar
+#include "steps/body.inc"
+
+namespace onebit {
+
+const StepKernels& select_steps(Isa isa) {
+  static const StepKernels* const kTable[] = {
+#define ONEBIT_KERNEL(table, isa) &table,
+#include "steps/kernels.inc"
+#undef ONEBIT_KERNEL
+  };
+  const StepKernels* const* row = kTable;
+  while ((*row)->isa > isa) ++row;
+  return **row;
+}
+
+}  // namespace onebit

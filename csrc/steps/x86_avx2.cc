@@ -1,0 +1,6 @@
+#include "steps/steps.h"
+
+#define ONEBIT_TABLE steps_avx2
+#define ONEBIT_NAME "steps_avx2"
+#define ONEBIT_ISA avx2
+#include "steps/body.inc"

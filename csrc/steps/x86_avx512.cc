@@ -1,0 +1,6 @@
+#include "steps/steps.h"
+
+#define ONEBIT_TABLE steps_avx512
+#define ONEBIT_NAME "steps_avx512"
+#define ONEBIT_ISA avx512
+#include "steps/body.inc"
