@@ -9,20 +9,22 @@
 namespace onebit {
 namespace {
 
-struct Taps {
-  int64_t begin, end;
-  bool operator==(const Taps& other) const { return begin == other.begin && end == other.end; }
-};
+constexpr int64_t kLanes = static_cast<int64_t>(kBinaryLanes);
 
-// The distinct ranges of valid taps along one axis, and which of them each output position has.
-std::vector<Taps> classify(const Axis& axis, int64_t size, int64_t out, std::vector<int64_t>& index) {
+// The valid taps of each output position along one axis.
+std::vector<Taps> all_taps(const Axis& axis, int64_t size, int64_t out) {
+  std::vector<Taps> taps;
+  for (int64_t at = 0; at < out; ++at) taps.push_back(axis.valid_taps(at, size));
+  return taps;
+}
+
+// The distinct values of `taps`, and which of them each output position has.
+std::vector<Taps> classify(const std::vector<Taps>& taps, std::vector<int64_t>& index) {
   std::vector<Taps> classes;
-  index.resize(out);
-  for (int64_t at = 0; at < out; ++at) {
-    const Taps taps{axis.first_tap(at), axis.last_tap(at, size)};
-    const auto found = std::find(classes.begin(), classes.end(), taps);
-    index[at] = found - classes.begin();
-    if (found == classes.end()) classes.push_back(taps);
+  for (const Taps& value : taps) {
+    const auto found = std::find(classes.begin(), classes.end(), value);
+    index.push_back(found - classes.begin());
+    if (found == classes.end()) classes.push_back(value);
   }
   return classes;
 }
@@ -31,7 +33,7 @@ int64_t count_bits(const uint64_t* words, int64_t begin, int64_t n) {
   int64_t count = 0;
   for (; n > 0; n -= kWordBits, begin += kWordBits) {
     uint64_t value = read_bits(words, begin);
-    if (n < kWordBits) value &= (uint64_t{1} << n) - 1;
+    if (n < kWordBits) value = low_bits(value, n);
     count += popcount(value);
   }
   return count;
@@ -60,16 +62,17 @@ BinaryConv::BinaryConv(BinaryWeights weights, Isa isa)
   require(static_cast<int64_t>(w.levels.size()) == (w.threshold == Threshold::channel ? w.in : 1),
           "binary convolution: thresholds have the wrong size");
   words_ = words_for(products);
-  blocks_ = (group_out_ + static_cast<int64_t>(kBinaryLanes) - 1) / static_cast<int64_t>(kBinaryLanes);
-  packed_ = Buffer<uint64_t>(w.groups * blocks_ * words_ * kBinaryLanes);
-  std::vector<uint64_t> row(words_);
+  lane_words_ = (products + 31) / 32;
+  blocks_ = (group_out_ + kLanes - 1) / kLanes;
+  packed_ = Buffer<uint32_t>(w.groups * blocks_ * lane_words_ * kLanes);
+  std::vector<uint32_t> row(lane_words_);
   for (int64_t o = 0; o < w.out; ++o) {
     row.back() = 0;
     std::memcpy(row.data(), w.bits.data() + o * row_bytes, row_bytes);
-    if (products % kWordBits) row.back() &= (uint64_t{1} << products % kWordBits) - 1;
-    const int64_t group = o / group_out_, block = o % group_out_ / kBinaryLanes, lane = o % group_out_ % kBinaryLanes;
-    uint64_t* to = packed_.data() + (group * blocks_ + block) * words_ * kBinaryLanes + lane;
-    for (int64_t k = 0; k < words_; ++k) to[k * kBinaryLanes] = row[k];
+    if (products % 32) row.back() &= (uint32_t{1} << products % 32) - 1;
+    const int64_t group = o / group_out_, block = o % group_out_ / kLanes, lane = o % group_out_ % kLanes;
+    uint32_t* to = packed_.data() + (group * blocks_ + block) * lane_words_ * kLanes + lane;
+    for (int64_t k = 0; k < lane_words_; ++k) to[k * kLanes] = row[k];
   }
 }
 
@@ -86,8 +89,10 @@ BinaryPlan BinaryConv::plan(Shape in) const {
   plan.in = in;
   plan.out = out_shape(in);
   plan.row_words = words_for(in.w * in.c) + 1;
-  const std::vector<Taps> rows = classify(w.window.rows, in.h, plan.out.h, plan.row_class);
-  const std::vector<Taps> columns = classify(w.window.columns, in.w, plan.out.w, plan.column_class);
+  plan.row_taps = all_taps(w.window.rows, in.h, plan.out.h);
+  plan.column_taps = all_taps(w.window.columns, in.w, plan.out.w);
+  const std::vector<Taps> rows = classify(plan.row_taps, plan.row_class);
+  const std::vector<Taps> columns = classify(plan.column_taps, plan.column_class);
   plan.column_classes = static_cast<int64_t>(columns.size());
   const size_t classes = rows.size() * columns.size();
   plan.base = Buffer<int32_t>(classes * w.out);
@@ -123,8 +128,8 @@ void BinaryConv::reserve(BinaryScratch& scratch) const {
   const auto grow = [](auto& buffer, int64_t size) {
     if (static_cast<int64_t>(buffer.size()) < size) buffer = std::decay_t<decltype(buffer)>(size);
   };
-  grow(scratch.windows, kTile * words_);
-  grow(scratch.counts, kTile * blocks_ * static_cast<int64_t>(kBinaryLanes));
+  grow(scratch.windows, kTile * words_ + 1);  // gather_bytes may write into the word behind
+  grow(scratch.counts, kTile * blocks_ * kLanes);
   grow(scratch.sums, kTile);
 }
 
@@ -138,24 +143,60 @@ void BinaryConv::pack(const BinaryPlan& plan, const float* x, int64_t begin, int
   }
 }
 
-void BinaryConv::gather(const BinaryPlan& plan, const uint64_t* bits, int64_t y, int64_t x, int64_t group,
-                        uint64_t* window) const {
+void BinaryConv::gather_bits(const BinaryPlan& plan, const uint64_t* bits, int64_t y, int64_t x, int64_t group,
+                             uint64_t* window) const {
   const Axis &rows = weights_.window.rows, &columns = weights_.window.columns;
-  const int64_t first = columns.first_tap(x), last = columns.last_tap(x, plan.in.w);
-  const int64_t row_end = rows.last_tap(y, plan.in.h);
-  const bool contiguous = columns.dilation == 1 && weights_.groups == 1;  // taps of a row are neighbours in memory
-  std::fill_n(window, words_, 0);
-  for (int64_t kh = rows.first_tap(y); kh < row_end; ++kh) {
+  const Taps vertical = plan.row_taps[y], horizontal = plan.column_taps[x];
+  BitWriter writer(window);
+  writer.zeros(vertical.begin * columns.kernel * group_in_);
+  for (int64_t kh = vertical.begin; kh < vertical.end; ++kh) {
     const uint64_t* row = bits + (rows.origin(y) + kh * rows.dilation) * plan.row_words;
-    const int64_t to = kh * columns.kernel;
-    if (contiguous) {
-      copy_bits(window, (to + first) * group_in_, row, (columns.origin(x) + first) * group_in_,
-                (last - first) * group_in_);
+    writer.zeros(horizontal.begin * group_in_);
+    for (int64_t kw = horizontal.begin; kw < horizontal.end; ++kw) {
+      writer.copy(row, (columns.origin(x) + kw * columns.dilation) * weights_.in + group * group_in_, group_in_);
+    }
+    writer.zeros((columns.kernel - horizontal.end) * group_in_);
+  }
+  writer.zeros((rows.kernel - vertical.end) * columns.kernel * group_in_);
+  writer.finish();
+}
+
+void BinaryConv::gather_bytes(const BinaryPlan& plan, const uint64_t* bits, int64_t y, int64_t x, int64_t group,
+                              uint64_t* window) const {
+  const Axis &rows = weights_.window.rows, &columns = weights_.window.columns;
+  const Taps vertical = plan.row_taps[y], horizontal = plan.column_taps[x];
+  const int64_t tap = group_in_ / 8, row_bytes = columns.kernel * tap;    // bytes
+  const bool neighbours = columns.dilation == 1 && weights_.groups == 1;  // taps of a row are contiguous bytes
+  const char* from =
+      reinterpret_cast<const char*>(bits + (rows.origin(y) + vertical.begin * rows.dilation) * plan.row_words);
+  const int64_t step = rows.dilation * plan.row_words * 8;  // bytes
+  char* to = reinterpret_cast<char*>(window);
+  if (neighbours && vertical.end - vertical.begin == rows.kernel &&
+      horizontal.end - horizontal.begin == columns.kernel) {
+    // Whole words, in ascending order: what is copied too much is overwritten by the next word, masked in the last one.
+    from += columns.origin(x) * tap;
+    window[words_ - 1] = 0;
+    for (int64_t kh = 0; kh < rows.kernel; ++kh, from += step, to += row_bytes) {
+      for (int64_t at = 0; at < row_bytes; at += 8) {
+        uint64_t word;
+        std::memcpy(&word, from + at, 8);
+        if (kh == rows.kernel - 1 && row_bytes - at < 8) word = low_bits(word, 8 * (row_bytes - at));
+        std::memcpy(to + at, &word, 8);
+      }
+    }
+    return;
+  }
+  std::fill_n(window, words_, 0);
+  to += vertical.begin * row_bytes;
+  for (int64_t kh = vertical.begin; kh < vertical.end; ++kh, from += step, to += row_bytes) {
+    if (neighbours) {
+      std::memcpy(to + horizontal.begin * tap, from + (columns.origin(x) + horizontal.begin) * tap,
+                  (horizontal.end - horizontal.begin) * tap);
       continue;
     }
-    for (int64_t kw = first; kw < last; ++kw) {
-      const int64_t from = (columns.origin(x) + kw * columns.dilation) * weights_.in + group * group_in_;
-      copy_bits(window, (to + kw) * group_in_, row, from, group_in_);
+    for (int64_t kw = horizontal.begin; kw < horizontal.end; ++kw) {
+      const int64_t pixel = columns.origin(x) + kw * columns.dilation;
+      std::memcpy(to + kw * tap, from + pixel * (weights_.in / 8) + group * tap, tap);
     }
   }
 }
@@ -163,13 +204,18 @@ void BinaryConv::gather(const BinaryPlan& plan, const uint64_t* bits, int64_t y,
 void BinaryConv::row(const BinaryPlan& plan, const uint64_t* bits, int64_t y, BinaryScratch& scratch, float* out,
                      int32_t* accumulators) const {
   for (int64_t group = 0; group < weights_.groups; ++group) {
-    const uint64_t* packed = packed_.data() + group * blocks_ * words_ * kBinaryLanes;
+    const uint32_t* packed = packed_.data() + group * blocks_ * lane_words_ * kLanes;
     for (int64_t x = 0; x < plan.out.w; x += kTile) {
       const int64_t pixels = std::min(kTile, plan.out.w - x);
       for (int64_t p = 0; p < pixels; ++p) {
-        gather(plan, bits, y, x + p, group, scratch.windows.data() + p * words_);
+        uint64_t* window = scratch.windows.data() + p * words_;
+        if (group_in_ % 8 == 0) {
+          gather_bytes(plan, bits, y, x + p, group, window);
+        } else {
+          gather_bits(plan, bits, y, x + p, group, window);
+        }
       }
-      count_.run(scratch.windows.data(), pixels, words_, packed, blocks_, scratch.counts.data());
+      count_.run(scratch.windows.data(), pixels, lane_words_, packed, blocks_, scratch.counts.data());
       finish(plan, y, x, pixels, group, scratch, out, accumulators);
     }
   }
@@ -177,7 +223,7 @@ void BinaryConv::row(const BinaryPlan& plan, const uint64_t* bits, int64_t y, Bi
 
 void BinaryConv::finish(const BinaryPlan& plan, int64_t y, int64_t x, int64_t pixels, int64_t group,
                         BinaryScratch& scratch, float* out, int32_t* accumulators) const {
-  const int64_t outputs = weights_.out, stride = blocks_ * static_cast<int64_t>(kBinaryLanes);
+  const int64_t outputs = weights_.out, stride = blocks_ * kLanes;
   const bool with_offset = weights_.channels.size() == static_cast<size_t>(3 * outputs);
   const float* scale = weights_.channels.data() + group * group_out_;
   float* sums = scratch.sums.data();

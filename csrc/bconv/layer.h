@@ -38,6 +38,7 @@ struct BinaryWeights {
 // What depends on the image size.
 struct BinaryPlan {
   Shape in, out;
+  std::vector<Taps> row_taps, column_taps;       // (OH), (OW)
   int64_t row_words = 0;                         // of one packed image row, one word of slack included
   std::vector<int64_t> row_class, column_class;  // (OH), (OW)
   int64_t column_classes = 0;
@@ -75,14 +76,19 @@ class BinaryConv {
            int32_t* accumulators) const;
 
  private:
-  void gather(const BinaryPlan& plan, const uint64_t* bits, int64_t y, int64_t x, int64_t group,
-              uint64_t* window) const;
+  // The window of output (y, x) as (words_); for any group size, and for groups of whole bytes.
+  void gather_bits(const BinaryPlan& plan, const uint64_t* bits, int64_t y, int64_t x, int64_t group,
+                   uint64_t* window) const;
+  void gather_bytes(const BinaryPlan& plan, const uint64_t* bits, int64_t y, int64_t x, int64_t group,
+                    uint64_t* window) const;
   void finish(const BinaryPlan& plan, int64_t y, int64_t x, int64_t pixels, int64_t group, BinaryScratch& scratch,
               float* out, int32_t* accumulators) const;
 
   BinaryWeights weights_;
-  int64_t group_in_, group_out_, words_, blocks_;
-  Buffer<uint64_t> packed_;  // (groups, blocks, words, 8)
+  int64_t group_in_, group_out_, blocks_;
+  int64_t words_;            // of a window, 64 bits each
+  int64_t lane_words_;       // of a window, 32 bits each
+  Buffer<uint32_t> packed_;  // (groups, blocks, lane words, 16)
   const PackKernel& pack_;
   const CountKernel& count_;
   const StepKernels& steps_;

@@ -55,11 +55,11 @@ void FloatConv::reserve(FloatScratch& scratch) const {
 
 void FloatConv::gather(Shape in, const float* x, int64_t y, int64_t at, int64_t group, float* window) const {
   const Axis &rows = window_.rows, &columns = window_.columns;
-  const int64_t first = columns.first_tap(at), last = columns.last_tap(at, in.w);
-  const int64_t row_end = rows.last_tap(y, in.h);
-  const int64_t row_begin = rows.first_tap(y);
-  if (row_end - row_begin < rows.kernel || last - first < columns.kernel) std::fill_n(window, depth_, 0.0f);
-  for (int64_t kh = row_begin; kh < row_end; ++kh) {
+  const Taps vertical = rows.valid_taps(y, in.h), horizontal = columns.valid_taps(at, in.w);
+  const int64_t first = horizontal.begin, last = horizontal.end;
+  const bool inside = vertical.end - vertical.begin == rows.kernel && last - first == columns.kernel;
+  if (!inside) std::fill_n(window, depth_, 0.0f);
+  for (int64_t kh = vertical.begin; kh < vertical.end; ++kh) {
     const float* row = x + (rows.origin(y) + kh * rows.dilation) * in.w * in.c + group * group_in_;
     float* to = window + kh * columns.kernel * group_in_;
     if (columns.dilation == 1 && groups_ == 1) {  // taps of a row are neighbours in memory

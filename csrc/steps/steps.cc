@@ -3,6 +3,7 @@
 #define ONEBIT_TABLE steps_scalar
 #define ONEBIT_NAME "steps_scalar"
 #define ONEBIT_ISA scalar
+#define ONEBIT_WIDTH 4
 #include "steps/body.inc"
 
 namespace onebit {

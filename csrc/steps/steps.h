@@ -16,7 +16,7 @@ namespace onebit {
 enum class Step { affine, add, hardtanh, relu, prelu, rprelu, maxout };
 constexpr size_t kSteps = 7;
 
-// Counts to outputs, for pixels of one border class (the derivation is in bconv/layer.h):
+// Counts to outputs, for pixels of one border class (derived in bconv/layer.h):
 //   y[o] = (scale[o]·(float(base[o] - 2·count[o]) + shifted[o]) + offset[o]·window) + bias[o]
 // `shifted` and `offset` may be null: then their terms are left out.
 struct Dequantize {

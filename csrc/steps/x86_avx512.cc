@@ -3,4 +3,5 @@
 #define ONEBIT_TABLE steps_avx512
 #define ONEBIT_NAME "steps_avx512"
 #define ONEBIT_ISA avx512
+#define ONEBIT_WIDTH 16
 #include "steps/body.inc"
