@@ -1,0 +1,37 @@
+"""CIFAR-10 and CIFAR-100 (Krizhevsky 2009) in torchvision's layout: ROOT/cifar-10-batches-py, ROOT/cifar-100-python."""
+
+from pathlib import Path
+
+import torch
+from torchvision import datasets
+
+from onebit.data.dataset import IMAGENET_MEAN, IMAGENET_STD, Data, MemorySet, Normalization
+from onebit.errors import UserError
+
+
+def _load(name: str, source: type[datasets.CIFAR10], root: Path, download: bool) -> Data:
+    folder = root / source.base_folder
+    if not download and not folder.is_dir():
+        raise UserError(
+            f"{name}: {folder} does not exist; --root names the folder that contains {source.base_folder}/ "
+            "(--download fetches it where there is a network)"
+        )
+    try:
+        train, test = (source(root, train=training, download=download) for training in (True, False))
+    except (RuntimeError, OSError, EOFError, KeyError) as error:
+        raise UserError(f"{name}: the files in {folder} cannot be read ({error}); fetch them again") from error
+    normalization = Normalization(IMAGENET_MEAN, IMAGENET_STD)
+
+    def memory(part: datasets.CIFAR10, **augmentation: object) -> MemorySet:
+        images = torch.from_numpy(part.data).permute(0, 3, 1, 2)  # (N, 3, 32, 32)
+        return MemorySet(images, torch.tensor(part.targets), normalization, **augmentation)  # type: ignore[arg-type]
+
+    return Data(name, memory(train, pad=4, flip=True), memory(test), tuple(train.classes), normalization, 32, 3)
+
+
+def cifar10(root: Path, download: bool = False) -> Data:
+    return _load("cifar10", datasets.CIFAR10, root, download)
+
+
+def cifar100(root: Path, download: bool = False) -> Data:
+    return _load("cifar100", datasets.CIFAR100, root, download)

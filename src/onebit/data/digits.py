@@ -1,0 +1,23 @@
+"""Handwritten digits (Alpaydin & Kaynak 1998, UCI), embedded in scikit-learn: 1797 grey images of 8x8 pixels.
+
+The last 360 images, in scikit-learn's order, are the test set.
+"""
+
+from pathlib import Path
+
+import torch
+from sklearn.datasets import load_digits
+
+from onebit.data.dataset import Data, MemorySet, Normalization
+
+TEST_IMAGES = 360
+
+
+def digits(root: Path | None = None, download: bool = False) -> Data:
+    bunch = load_digits()
+    images = torch.from_numpy(bunch.images * (255 / 16)).round().to(torch.uint8)[:, None]  # (1797, 1, 8, 8)
+    labels = torch.from_numpy(bunch.target).long()
+    normalization = Normalization((0.306,), (0.377,))
+    train = MemorySet(images[:-TEST_IMAGES], labels[:-TEST_IMAGES], normalization, pad=1)
+    test = MemorySet(images[-TEST_IMAGES:], labels[-TEST_IMAGES:], normalization)
+    return Data("digits", train, test, tuple("0123456789"), normalization, 8, 1)

@@ -1,0 +1,74 @@
+"""AdaBin: Improving Binary Neural Networks with Adaptive Binary Sets (Tu et al., ECCV 2022, arXiv 2208.08084).
+
+weights, per filter of n elements: equalised to the set {beta - alpha, beta + alpha}
+
+    beta = mean(w),  alpha = ||w - beta||_2 / sqrt(n),  w_b = alpha sign((w - beta) / alpha) + beta
+
+activations, per layer with learned alpha (from 1) and beta (from 0), u = (x - beta) / alpha:
+
+    paper      a_b = alpha sign(u) + beta       values beta -+ alpha
+    released   a_b = alpha (sign(u) + beta)     values alpha (beta -+ 1); the authors' checkpoints need this form
+
+backward: EDE k t (1 - tanh^2(t x)) for weights, t from 10^-3 to 10^1, the gradient flowing through alpha and beta too;
+max(2 - 2|u|, 0) for activations, which with s = sign(u), g' = max(2 - 2|u|, 0) gives
+
+    d a_b / d x     = g'                        d a_b / d alpha = s - u g'        (released: + beta)
+    d a_b / d beta  = 1 - g'  (released: alpha - g')
+
+The default is the released form: the authors' 88 % checkpoint is trained in it, and the two train alike.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from onebit.binarizer import ActivationBinarizer, ActivationForm, Schedule, WeightBinarizer, WeightForm, filter_mean
+from onebit.methods.method import Method, Structure, choose
+from onebit.sign import approx_sign, ede, sign, surrogate_sign
+
+
+class EqualizedSign(WeightBinarizer):
+    def __init__(self, shape: torch.Size):
+        super().__init__(shape)
+        self.schedule = Schedule(1e-3, 10.0)
+
+    def set_progress(self, fraction: float, weight: Tensor) -> None:
+        self.schedule.set_progress(fraction)
+
+    @staticmethod
+    def set_of(weight: Tensor) -> tuple[Tensor, Tensor]:
+        """(alpha, beta), each (O, 1, ...)."""
+        beta = filter_mean(weight)
+        return filter_mean((weight - beta) ** 2).sqrt(), beta
+
+    def forward(self, weight: Tensor) -> Tensor:
+        alpha, beta = self.set_of(weight)
+        return alpha * surrogate_sign((weight - beta) / alpha, ede, self.schedule.t, self.schedule.k) + beta
+
+    def freeze(self, weight: Tensor) -> WeightForm:
+        alpha, beta = self.set_of(weight)
+        return WeightForm(sign((weight - beta) / alpha), alpha.flatten(), beta.flatten())
+
+
+class AdaptiveSet(ActivationBinarizer):
+    def __init__(self, channels: int, variant: str):
+        super().__init__(channels)
+        self.variant = variant
+        self.alpha = nn.Parameter(torch.tensor(1.0))
+        self.beta = nn.Parameter(torch.tensor(0.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        s = surrogate_sign((x - self.beta) / self.alpha, approx_sign)
+        return self.alpha * s + self.beta if self.variant == "paper" else self.alpha * (s + self.beta)
+
+    def freeze(self) -> ActivationForm:
+        alpha, beta = self.alpha.detach(), self.beta.detach()
+        centre = beta if self.variant == "paper" else alpha * beta
+        # alpha < 0 turns the sign round: the upper value then belongs to x <= beta, so A = +1 for x > beta, that is
+        # for x >= the next number above beta.
+        threshold = beta if alpha > 0 else torch.nextafter(beta, torch.full_like(beta, torch.inf))
+        return ActivationForm(float(threshold), abs(float(alpha)), float(centre))
+
+
+def adabin(variant: str = "released") -> Method:
+    choose("adabin", "variant", variant, ("paper", "released"))
+    return Method("adabin", EqualizedSign, lambda channels: AdaptiveSet(channels, variant), Structure(nonlinearity="maxout"))

@@ -1,0 +1,162 @@
+"""RBNN: Rotated Binary Neural Network (Lin et al., NeurIPS 2020, arXiv 2009.13055).
+
+A rotation turns the weights towards their own signs before they are binarized. With the weights of one filter (or of the
+whole layer) as a matrix W (n1, n2), n1 n2 = n, and orthogonal R1 (n1, n1), R2 (n2, n2), which stand for R1 (x) R2 (n, n):
+
+    rotated   R1^T W R2
+    w~        W + alpha (R1^T W R2 - W),  alpha = |sin theta|, theta learned      (eq. 11)
+    w_b       scale sign(w~), scale learned per filter
+
+R1, R2 maximise tr(B (R1^T W R2)^T) over B in {-1, +1}, R1, R2, by three cycles at the start of each epoch (eq. 8-10):
+
+    B  = sign(R1^T W R2)
+    R1 = V U^T  with  B R2^T W^T = U S V^T
+    R2 = U V^T  with  W^T R1 B   = U S V^T
+
+backward (eq. 13-16): F'(x) = max(k (sqrt(2) t - t^2 |x|), 0) in place of the derivative of sign, then
+dw~/dW = (1 - alpha) I + alpha R^T, dw~/dalpha = R1^T W R2 - W, dalpha/dtheta = sign(sin theta) cos theta.
+
+variant      rotations, theta          weights          activations                        dw~/dW
+"paper"      one of each per layer     as they are      sign(a), F' with the weights' t     as above
+"released"   R1, R2 shared by the      standardised     sign((a - mean) / std) per sample,  (1 - alpha) I: the rotated
+             filters, theta each       per filter       F' with max(t, 1)                   part is detached
+"combined"   as released               as released      as released                         as above
+
+In "released", alpha starts at 1 and no gradient reaches the weights until weight decay has pulled theta down; it takes
+hundreds of epochs. "combined" learns from the first step, and is the default. `t_max` ends the schedule of t (10 in the
+paper): F'(0) = sqrt(2) t for t >= 1, so products through many layers explode in schedules too short to have a
+small learning rate by then.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from onebit.binarizer import ActivationBinarizer, ActivationForm, Schedule, WeightBinarizer, WeightForm, filter_mean
+from onebit.methods.method import Method, Structure, choose
+from onebit.sign import sign, surrogate_sign, training_aware
+
+VARIANTS = ("paper", "released", "combined")
+T_MIN = 1e-2
+
+
+def factors(n: int) -> tuple[int, int]:
+    """n = n1 n2 with n1 the largest divisor that is at most sqrt(n)."""
+    n1 = next(d for d in range(math.isqrt(n), 0, -1) if n % d == 0)
+    return n1, n // n1
+
+
+def align(matrices: Tensor, r1: Tensor, r2: Tensor, cycles: int = 3) -> tuple[Tensor, Tensor]:
+    """R1, R2 after `cycles` of B -> R1 -> R2 (eq. 8-10) for matrices (M, n1, n2) that share them.
+
+    The polar factors maximise the summed trace, so the mean cosine between R1^T W R2 and its signs never falls.
+    """
+    for _ in range(cycles):
+        b = sign(r1.T @ matrices @ r2)  # (M, n1, n2)
+        u, _, vh = torch.linalg.svd(torch.einsum("mij,kj,mlk->il", b, r2, matrices))
+        r1 = (u @ vh).T
+        u, _, vh = torch.linalg.svd(torch.einsum("mij,ik,mkl->jl", matrices, r1, b))
+        r2 = u @ vh
+    return r1, r2
+
+
+class RotatedSign(WeightBinarizer):
+    def __init__(self, shape: torch.Size, variant: str, t_max: float):
+        super().__init__(shape)
+        self.detached = variant == "released"
+        self.per_filter = variant != "paper"
+        n1, n2 = factors(math.prod(shape[1:]) if self.per_filter else math.prod(shape))
+        self.register_buffer("r1", nn.init.orthogonal_(torch.empty(n1, n1)))
+        self.register_buffer("r2", nn.init.orthogonal_(torch.empty(n2, n2)))
+        theta = self.per_channel(math.pi / 2)
+        self.theta = nn.Parameter(theta if self.per_filter else theta[:1].clone())
+        self.scale = nn.Parameter(self.per_channel(1.0))
+        self.schedule = Schedule(T_MIN, t_max)
+
+    @torch.no_grad()
+    def initialize(self, weight: Tensor) -> None:
+        self.scale.copy_(filter_mean(weight, magnitude=True))
+
+    def standardize(self, weight: Tensor) -> Tensor:
+        if not self.per_filter:
+            return weight
+        dims = tuple(range(1, weight.dim()))
+        return (weight - filter_mean(weight)) / weight.std(dim=dims, keepdim=True)
+
+    def matrices(self, weight: Tensor) -> Tensor:
+        return weight.reshape(-1, self.r1.shape[0], self.r2.shape[0])  # (O or 1, n1, n2)
+
+    @torch.no_grad()
+    def set_progress(self, fraction: float, weight: Tensor) -> None:
+        self.schedule.set_progress(fraction)
+        r1, r2 = align(self.matrices(self.standardize(weight)), self.r1, self.r2)
+        self.r1.copy_(r1)
+        self.r2.copy_(r2)
+
+    def rotate(self, weight: Tensor) -> Tensor:
+        """R1^T W R2, shaped like weight."""
+        with torch.autocast(weight.device.type, enabled=False):  # signs near 0 must not depend on the precision
+            return (self.r1.T @ self.matrices(weight) @ self.r2).reshape(weight.shape)
+
+    def rotated(self, weight: Tensor) -> Tensor:
+        """w~ = W + |sin theta| (R1^T W R2 - W), shaped like weight."""
+        weight = self.standardize(weight)
+        rotated = self.rotate(weight)
+        return weight + self.theta.sin().abs() * ((rotated.detach() if self.detached else rotated) - weight)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return self.scale * surrogate_sign(self.rotated(weight), training_aware, self.schedule.t, self.schedule.k)
+
+    def freeze(self, weight: Tensor) -> WeightForm:
+        return WeightForm(sign(self.rotated(weight)), self.scale.detach().flatten())
+
+
+class TrainingAwareSign(ActivationBinarizer):
+    """The paper's activations: sign(a) with F' of the weights' t and k."""
+
+    def __init__(self, channels: int, t_max: float):
+        super().__init__(channels)
+        self.schedule = Schedule(T_MIN, t_max)
+
+    def set_progress(self, fraction: float) -> None:
+        self.schedule.set_progress(fraction)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return surrogate_sign(x, training_aware, self.schedule.t, self.schedule.k)
+
+    def freeze(self) -> ActivationForm:
+        return ActivationForm()
+
+
+class CentredSign(ActivationBinarizer):
+    """The released activations: sign((a - mean) / std) over each sample (B; C, H, W), in training and evaluation."""
+
+    def __init__(self, channels: int, t_max: float):
+        super().__init__(channels)
+        self.schedule = Schedule(T_MIN, t_max, t_floor=1.0)
+
+    def set_progress(self, fraction: float) -> None:
+        self.schedule.set_progress(fraction)
+
+    def forward(self, x: Tensor) -> Tensor:
+        dims = tuple(range(1, x.dim()))
+        centred = x - x.mean(dim=dims, keepdim=True)
+        if self.training:  # evaluation needs the sign alone
+            centred = centred / x.std(dim=dims, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)
+        return surrogate_sign(centred, training_aware, self.schedule.t, self.schedule.k)
+
+    def freeze(self) -> ActivationForm:
+        return ActivationForm(threshold="sample_mean")
+
+
+def rbnn(variant: str = "combined", t_max: float = 10.0) -> Method:
+    choose("rbnn", "variant", variant, VARIANTS)
+    activation = TrainingAwareSign if variant == "paper" else CentredSign
+    return Method(
+        "rbnn",
+        lambda shape: RotatedSign(shape, variant, t_max),
+        lambda channels: activation(channels, t_max),
+        Structure(block="plain", norm_weight=1e-8),
+        {"resnet18": {"shortcut": "binary", "stem_nonlinearity": False, "norm_weight": 1.0}},
+    )

@@ -1,0 +1,35 @@
+"""ReActNet (Liu et al., ECCV 2020, arXiv 2003.03488).
+
+weights       as Bi-Real Net: mean |w| sign(w), clipped-identity gradient
+activations   RSign: a_b = sign(a - tau_c) with tau_c = -shift_c learned per channel; gradient max(2 - 2|a + shift|, 0)
+structure     RPReLU after each shortcut's addition; the authors' `move0` is `shift`, `move1`/`move2` are RPReLU's shifts
+"""
+
+import torch
+from torch import Tensor, nn
+
+from onebit.binarizer import ActivationBinarizer, ActivationForm
+from onebit.methods.bireal import MagnitudeAwareSign
+from onebit.methods.method import Method, Structure
+from onebit.sign import approx_sign, surrogate_sign
+
+
+class RSign(ActivationBinarizer):
+    """sign(x + shift_c), shift learned per channel: x (B, C, ...)."""
+
+    def __init__(self, channels: int):
+        super().__init__(channels)
+        self.shift = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        shift = self.shift.reshape(1, -1, *[1] * (x.dim() - 2)).to(x.dtype)  # (1, C, ...)
+        return surrogate_sign(x + shift, approx_sign)
+
+    def freeze(self) -> ActivationForm:
+        return ActivationForm(threshold=-self.shift.detach())
+
+
+def reactnet() -> Method:
+    return Method(
+        "reactnet", MagnitudeAwareSign, RSign, Structure(nonlinearity="rprelu", stem_nonlinearity=False, head_norm=False)
+    )

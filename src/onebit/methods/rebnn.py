@@ -1,0 +1,113 @@
+"""ReBNN: Resilient Binary Neural Network (Xu et al., AAAI 2023, arXiv 2302.00956).
+
+weights       w_b = alpha_o sign(w), alpha learned per filter; the loss gains the weighted reconstruction loss
+
+    L_R = 1/2 sum_o gamma_o ||w_o - alpha_o sign(w_o)||^2
+
+    dL/dw     = alpha (dL/dw_b 1_{|w| <= 1}) + gamma (w - alpha sign(w))
+    dL/dalpha = sum dL/dw_b sign(w) - gamma sum (w - alpha sign(w)) sign(w)       (the minus is missing in print)
+    gamma_o   = (fraction of signs flipped by the last step) * max_j |dL/dw_b|, clamped to [1e-5, 2e-4]
+
+"released": the authors' layer, whose clamps are exchanged so that gamma = 2e-4 always; w_b = 0.02 |alpha| sign(w),
+alpha from a normal distribution, and
+
+    dL/dw = alpha dL/dw_b + gamma (w - 0.02 alpha sign(w))                        (no clipping, no 0.02)
+    dL/dalpha = sum dL/dw_b w - gamma sum (w - 0.02 alpha sign(w)) 0.02 sign(w)   (w where the derivative has sign(w))
+
+activations   RSign with max(2 - 2|x|, 0), structure with RPReLU, both as ReActNet.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from onebit.binarizer import WeightBinarizer, WeightForm, filter_mean
+from onebit.methods.method import Method, Structure, choose
+from onebit.methods.reactnet import RSign
+from onebit.sign import sign, ste, surrogate_sign
+
+GAMMA_MIN, GAMMA_MAX = 1e-5, 2e-4
+RELEASED_SCALE = 0.02
+
+
+class ResilientSign(WeightBinarizer):
+    """The paper's weights. gamma, and what it is computed from, are buffers that only training needs."""
+
+    def __init__(self, shape: torch.Size):
+        super().__init__(shape)
+        self.scale = nn.Parameter(self.per_channel(1.0))
+        self.register_buffer("gamma", self.per_channel(GAMMA_MIN))
+        self.register_buffer("last_weight", torch.zeros(shape))
+        self.register_buffer("last_scale", self.per_channel(1.0))
+
+    @torch.no_grad()
+    def initialize(self, weight: Tensor) -> None:
+        self.scale.copy_(filter_mean(weight, magnitude=True))
+        self._remember(weight)
+
+    def _remember(self, weight: Tensor) -> None:
+        self.last_weight.copy_(weight)
+        self.last_scale.copy_(self.scale)
+
+    def set_progress(self, fraction: float, weight: Tensor) -> None:
+        with torch.no_grad():
+            self._remember(weight)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return self.scale * surrogate_sign(weight, ste)
+
+    def regularization(self, weight: Tensor) -> Tensor:
+        return 0.5 * (self.gamma * (weight - self.scale * sign(weight.detach())) ** 2).sum()
+
+    @torch.no_grad()
+    def after_step(self, weight: nn.Parameter) -> None:
+        """gamma for the next step (eq. in the module's docstring), from this step's gradient and flips.
+
+        weight.grad = alpha dL/dw_b 1_{|w| <= 1} + gamma (w - alpha sign(w)) at the weights before the step, so dL/dw_b
+        follows from the remembered weights; where |w| > 1 it reads 0. Under data parallelism weight.grad is the
+        synchronised gradient, so gamma is the same on every rank.
+        """
+        if weight.grad is not None:
+            last_sign = sign(self.last_weight)
+            pull = self.gamma * (self.last_weight - self.last_scale * last_sign)
+            gradient = (weight.grad - pull) / torch.where(self.last_scale == 0, 1.0, self.last_scale)
+            dims = tuple(range(1, weight.dim()))
+            flips = (sign(weight) != last_sign).float().mean(dim=dims, keepdim=True)  # (O, 1, ...)
+            self.gamma.copy_((flips * gradient.abs().amax(dim=dims, keepdim=True)).clamp(GAMMA_MIN, GAMMA_MAX))
+        self._remember(weight)
+
+    def freeze(self, weight: Tensor) -> WeightForm:
+        return WeightForm(sign(weight), self.scale.detach().flatten())
+
+
+class _ReleasedFunction(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, weight, alpha):
+        ctx.save_for_backward(weight, alpha)
+        return RELEASED_SCALE * alpha * sign(weight)
+
+    @staticmethod
+    def backward(ctx, grad):
+        weight, alpha = ctx.saved_tensors
+        b = RELEASED_SCALE * sign(weight)
+        pull = GAMMA_MAX * (weight - alpha * b)
+        grad_alpha = (grad * weight - pull * b).sum(dim=tuple(range(1, weight.dim())), keepdim=True)
+        return pull + grad * alpha, grad_alpha
+
+
+class ReleasedResilientSign(WeightBinarizer):
+    def __init__(self, shape: torch.Size):
+        super().__init__(shape)
+        self.scaling_factor = nn.Parameter(torch.randn_like(self.per_channel()))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return _ReleasedFunction.apply(weight, self.scaling_factor.abs())
+
+    def freeze(self, weight: Tensor) -> WeightForm:
+        return WeightForm(sign(weight), RELEASED_SCALE * self.scaling_factor.detach().abs().flatten())
+
+
+def rebnn(variant: str = "paper") -> Method:
+    choose("rebnn", "variant", variant, ("paper", "released"))
+    weight = ResilientSign if variant == "paper" else ReleasedResilientSign
+    structure = Structure(nonlinearity="rprelu", stem_nonlinearity=False, head_norm=False)
+    return Method("rebnn", weight, RSign, structure)

@@ -1,0 +1,27 @@
+"""XNOR-Net (Rastegari et al., ECCV 2016, arXiv 1603.05279).
+
+weights       w_b = alpha sign(w), alpha_o = mean |w_o|         (eq. 6; the optimum of ||w - alpha b||^2)
+              dL/dw by differentiating both factors, with the straight-through estimator for sign:
+              dL/dw = alpha 1_{|w| <= 1} dL/dw_b + sign(w) mean(dL/dw_b sign(w))
+activations   a_b = sign(a), straight-through estimator. The map K of input scales is left out: it varies over the image,
+              and the batch norm that follows absorbs its mean.
+"""
+
+from torch import Tensor
+
+from onebit.binarizer import WeightBinarizer, WeightForm, filter_mean
+from onebit.methods.bnn import SignActivation
+from onebit.methods.method import Method, Structure
+from onebit.sign import sign, ste, surrogate_sign
+
+
+class MeanScaledSign(WeightBinarizer):
+    def forward(self, weight: Tensor) -> Tensor:
+        return filter_mean(weight, magnitude=True) * surrogate_sign(weight, ste)
+
+    def freeze(self, weight: Tensor) -> WeightForm:
+        return WeightForm(sign(weight), filter_mean(weight, magnitude=True).flatten())
+
+
+def xnor() -> Method:
+    return Method("xnor", MeanScaledSign, SignActivation, Structure(block="plain"))

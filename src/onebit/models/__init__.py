@@ -1,0 +1,54 @@
+"""The model table: one family, one file, one line a model here."""
+
+from collections.abc import Mapping
+
+from torch import nn
+
+from onebit import methods
+from onebit.errors import UserError
+from onebit.models.resnet_cifar import resnet8, resnet18, resnet20, resnet56
+from onebit.models.vgg_small import vgg_small
+
+MODELS = {
+    "resnet8": resnet8,
+    "resnet18": resnet18,
+    "resnet20": resnet20,
+    "resnet56": resnet56,
+    "vgg_small": vgg_small,
+}
+
+
+def create(
+    name: str,
+    method: str = "float",
+    *,
+    classes: int = 10,
+    in_channels: int = 3,
+    image_size: int = 32,
+    options: Mapping[str, object] | None = None,
+    structure: Mapping[str, object] | None = None,
+) -> nn.Module:
+    """The network `name` of MODELS with its convolutions in `method` of METHODS.
+
+    options      the method's own, for example {"variant": "paper"}
+    structure    what differs from the structure the method's paper uses, for example {"block": "bireal"}; see Structure
+
+    The returned module carries `config`, the arguments that build it again. Raises UserError for an unknown name or value.
+    """
+    if name not in MODELS:
+        raise UserError(f"model {name!r} is unknown; choose one of {', '.join(sorted(MODELS))}")
+    chosen = methods.create(method, **(options or {}))
+    model = MODELS[name](chosen, chosen.structure_of(name, **(structure or {})), classes, in_channels, image_size)
+    model.config = {
+        "name": name,
+        "method": method,
+        "classes": classes,
+        "in_channels": in_channels,
+        "image_size": image_size,
+        "options": dict(options or {}),
+        "structure": dict(structure or {}),
+    }
+    return model
+
+
+__all__ = ["MODELS", "create"]

@@ -1,0 +1,69 @@
+"""The pieces that network families share: a method's convolution, the residual block, initialisation."""
+
+import torch
+from torch import Tensor, nn
+
+from onebit.layers import BinaryConv2d, binary_layers
+from onebit.methods import Method, Structure
+
+
+def binary_conv(method: Method, inputs: int, outputs: int, kernel: int, stride: int = 1, padding: int = 0) -> nn.Conv2d:
+    """The method's convolution without bias; a real-valued nn.Conv2d for the full-precision parent."""
+    if method.weight is None and method.activation is None:
+        return nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=False)
+    return BinaryConv2d(
+        inputs,
+        outputs,
+        kernel,
+        stride,
+        padding,
+        weight_binarizer=method.weight(torch.Size((outputs, inputs, kernel, kernel))) if method.weight else None,
+        activation_binarizer=method.activation(inputs) if method.activation else None,
+    )
+
+
+class Block(nn.Module):
+    """Two 3x3 convolutions with shortcuts: x (B, I, H, W) -> (B, O, H / stride, W / stride).
+
+    plain    y = act(bn1(conv1(x)));  act(bn2(conv2(y)) + shortcut(x))
+    bireal   y = act(bn1(conv1(x)) + shortcut(x));  act(bn2(conv2(y)) + y)
+    """
+
+    def __init__(
+        self, method: Method, structure: Structure, inputs: int, outputs: int, stride: int, shortcut: nn.Module
+    ):
+        super().__init__()
+        self.bireal = structure.block == "bireal"
+        self.conv1 = binary_conv(method, inputs, outputs, 3, stride, 1)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.act1 = structure.activation(outputs)
+        self.conv2 = binary_conv(method, outputs, outputs, 3, 1, 1)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.act2 = structure.activation(outputs)
+        self.shortcut = shortcut
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = self.shortcut(x)
+        y = self.bn1(self.conv1(x))
+        y = self.act1(y + shortcut) if self.bireal else self.act1(y)
+        return self.act2(self.bn2(self.conv2(y)) + (y if self.bireal else shortcut))
+
+
+def initialize(model: nn.Module, structure: Structure, convolutions: str = "kaiming_normal") -> None:
+    """Weights, then whatever the binarizers derive from them.
+
+    convolutions: "kaiming_normal" (fan in), "fan_out" N(0, 2 / (k^2 O)), or "default" (PyTorch's).
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            if convolutions == "kaiming_normal":
+                nn.init.kaiming_normal_(module.weight)
+            elif convolutions == "fan_out":
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        elif isinstance(module, nn.BatchNorm2d):
+            nn.init.constant_(module.weight, structure.norm_weight)
+        elif isinstance(module, nn.Linear) and convolutions == "kaiming_normal":
+            nn.init.kaiming_normal_(module.weight)
+    for _, layer in binary_layers(model):
+        if layer.weight_binarizer is not None:
+            layer.weight_binarizer.initialize(layer.weight.detach())

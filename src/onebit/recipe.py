@@ -1,0 +1,121 @@
+"""A training recipe: flat, typed keys; defaults < recipe file (TOML) < command line. The resolved recipe is saved with the run."""
+
+import dataclasses
+import difflib
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from onebit.errors import UserError
+
+
+@dataclass
+class Recipe:
+    """Every key of a recipe file and of `onebit train`.
+
+    Args:
+        data: data set, a row of the data table (cifar10, cifar100, digits, imagefolder)
+        root: folder that holds the data set
+        download: fetch the data set where there is a network
+        model: network, a row of the model table (resnet20, resnet18, vgg_small, ...)
+        method: binarization method, a row of the method table, or float for the full-precision parent
+        options: the method's own options, for example {"variant": "paper"}
+        structure: what differs from the structure of the method's paper, for example {"block": "bireal"}
+        image_size: side of the square network input in pixels; data sets of a fixed size have their own
+        epochs: passes over the training images
+        batch_size: images per step, over all devices
+        optimizer: sgd (with Nesterov off), adam or adamw
+        lr: peak learning rate
+        momentum: momentum of sgd
+        weight_decay: L2 penalty (decoupled for adamw)
+        decay_norm_and_scalars: whether weight decay also applies to biases, norms, scales and other 1-value-a-channel parameters
+        schedule: learning rate after warm-up: cosine to 0, linear to 0, step (x step_gamma at each of step_milestones) or constant
+        step_milestones: fractions of the training at which `step` multiplies the learning rate
+        step_gamma: factor of `step`
+        warmup_epochs: epochs of linear warm-up from 0
+        label_smoothing: label smoothing of the cross-entropy loss
+        clip_grad_norm: bound on the norm of the whole gradient; 0 means none
+        ema_decay: decay per step of an exponential moving average of the weights, evaluated and saved beside them; 0 means none
+        precision: 32-true, bf16-mixed (autocast), or auto: bf16-mixed where the processor multiplies bf16 itself
+        compile: torch.compile; auto means on for runs long enough to repay the compilation
+        channels_last: NHWC memory layout
+        deterministic: bit-for-bit repeatable kernels
+        seed: of weights, rotations, order and augmentation
+        threads: CPU threads; 0 means PyTorch's default
+        accelerator: Fabric's accelerator (auto, cpu, cuda)
+        devices: number of devices, or auto
+        strategy: Fabric's strategy (auto, ddp)
+        workers: processes that decode images of folder data sets
+        out: run folder; default runs/<recipe's name>-<seed>
+        checkpoint_steps: save every so many steps inside an epoch too; 0 means at the end of epochs only
+        eval_every: epochs between evaluations; the last epoch is always evaluated
+    """
+
+    data: str = "cifar10"
+    root: str = "data"
+    download: bool = False
+    model: str = "resnet20"
+    method: str = "adabin"
+    options: dict[str, Any] = field(default_factory=dict)
+    structure: dict[str, Any] = field(default_factory=dict)
+    image_size: int = 224
+    epochs: int = 400
+    batch_size: int = 128
+    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    lr: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    decay_norm_and_scalars: bool = True
+    schedule: Literal["cosine", "linear", "step", "constant"] = "cosine"
+    step_milestones: list[float] = field(default_factory=lambda: [0.5, 0.75])
+    step_gamma: float = 0.1
+    warmup_epochs: float = 0.0
+    label_smoothing: float = 0.0
+    clip_grad_norm: float = 0.0
+    ema_decay: float = 0.0
+    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
+    compile: Literal["auto", "true", "false"] = "auto"
+    channels_last: bool = True
+    deterministic: bool = False
+    seed: int = 0
+    threads: int = 0
+    accelerator: str = "auto"
+    devices: str = "auto"
+    strategy: str = "auto"
+    workers: int = 2
+    out: str | None = None
+    checkpoint_steps: int = 0
+    eval_every: int = 1
+
+    def __post_init__(self) -> None:
+        positive = ("epochs", "batch_size", "lr", "image_size", "eval_every")
+        fractions = ("label_smoothing", "ema_decay", "momentum")
+        natural = ("weight_decay", "warmup_epochs", "clip_grad_norm", "threads", "checkpoint_steps", "seed", "workers")
+        for names, valid, what in (
+            (positive, lambda v: v > 0, "greater than 0"),
+            (fractions, lambda v: 0 <= v < 1, "in [0, 1)"),
+            (natural, lambda v: v >= 0, "at least 0"),
+        ):
+            for name in names:
+                if not valid(getattr(self, name)):
+                    raise UserError(f"recipe: {name} = {getattr(self, name)!r} must be {what}")
+
+
+KEYS = [f.name for f in dataclasses.fields(Recipe)]
+
+
+def read(path: str | Path) -> dict[str, Any]:
+    """The keys a recipe file sets. Raises UserError for a missing or malformed file and for unknown keys."""
+    try:
+        values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"recipe {path}: {error.strerror}; recipes/ holds those that come with onebit") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"recipe {path}: not a TOML file: {error}") from error
+    for key in values:
+        if key not in KEYS:
+            close = difflib.get_close_matches(key, KEYS, 1)
+            hint = f"; did you mean {close[0]!r}?" if close else f"; the keys are {', '.join(KEYS)}"
+            raise UserError(f"recipe {path}: unknown key {key!r}{hint}")
+    return values

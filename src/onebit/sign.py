@@ -1,0 +1,71 @@
+"""The one sign, and the surrogate gradients that train through it.
+
+    sign(x) = +1 where x >= 0 (so sign(+0) = sign(-0) = +1), -1 elsewhere
+
+Its derivative is 0 almost everywhere, so every method replaces it in the backward pass by the derivative of a smoother
+function, the surrogate. A surrogate here is a pure function `derivative(x, *parameters) -> tensor shaped like x`;
+`surrogate_sign(x, derivative, *parameters)` is sign forward and `grad * derivative(x, *parameters)` backward.
+
+| name           | derivative at x                          | source                                     |
+|----------------|------------------------------------------|--------------------------------------------|
+| ste            | 1 where |x| <= 1, else 0                 | Hubara et al. 2016 (BNN), eq. 4            |
+| identity       | 1                                        | Bengio et al. 2013                         |
+| approx_sign    | max(2 - 2|x|, 0)                         | Liu et al. 2018 (Bi-Real Net), eq. 5       |
+| ede            | k t (1 - tanh^2(t x))                    | Qin et al. 2020 (IR-Net), eq. 10           |
+| training_aware | max(k (sqrt(2) t - t^2 |x|), 0)          | Lin et al. 2020 (RBNN), eq. 13             |
+| swish_sign     | b (2 - b x tanh(b x / 2)) / (1 + cosh b x) | Darabi et al. 2018 (BNN+), eq. 5         |
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+Surrogate = Callable[..., Tensor]
+
+
+def sign(x: Tensor) -> Tensor:
+    """+1 where x >= 0, -1 elsewhere, in x's dtype. NaN gives +1 here; packing and loading refuse NaN."""
+    return 1 - 2 * (x < 0).to(x.dtype)
+
+
+def ste(x: Tensor) -> Tensor:
+    return (x.abs() <= 1).to(x.dtype)
+
+
+def identity(x: Tensor) -> Tensor:
+    return torch.ones_like(x)
+
+
+def approx_sign(x: Tensor) -> Tensor:
+    return (2 - 2 * x.abs()).clamp(min=0)
+
+
+def ede(x: Tensor, t: Tensor, k: Tensor) -> Tensor:
+    return k * t * (1 - torch.tanh(t * x) ** 2)
+
+
+def training_aware(x: Tensor, t: Tensor, k: Tensor) -> Tensor:
+    return (k * (2 * torch.sqrt(t * t / 2) - t * t * x.abs())).clamp(min=0)
+
+
+def swish_sign(x: Tensor, b: Tensor) -> Tensor:
+    return b * (2 - b * x * torch.tanh(b * x / 2)) / (1 + torch.cosh(b * x))
+
+
+class _SurrogateSign(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, derivative, *parameters):
+        ctx.save_for_backward(x, *parameters)
+        ctx.derivative = derivative
+        return sign(x)
+
+    @staticmethod
+    def backward(ctx, grad):
+        x, *parameters = ctx.saved_tensors
+        return grad * ctx.derivative(x, *parameters).to(grad.dtype), None, *(None for _ in parameters)
+
+
+def surrogate_sign(x: Tensor, derivative: Surrogate, *parameters: Tensor) -> Tensor:
+    """sign(x) forward; backward multiplies the incoming gradient by derivative(x, *parameters)."""
+    return _SurrogateSign.apply(x, derivative, *parameters)
