@@ -58,7 +58,7 @@ class Builder:
 
 
 def resnet20(seed: int = 0) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """ResNet-20 for 3×32×32 with binary 3×3 convolutions of 16, 32 and 64 channels, a shortcut and a maxout around each."""
+    """ResNet-20 for 3×32×32: binary 3×3 convolutions of 16, 32 and 64 channels, each with a shortcut and a maxout."""
     net = Builder(seed, (3, 32, 32))
     x = net.conv("input", 3, 16, padding=[1, 1])
     channels = 16
@@ -71,4 +71,66 @@ def resnet20(seed: int = 0) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         channels = out
     x = net.node("global_avg_pool", [x])
     x = net.node("linear", [x], {"weight": net.floats(10, channels), "bias": net.floats(10)})
+    return net.graph(x), net.tensors
+
+
+def random_net(seed: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """A small network of random operators with random attributes, odd sizes included."""
+    random = np.random.default_rng(seed)
+
+    def any_of(*values: Any) -> Any:
+        return values[random.integers(len(values))]
+
+    channels, height, width = int(random.integers(1, 5)), int(random.integers(7, 20)), int(random.integers(7, 41))
+    net = Builder(seed, (channels, height, width))
+    x, c = "input", channels
+    for _ in range(random.integers(3, 8)):
+        op = any_of("conv", "binary_conv", "binary_conv", "binary_conv", "step", "step", "pool", "option_a", "residual")
+        if op in ("conv", "binary_conv"):
+            groups = any_of(1, 1, c if c < 9 else 1)
+            out = groups * any_of(1, 3, 8, 17, 33, 70) if groups == 1 else groups * any_of(1, 2)
+            kernel = any_of((1, 1), (3, 3), (2, 3))
+            window = {"stride": [any_of(1, 1, 2), 1], "padding": [1, any_of(1, 2)], "dilation": [1, any_of(1, 1, 2)]}
+            if op == "conv":
+                x = net.conv(x, c, out, kernel, groups=groups, **window)
+            else:
+                shift, threshold = any_of(0, 0.25, -1.5), any_of(0, 0.3, "sample_mean", "channel")
+                rows = any_of(2, 3)
+                x = net.binary_conv(x, c, out, kernel, rows, groups=groups, shift=shift, threshold=threshold, **window)
+            c = out
+        elif op == "step":
+            name, rows = any_of(("affine", 2), ("hardtanh", 0), ("relu", 0), ("prelu", 1), ("rprelu", 3), ("maxout", 2))
+            what = "slope" if name == "prelu" else "channels"
+            shape = (c,) if name == "prelu" else (rows, c)
+            x = net.node(name, [x], {what: net.floats(*shape)} if rows else {})
+        elif op == "pool":
+            name = any_of("max_pool", "avg_pool")
+            extra = {"count_include_pad": any_of(True, False)} if name == "avg_pool" else {}
+            x = net.node(
+                name,
+                [x],
+                kernel=[2, 3],
+                stride=[1, any_of(1, 2)],
+                padding=[1, 1],
+                ceil_mode=any_of(True, False),
+                **extra,
+            )
+        elif op == "option_a":
+            x, c = net.node("option_a", [x], stride=any_of(1, 2), pad=[1, 2]), c + 3
+        else:
+            y = net.binary_conv(x, c, c, 3, padding=[1, 1])
+            x = net.node("add", any_of([x, y], [y, x], [y, y]))
+            x = net.node("maxout", [x], {"channels": net.floats(2, c)})
+    x = net.node("global_avg_pool", [x])
+    weight = net.floats(7, c)
+    if any_of(True, False):
+        x = net.node("linear", [x], {"weight": weight, "bias": net.floats(7)})
+    else:
+        x = net.node(
+            "binary_linear",
+            [x],
+            {"bits": bits.pack(weight), "channels": net.floats(3, 7), "threshold": net.floats(c)},
+            shift=0.5,
+            threshold="channel",
+        )
     return net.graph(x), net.tensors

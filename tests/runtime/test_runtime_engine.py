@@ -1,0 +1,162 @@
+"""The engine equals the reference to the bit, on every instruction set and for any number of threads."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from nets import Builder, random_net, resnet20
+
+from onebit.errors import UserError
+from onebit.runtime import format as files
+from onebit.runtime import load, native
+from onebit.runtime.model import Model
+
+if not native.available():
+    pytest.skip("the engine is not built", allow_module_level=True)
+from onebit.runtime import _engine
+
+LEVELS = ("scalar", "avx2", "avx512", "avx512vp")
+SUPPORTED = LEVELS[: LEVELS.index(_engine.best_isa()) + 1]
+isas = pytest.mark.parametrize("isa", SUPPORTED)
+
+
+def check(path: Path, isa: str, images: np.ndarray) -> None:
+    expected = load(path, backend="reference").trace(images)
+    for threads in (1, 2):
+        model = load(path, isa=isa, threads=threads)
+        values = model.trace(images)
+        assert values.keys() == expected.keys()
+        for name, value in expected.items():
+            assert values[name].dtype == value.dtype
+            np.testing.assert_array_equal(values[name], value, err_msg=f"{isa}, {threads} threads: {name}")
+        output = model.graph["output"]
+        np.testing.assert_array_equal(model(images), expected[output], err_msg="fused")
+
+
+@isas
+@pytest.mark.parametrize("seed", range(40))
+def test_random_networks(tmp_path: Path, isa: str, seed: int) -> None:
+    graph, tensors = random_net(seed)
+    files.write(tmp_path / "net.onebit", graph, tensors)
+    images = np.random.default_rng(seed).normal(size=(2 if seed % 2 else 1, *graph["input"]["shape"]))
+    check(tmp_path / "net.onebit", isa, images.astype(np.float32))
+
+
+@isas
+def test_resnet20(tmp_path: Path, isa: str) -> None:
+    graph, tensors = resnet20()
+    files.write(tmp_path / "net.onebit", graph, tensors)
+    images = np.random.default_rng(0).normal(size=(1, 3, 32, 32)).astype(np.float32)
+    check(tmp_path / "net.onebit", isa, images)
+
+
+@isas
+@pytest.mark.parametrize("channels", [8, 24, 40, 56, 72, 80, 96, 104, 120, 136, 256])
+def test_windows_of_whole_bytes(tmp_path: Path, isa: str, channels: int) -> None:
+    net = Builder(channels, (channels, 5, 40))
+    x = net.binary_conv("input", channels, 16, 3, padding=[1, 1])
+    y = net.binary_conv(
+        "input", channels, 8, 3, 3, padding=[2, 1], stride=[1, 2], groups=2 if channels % 16 == 0 else 1
+    )
+    net.node("flatten", [y])
+    files.write(tmp_path / "net.onebit", net.graph(x), net.tensors)
+    check(tmp_path / "net.onebit", isa, net.floats(1, channels, 5, 40))
+
+
+@isas
+def test_counts_beyond_a_byte_and_16_bits(tmp_path: Path, isa: str) -> None:
+    """All signs differ: the largest count, past the 31 words after which byte counters are widened and past 2^15."""
+    net = Builder(0, (4096, 3, 3))
+    x = net.binary_conv("input", 4096, 17, 3)
+    net.tensors[f"{x}.bits"][:] = 255
+    files.write(tmp_path / "net.onebit", net.graph(x), net.tensors)
+    values = load(tmp_path / "net.onebit", isa=isa, threads=1).trace(np.ones((1, 4096, 3, 3), np.float32))
+    assert (values[f"{x}:accumulator"] == -9 * 4096).all()
+
+
+@isas
+def test_other_image_sizes(tmp_path: Path, isa: str) -> None:
+    graph, tensors = resnet20()
+    files.write(tmp_path / "net.onebit", graph, tensors)
+    model, reference = (
+        load(tmp_path / "net.onebit", isa=isa, threads=2),
+        load(tmp_path / "net.onebit", backend="reference"),
+    )
+    for height, width in ((9, 20), (5, 3), (9, 20), (1, 1)):
+        images = np.random.default_rng(0).normal(size=(3, 3, height, width)).astype(np.float32)
+        assert np.array_equal(model(images), reference(images))
+
+
+@isas
+def test_forced_isa_runs(tmp_path: Path, isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_small(tmp_path)
+    monkeypatch.setenv("ONEBIT_ISA", isa)
+    for model in (load(path), load(path, isa=isa)):
+        assert model.isa == isa
+        wide = min(LEVELS.index(isa), LEVELS.index("avx512"))
+        kernels = engine_of(model).kernels
+        assert kernels.pop("count") == f"count_{isa}"
+        assert set(kernels.values()) == {f"{kernel}_{LEVELS[wide]}" for kernel in ("pack", "multiply", "steps")}
+
+
+def test_unknown_isa_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_small(tmp_path)
+    with pytest.raises(UserError, match='unknown instruction set "sse9"'):
+        load(path, isa="sse9")
+    monkeypatch.setenv("ONEBIT_ISA", "mmx")
+    with pytest.raises(UserError, match='unknown instruction set "mmx"'):
+        load(path)
+
+
+@pytest.mark.skipif(len(SUPPORTED) == len(LEVELS), reason="this CPU supports every instruction set")
+def test_unsupported_isa_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="does not support the instruction set"):
+        load(write_small(tmp_path), isa=LEVELS[-1])
+
+
+def test_default_isa_is_the_best(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ONEBIT_ISA", raising=False)
+    assert load(write_small(tmp_path)).isa == _engine.best_isa()
+
+
+def test_sizes_are_checked_in_c() -> None:
+    """The extension is called with arrays that do not have the claimed sizes, as no checked file would."""
+    graph = _engine.Graph("scalar", 1)
+    bits, channels, level = np.zeros((4, 9), np.uint8), np.zeros((2, 4), np.float32), np.zeros(1, np.float32)
+    window = {"kernel": (3, 3), "stride": (1, 1), "padding": (0, 0), "dilation": (1, 1), "groups": 1}
+    rest = {"shift": 0.0, "kind": "constant", **window}
+    graph.binary_conv(0, bits, channels, level, in_channels=8, **rest)
+    for kwargs in (
+        {"in_channels": 16},
+        {"in_channels": 8, "groups": 3},
+        {"in_channels": 8, "kernel": (5, 3)},
+        {"in_channels": 8, "kernel": (0, 3)},
+        {"in_channels": 8, "stride": (0, 1)},
+        {"in_channels": 8, "kind": "channel"},
+        {"in_channels": 8, "kind": "?"},
+    ):
+        with pytest.raises(ValueError):
+            graph.binary_conv(0, bits, channels, level, **{**rest, **kwargs})
+    with pytest.raises(ValueError, match="unknown node"):
+        graph.step("relu", [7], None)
+    with pytest.raises(ValueError, match="wrong number of inputs"):
+        graph.step("add", [0], None)
+    with pytest.raises(ValueError, match="not finished"):
+        graph.run(np.zeros((1, 5, 5, 8), np.float32))
+    graph.finish(1, 5, 5, 8)
+    with pytest.raises(ValueError, match="number of channels"):
+        graph.run(np.zeros((1, 5, 5, 9), np.float32))
+    with pytest.raises(ValueError, match="too small"):
+        graph.run(np.zeros((1, 2, 5, 8), np.float32))
+
+
+def write_small(tmp_path: Path) -> Path:
+    net = Builder(0, (3, 4, 4))
+    path = tmp_path / "small.onebit"
+    files.write(path, net.graph(net.binary_conv("input", 3, 2)), net.tensors)
+    return path
+
+
+def engine_of(model: Model) -> native.Engine:
+    assert isinstance(model._backend, native.Engine)
+    return model._backend
