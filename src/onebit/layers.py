@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from onebit.binarizer import ActivationBinarizer, WeightBinarizer
+from onebit.binarizer import ActivationBinarizer, ActivationForm, WeightBinarizer, WeightForm
 
 
 class BinaryConv2d(nn.Conv2d):
@@ -35,10 +35,11 @@ class BinaryConv2d(nn.Conv2d):
             weight_binarizer.initialize(self.weight.detach())
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.activation_binarizer is not None:
-            x = self.activation_binarizer(x)
-        weight = self.weight if self.weight_binarizer is None else self.weight_binarizer(self.weight)
-        return F.conv2d(x, weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+        return _forward(self, x)
+
+    def product(self, x: Tensor, weight: Tensor) -> Tensor:
+        """conv2d(x, weight) with this layer's geometry: (B, C, H, W), (O, C / groups, KH, KW) -> (B, O, H', W')."""
+        return F.conv2d(x, weight, None, self.stride, self.padding, self.dilation, self.groups)
 
 
 class BinaryLinear(nn.Linear):
@@ -60,10 +61,47 @@ class BinaryLinear(nn.Linear):
             weight_binarizer.initialize(self.weight.detach())
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.activation_binarizer is not None:
-            x = self.activation_binarizer(x)
-        weight = self.weight if self.weight_binarizer is None else self.weight_binarizer(self.weight)
-        return F.linear(x, weight, self.bias)
+        return _forward(self, x)
+
+    def product(self, x: Tensor, weight: Tensor) -> Tensor:
+        """x weight^T: (B, I), (O, I) -> (B, O)."""
+        return F.linear(x, weight)
+
+
+def _forward(layer: BinaryConv2d | BinaryLinear, x: Tensor) -> Tensor:
+    weights, activations = layer.weight_binarizer, layer.activation_binarizer
+    exact = not layer.training and not torch.is_grad_enabled() and weights is not None and activations is not None
+    if exact:
+        y = _evaluate(layer, x, weights.freeze(layer.weight), activations.freeze())
+    else:
+        a = x if activations is None else activations(x)
+        y = layer.product(a, layer.weight if weights is None else weights(layer.weight))
+    return y if layer.bias is None else y + layer.bias.reshape(-1, *[1] * (y.dim() - 2))
+
+
+def _evaluate(layer: BinaryConv2d | BinaryLinear, x: Tensor, weights: WeightForm, activations: ActivationForm) -> Tensor:
+    """The layer computed as the engine does it: sums of +-1 first, which float32 holds exactly, scales afterwards.
+
+    a = s_a A + o_a and w = s_w B + o_w give, with shift = o_a / s_a and 1 for the tensor of ones,
+        y = s_a s_w (A*B + shift 1*B) + s_a o_w (A*1 + shift 1*1)
+    Multiplying the real-valued a and w instead would round each sum differently from one machine to the next, and an
+    activation near its threshold would then change its sign.
+    """
+    signs = ActivationForm(activations.threshold).activation(x)  # A
+    ones, shift = torch.ones_like(signs[:1]), activations.offset / activations.scale
+
+    def shifted(b: Tensor) -> Tensor:
+        y = layer.product(signs, b)
+        return y + shift * layer.product(ones, b) if shift else y
+
+    per_channel = (-1, *[1] * (x.dim() - 2))
+    y = shifted(weights.signs) * (activations.scale * weights.scale).reshape(per_channel)
+    if weights.offset is not None:
+        groups = layer.groups if isinstance(layer, BinaryConv2d) else 1
+        window = shifted(torch.ones_like(weights.signs[:: len(weights.signs) // groups]))  # (B, groups, ...)
+        window = window.repeat_interleave(len(weights.signs) // groups, dim=1)  # (B, O, ...)
+        y = y + (activations.scale * weights.offset).reshape(per_channel) * window
+    return y
 
 
 def binary_layers(model: nn.Module) -> list[tuple[str, BinaryConv2d | BinaryLinear]]:

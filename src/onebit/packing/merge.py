@@ -1,0 +1,58 @@
+"""Merging of affine nodes (batch norms) into the linear operators beside them, so that they cost nothing at run time."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import torch
+
+from onebit.packing.fold import Affine
+from onebit.packing.graph import Operation
+
+LINEAR = ("conv", "linear", "binary_conv", "binary_linear")
+
+
+def merge_affines(operations: list[Operation], output: str) -> tuple[list[Operation], str]:
+    """The same network with fewer affine nodes; returns (operations, name of the output).
+
+    linear -> affine    g (W x + b) + h = (g W) x + (g b + h): whenever nothing else reads the linear operator
+    affine -> linear    W (g x + h) + b = (W g) x + (W h + b): for `linear`, which has no padding
+    """
+    for operation in list(operations):
+        if operation.op != "affine":
+            continue
+        affine = Affine(*operation.tensors["channels"])
+        by_name = {o.name: o for o in operations}
+        uses = Counter(name for o in operations for name in o.inputs) + Counter([output])
+        source = by_name.get(operation.inputs[0])
+        readers = [o for o in operations if operation.name in o.inputs]
+        if source is not None and source.op in LINEAR and uses[source.name] == 1:
+            _after(source, affine)
+            replacement = source.name
+        elif uses[operation.name] == 1 and readers and readers[0].op == "linear":
+            _before(readers[0], affine)
+            replacement = operation.inputs[0]
+        else:
+            continue
+        operations = [o for o in operations if o is not operation]
+        for other in operations:
+            other.inputs = [replacement if name == operation.name else name for name in other.inputs]
+        output = replacement if output == operation.name else output
+    return operations, output
+
+
+def _after(linear: Operation, affine: Affine) -> None:
+    if linear.product is not None:
+        linear.product = linear.product.then(affine)
+        return
+    weight = linear.tensors["weight"]  # (O, ...)
+    bias = linear.tensors.get("bias", torch.zeros_like(affine.bias))
+    linear.tensors["weight"] = weight * affine.scale.reshape(-1, *[1] * (weight.dim() - 1))
+    linear.tensors["bias"] = bias * affine.scale + affine.bias
+
+
+def _before(linear: Operation, affine: Affine) -> None:
+    weight = linear.tensors["weight"]  # (O, I)
+    bias = linear.tensors.get("bias", weight.new_zeros(weight.shape[0]))
+    linear.tensors["bias"] = bias + weight @ affine.bias
+    linear.tensors["weight"] = weight * affine.scale
