@@ -10,11 +10,9 @@
 #include <thread>
 #include <vector>
 
-namespace onebit {
+#include "base/window.h"
 
-struct Range {
-  int64_t begin, end;
-};
+namespace onebit {
 
 // Part `index` of `parts` nearly equal parts of 0..n.
 inline Range part_of(int64_t n, int64_t index, int64_t parts) { return {n * index / parts, n * (index + 1) / parts}; }

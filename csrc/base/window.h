@@ -11,10 +11,11 @@ struct Shape {
   int64_t elements() const { return h * w * c; }
 };
 
-// The valid taps [begin, end) of one output position.
-struct Taps {
+// begin <= i < end: pixels, rows, or the valid taps of an output position.
+struct Range {
   int64_t begin, end;
-  bool operator==(const Taps& other) const { return begin == other.begin && end == other.end; }
+  int64_t size() const { return end - begin; }
+  bool operator==(const Range& other) const { return begin == other.begin && end == other.end; }
 };
 
 // One axis: output position `out` sees input position out·stride - padding + tap·dilation for tap = 0 .. kernel - 1.
@@ -26,8 +27,9 @@ struct Axis {
   int64_t origin(int64_t out) const { return out * stride - padding; }
 
   // The taps that lie inside 0..size; begin = end if there is none.
-  Taps valid_taps(int64_t out, int64_t size) const {
+  Range valid_taps(int64_t out, int64_t size) const {
     const int64_t at = origin(out), room = size - at;  // taps with -at <= tap·dilation < room are inside
+    if (at >= 0 && at + (kernel - 1) * dilation < size) return {0, kernel};  // the usual case, without a division
     const int64_t begin = at >= 0 ? 0 : std::min(kernel, (-at + dilation - 1) / dilation);
     const int64_t end = room <= 0 ? 0 : std::min(kernel, (room + dilation - 1) / dilation);
     return {begin, std::max(begin, end)};

@@ -12,16 +12,16 @@ namespace {
 constexpr int64_t kLanes = static_cast<int64_t>(kBinaryLanes);
 
 // The valid taps of each output position along one axis.
-std::vector<Taps> all_taps(const Axis& axis, int64_t size, int64_t out) {
-  std::vector<Taps> taps;
+std::vector<Range> all_taps(const Axis& axis, int64_t size, int64_t out) {
+  std::vector<Range> taps;
   for (int64_t at = 0; at < out; ++at) taps.push_back(axis.valid_taps(at, size));
   return taps;
 }
 
 // The distinct values of `taps`, and which of them each output position has.
-std::vector<Taps> classify(const std::vector<Taps>& taps, std::vector<int64_t>& index) {
-  std::vector<Taps> classes;
-  for (const Taps& value : taps) {
+std::vector<Range> classify(const std::vector<Range>& taps, std::vector<int64_t>& index) {
+  std::vector<Range> classes;
+  for (const Range& value : taps) {
     const auto found = std::find(classes.begin(), classes.end(), value);
     index.push_back(found - classes.begin());
     if (found == classes.end()) classes.push_back(value);
@@ -91,8 +91,15 @@ BinaryPlan BinaryConv::plan(Shape in) const {
   plan.row_words = words_for(in.w * in.c) + 1;
   plan.row_taps = all_taps(w.window.rows, in.h, plan.out.h);
   plan.column_taps = all_taps(w.window.columns, in.w, plan.out.w);
-  const std::vector<Taps> rows = classify(plan.row_taps, plan.row_class);
-  const std::vector<Taps> columns = classify(plan.column_taps, plan.column_class);
+  const std::vector<Range> rows = classify(plan.row_taps, plan.row_class);
+  const std::vector<Range> columns = classify(plan.column_taps, plan.column_class);
+  plan.inside = {plan.out.w, plan.out.w};
+  for (int64_t x = plan.out.w; x-- > 0;) {
+    const Range taps = plan.column_taps[x];
+    if (taps.size() < w.window.columns.kernel) continue;
+    if (plan.inside.begin == plan.out.w) plan.inside.end = x + 1;
+    plan.inside.begin = x;
+  }
   plan.column_classes = static_cast<int64_t>(columns.size());
   const size_t classes = rows.size() * columns.size();
   plan.base = Buffer<int32_t>(classes * w.out);
@@ -102,14 +109,17 @@ BinaryPlan BinaryConv::plan(Shape in) const {
   }
 
   const int64_t kw = w.window.columns.kernel, products = w.window.rows.kernel * kw * group_in_;
+  const int64_t row_bytes = kw * group_in_ / 8, last = row_bytes - (row_bytes + 7) / 8 * 8 + 8;  // 1 to 8 bytes
+  plan.whole_words =
+      group_in_ % 8 == 0 && w.groups == 1 && w.window.columns.dilation == 1 && words_ * 8 - (products / 8 - last) >= 8;
   std::vector<uint64_t> row(words_ + 1);  // one output's weights, with a word of slack for read_bits
   for (int64_t o = 0; o < w.out; ++o) {
     std::memcpy(row.data(), w.bits.data() + o * bytes_for(products), bytes_for(products));
     const int64_t ones = count_bits(row.data(), 0, products);
     for (size_t i = 0; i < classes; ++i) {
-      const Taps vertical = rows[i / columns.size()], horizontal = columns[i % columns.size()];
-      const int64_t valid_bits = (horizontal.end - horizontal.begin) * group_in_;
-      const int64_t n = (vertical.end - vertical.begin) * valid_bits;
+      const Range vertical = rows[i / columns.size()], horizontal = columns[i % columns.size()];
+      const int64_t valid_bits = horizontal.size() * group_in_;
+      const int64_t n = vertical.size() * valid_bits;
       int64_t valid_ones = 0;
       for (int64_t tap = vertical.begin; tap < vertical.end; ++tap) {
         valid_ones += count_bits(row.data(), (tap * kw + horizontal.begin) * group_in_, valid_bits);
@@ -128,7 +138,7 @@ void BinaryConv::reserve(BinaryScratch& scratch) const {
   const auto grow = [](auto& buffer, int64_t size) {
     if (static_cast<int64_t>(buffer.size()) < size) buffer = std::decay_t<decltype(buffer)>(size);
   };
-  grow(scratch.windows, kTile * words_ + 1);  // gather_bytes may write into the word behind
+  grow(scratch.windows, kTile * words_);
   grow(scratch.counts, kTile * blocks_ * kLanes);
   grow(scratch.sums, kTile);
 }
@@ -146,7 +156,7 @@ void BinaryConv::pack(const BinaryPlan& plan, const float* x, int64_t begin, int
 void BinaryConv::gather_bits(const BinaryPlan& plan, const uint64_t* bits, int64_t y, int64_t x, int64_t group,
                              uint64_t* window) const {
   const Axis &rows = weights_.window.rows, &columns = weights_.window.columns;
-  const Taps vertical = plan.row_taps[y], horizontal = plan.column_taps[x];
+  const Range vertical = plan.row_taps[y], horizontal = plan.column_taps[x];
   BitWriter writer(window);
   writer.zeros(vertical.begin * columns.kernel * group_in_);
   for (int64_t kh = vertical.begin; kh < vertical.end; ++kh) {
@@ -164,39 +174,54 @@ void BinaryConv::gather_bits(const BinaryPlan& plan, const uint64_t* bits, int64
 void BinaryConv::gather_bytes(const BinaryPlan& plan, const uint64_t* bits, int64_t y, int64_t x, int64_t group,
                               uint64_t* window) const {
   const Axis &rows = weights_.window.rows, &columns = weights_.window.columns;
-  const Taps vertical = plan.row_taps[y], horizontal = plan.column_taps[x];
-  const int64_t tap = group_in_ / 8, row_bytes = columns.kernel * tap;    // bytes
-  const bool neighbours = columns.dilation == 1 && weights_.groups == 1;  // taps of a row are contiguous bytes
-  const char* from =
-      reinterpret_cast<const char*>(bits + (rows.origin(y) + vertical.begin * rows.dilation) * plan.row_words);
-  const int64_t step = rows.dilation * plan.row_words * 8;  // bytes
-  char* to = reinterpret_cast<char*>(window);
-  if (neighbours && vertical.end - vertical.begin == rows.kernel &&
-      horizontal.end - horizontal.begin == columns.kernel) {
-    // Whole words, in ascending order: what is copied too much is overwritten by the next word, masked in the last one.
-    from += columns.origin(x) * tap;
-    window[words_ - 1] = 0;
-    for (int64_t kh = 0; kh < rows.kernel; ++kh, from += step, to += row_bytes) {
-      for (int64_t at = 0; at < row_bytes; at += 8) {
-        uint64_t word;
-        std::memcpy(&word, from + at, 8);
-        if (kh == rows.kernel - 1 && row_bytes - at < 8) word = low_bits(word, 8 * (row_bytes - at));
-        std::memcpy(to + at, &word, 8);
-      }
-    }
-    return;
-  }
+  const Range vertical = plan.row_taps[y], horizontal = plan.column_taps[x];
+  const int64_t tap = group_in_ / 8;  // bytes
   std::fill_n(window, words_, 0);
-  to += vertical.begin * row_bytes;
-  for (int64_t kh = vertical.begin; kh < vertical.end; ++kh, from += step, to += row_bytes) {
-    if (neighbours) {
-      std::memcpy(to + horizontal.begin * tap, from + (columns.origin(x) + horizontal.begin) * tap,
-                  (horizontal.end - horizontal.begin) * tap);
-      continue;
-    }
+  for (int64_t kh = vertical.begin; kh < vertical.end; ++kh) {
+    const char* row = reinterpret_cast<const char*>(bits + (rows.origin(y) + kh * rows.dilation) * plan.row_words);
+    char* to = reinterpret_cast<char*>(window) + kh * columns.kernel * tap;
     for (int64_t kw = horizontal.begin; kw < horizontal.end; ++kw) {
       const int64_t pixel = columns.origin(x) + kw * columns.dilation;
-      std::memcpy(to + kw * tap, from + pixel * (weights_.in / 8) + group * tap, tap);
+      std::memcpy(to + kw * tap, row + pixel * (weights_.in / 8) + group * tap, tap);
+    }
+  }
+}
+
+void BinaryConv::gather_inside(const BinaryPlan& plan, const uint64_t* bits, int64_t y, int64_t x, int64_t pixels,
+                               uint64_t* windows) const {
+  const Axis &rows = weights_.window.rows, &columns = weights_.window.columns;
+  const int64_t tap = group_in_ / 8, row_bytes = columns.kernel * tap;  // bytes
+  const int64_t step = columns.stride * tap, window_step = words_ * 8;  // bytes from pixel to pixel
+  for (int64_t p = 0; p < pixels; ++p) windows[p * words_ + words_ - 1] = 0;
+  for (int64_t kh = 0; kh < rows.kernel; ++kh) {
+    const char* row = reinterpret_cast<const char*>(bits + (rows.origin(y) + kh * rows.dilation) * plan.row_words);
+    for (int64_t at = 0; at < row_bytes; at += 8) {
+      const char* from = row + columns.origin(x) * tap + at;
+      char* to = reinterpret_cast<char*>(windows) + kh * row_bytes + at;
+      const uint64_t mask = row_bytes - at < 8 ? low_bits(~uint64_t{0}, 8 * (row_bytes - at)) : ~uint64_t{0};
+      for (int64_t p = 0; p < pixels; ++p, from += step, to += window_step) {
+        uint64_t word;
+        std::memcpy(&word, from, 8);
+        word &= mask;
+        std::memcpy(to, &word, 8);
+      }
+    }
+  }
+}
+
+void BinaryConv::gather(const BinaryPlan& plan, const uint64_t* bits, int64_t y, Range pixels, int64_t group,
+                        uint64_t* windows) const {
+  const bool whole_rows = plan.row_taps[y].size() == weights_.window.rows.kernel;
+  for (int64_t x = pixels.begin; x < pixels.end; ++x) {
+    uint64_t* window = windows + (x - pixels.begin) * words_;
+    if (plan.whole_words && whole_rows && x >= plan.inside.begin && x < plan.inside.end) {
+      const int64_t end = std::min(pixels.end, plan.inside.end);
+      gather_inside(plan, bits, y, x, end - x, window);
+      x = end - 1;
+    } else if (group_in_ % 8 == 0) {
+      gather_bytes(plan, bits, y, x, group, window);
+    } else {
+      gather_bits(plan, bits, y, x, group, window);
     }
   }
 }
@@ -207,14 +232,7 @@ void BinaryConv::row(const BinaryPlan& plan, const uint64_t* bits, int64_t y, Bi
     const uint32_t* packed = packed_.data() + group * blocks_ * lane_words_ * kLanes;
     for (int64_t x = 0; x < plan.out.w; x += kTile) {
       const int64_t pixels = std::min(kTile, plan.out.w - x);
-      for (int64_t p = 0; p < pixels; ++p) {
-        uint64_t* window = scratch.windows.data() + p * words_;
-        if (group_in_ % 8 == 0) {
-          gather_bytes(plan, bits, y, x + p, group, window);
-        } else {
-          gather_bits(plan, bits, y, x + p, group, window);
-        }
-      }
+      gather(plan, bits, y, {x, x + pixels}, group, scratch.windows.data());
       count_.run(scratch.windows.data(), pixels, lane_words_, packed, blocks_, scratch.counts.data());
       finish(plan, y, x, pixels, group, scratch, out, accumulators);
     }

@@ -38,7 +38,9 @@ struct BinaryWeights {
 // What depends on the image size.
 struct BinaryPlan {
   Shape in, out;
-  std::vector<Taps> row_taps, column_taps;       // (OH), (OW)
+  std::vector<Range> row_taps, column_taps;      // (OH), (OW)
+  Range inside{0, 0};                            // output columns whose taps are all valid
+  bool whole_words = false;                      // whether gather_inside may be used
   int64_t row_words = 0;                         // of one packed image row, one word of slack included
   std::vector<int64_t> row_class, column_class;  // (OH), (OW)
   int64_t column_classes = 0;
@@ -76,11 +78,18 @@ class BinaryConv {
            int32_t* accumulators) const;
 
  private:
-  // The window of output (y, x) as (words_); for any group size, and for groups of whole bytes.
+  // Windows (pixels, words_) of output row y. Three ways: bits of any group size; bytes if a group's channels fill
+  // bytes; and for a run of pixels inside the image words of 8 bytes in ascending order, where what a word holds beyond
+  // its row of taps is overwritten by the next row. That needs the last word to end inside the window:
+  // plan.whole_words.
+  void gather(const BinaryPlan& plan, const uint64_t* bits, int64_t y, Range pixels, int64_t group,
+              uint64_t* windows) const;
   void gather_bits(const BinaryPlan& plan, const uint64_t* bits, int64_t y, int64_t x, int64_t group,
                    uint64_t* window) const;
   void gather_bytes(const BinaryPlan& plan, const uint64_t* bits, int64_t y, int64_t x, int64_t group,
                     uint64_t* window) const;
+  void gather_inside(const BinaryPlan& plan, const uint64_t* bits, int64_t y, int64_t x, int64_t pixels,
+                     uint64_t* windows) const;
   void finish(const BinaryPlan& plan, int64_t y, int64_t x, int64_t pixels, int64_t group, BinaryScratch& scratch,
               float* out, int32_t* accumulators) const;
 

@@ -55,9 +55,9 @@ void FloatConv::reserve(FloatScratch& scratch) const {
 
 void FloatConv::gather(Shape in, const float* x, int64_t y, int64_t at, int64_t group, float* window) const {
   const Axis &rows = window_.rows, &columns = window_.columns;
-  const Taps vertical = rows.valid_taps(y, in.h), horizontal = columns.valid_taps(at, in.w);
+  const Range vertical = rows.valid_taps(y, in.h), horizontal = columns.valid_taps(at, in.w);
   const int64_t first = horizontal.begin, last = horizontal.end;
-  const bool inside = vertical.end - vertical.begin == rows.kernel && last - first == columns.kernel;
+  const bool inside = vertical.size() == rows.kernel && last - first == columns.kernel;
   if (!inside) std::fill_n(window, depth_, 0.0f);
   for (int64_t kh = vertical.begin; kh < vertical.end; ++kh) {
     const float* row = x + (rows.origin(y) + kh * rows.dilation) * in.w * in.c + group * group_in_;
