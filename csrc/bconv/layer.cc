@@ -62,6 +62,7 @@ BinaryConv::BinaryConv(BinaryWeights weights, Isa isa)
   require(static_cast<int64_t>(w.levels.size()) == (w.threshold == Threshold::channel ? w.in : 1),
           "binary convolution: thresholds have the wrong size");
   words_ = words_for(products);
+  contiguous_ = w.groups == 1 && w.window.columns.dilation == 1;
   lane_words_ = (products + 31) / 32;
   blocks_ = (group_out_ + kLanes - 1) / kLanes;
   packed_ = Buffer<uint32_t>(w.groups * blocks_ * lane_words_ * kLanes);
@@ -110,8 +111,7 @@ BinaryPlan BinaryConv::plan(Shape in) const {
 
   const int64_t kw = w.window.columns.kernel, products = w.window.rows.kernel * kw * group_in_;
   const int64_t row_bytes = kw * group_in_ / 8, last = row_bytes - (row_bytes + 7) / 8 * 8 + 8;  // 1 to 8 bytes
-  plan.whole_words =
-      group_in_ % 8 == 0 && w.groups == 1 && w.window.columns.dilation == 1 && words_ * 8 - (products / 8 - last) >= 8;
+  plan.whole_words = contiguous_ && group_in_ % 8 == 0 && words_ * 8 - (products / 8 - last) >= 8;
   std::vector<uint64_t> row(words_ + 1);  // one output's weights, with a word of slack for read_bits
   for (int64_t o = 0; o < w.out; ++o) {
     std::memcpy(row.data(), w.bits.data() + o * bytes_for(products), bytes_for(products));
@@ -157,13 +157,15 @@ void BinaryConv::gather_bits(const BinaryPlan& plan, const uint64_t* bits, int64
                              uint64_t* window) const {
   const Axis &rows = weights_.window.rows, &columns = weights_.window.columns;
   const Range vertical = plan.row_taps[y], horizontal = plan.column_taps[x];
+  const int64_t run = contiguous_ ? horizontal.size() : 1;  // taps copied at once
   BitWriter writer(window);
   writer.zeros(vertical.begin * columns.kernel * group_in_);
   for (int64_t kh = vertical.begin; kh < vertical.end; ++kh) {
     const uint64_t* row = bits + (rows.origin(y) + kh * rows.dilation) * plan.row_words;
     writer.zeros(horizontal.begin * group_in_);
-    for (int64_t kw = horizontal.begin; kw < horizontal.end; ++kw) {
-      writer.copy(row, (columns.origin(x) + kw * columns.dilation) * weights_.in + group * group_in_, group_in_);
+    for (int64_t kw = horizontal.begin; kw < horizontal.end; kw += run) {
+      const int64_t pixel = columns.origin(x) + kw * columns.dilation;
+      writer.copy(row, pixel * weights_.in + group * group_in_, run * group_in_);
     }
     writer.zeros((columns.kernel - horizontal.end) * group_in_);
   }
@@ -175,14 +177,15 @@ void BinaryConv::gather_bytes(const BinaryPlan& plan, const uint64_t* bits, int6
                               uint64_t* window) const {
   const Axis &rows = weights_.window.rows, &columns = weights_.window.columns;
   const Range vertical = plan.row_taps[y], horizontal = plan.column_taps[x];
-  const int64_t tap = group_in_ / 8;  // bytes
+  const int64_t tap = group_in_ / 8;                        // bytes
+  const int64_t run = contiguous_ ? horizontal.size() : 1;  // taps copied at once
   std::fill_n(window, words_, 0);
   for (int64_t kh = vertical.begin; kh < vertical.end; ++kh) {
     const char* row = reinterpret_cast<const char*>(bits + (rows.origin(y) + kh * rows.dilation) * plan.row_words);
     char* to = reinterpret_cast<char*>(window) + kh * columns.kernel * tap;
-    for (int64_t kw = horizontal.begin; kw < horizontal.end; ++kw) {
+    for (int64_t kw = horizontal.begin; kw < horizontal.end; kw += run) {
       const int64_t pixel = columns.origin(x) + kw * columns.dilation;
-      std::memcpy(to + kw * tap, row + pixel * (weights_.in / 8) + group * tap, tap);
+      std::memcpy(to + kw * tap, row + pixel * (weights_.in / 8) + group * tap, run * tap);
     }
   }
 }

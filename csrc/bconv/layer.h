@@ -94,6 +94,7 @@ class BinaryConv {
               float* out, int32_t* accumulators) const;
 
   BinaryWeights weights_;
+  bool contiguous_;  // whether the taps of a kernel row are neighbours in memory
   int64_t group_in_, group_out_, blocks_;
   int64_t words_;            // of a window, 64 bits each
   int64_t lane_words_;       // of a window, 32 bits each

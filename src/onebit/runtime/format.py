@@ -29,7 +29,7 @@ from onebit.runtime.operators import OPERATORS, Shape, Tensors, infer_shapes
 FORMAT, VERSION = "onebit", "1"
 MAX_HEADER = 16 * 2**20  # bytes
 MAX_FILE = 4 * 2**30  # bytes
-_DTYPES = {"F32": np.dtype("<f4"), "U8": np.dtype("u1")}
+_DTYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "U8": np.dtype("u1")}
 
 
 def read(path: str | os.PathLike[str]) -> tuple[Graph, dict[str, np.ndarray]]:

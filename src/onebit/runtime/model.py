@@ -16,8 +16,11 @@ BACKENDS = ("auto", "engine", "reference")
 
 
 class Backend(Protocol):
-    isa: str
-    threads: int
+    @property
+    def isa(self) -> str: ...
+
+    @property
+    def threads(self) -> int: ...
 
     def run(self, images: np.ndarray) -> np.ndarray: ...
 

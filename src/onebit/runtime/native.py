@@ -90,8 +90,8 @@ class Engine:
 
         match node.op:
             case "conv":
-                window = (node["stride"], node["padding"], node["dilation"], node["groups"])
-                return engine.conv(first, tensor("weight"), tensor("bias"), *window)
+                attributes = (node[key] for key in ("stride", "padding", "dilation", "groups"))
+                return engine.conv(first, tensor("weight"), tensor("bias"), *attributes)
             case "linear":
                 weight = tensors[f"{node.name}.weight"]
                 weight = np.ascontiguousarray(weight.reshape(*weight.shape, 1, 1))  # (O, I, 1, 1)
@@ -100,8 +100,8 @@ class Engine:
                 return self._add_binary(node, first, tensor)
             case "max_pool" | "avg_pool":
                 include = node.attributes.get("count_include_pad", True)
-                window = (node["kernel"], node["stride"], node["padding"])
-                return engine.pool(first, node.op == "max_pool", *window, node["ceil_mode"], include)
+                attributes = (node[key] for key in ("kernel", "stride", "padding", "ceil_mode"))
+                return engine.pool(first, node.op == "max_pool", *attributes, include)
             case "global_avg_pool":
                 return engine.global_avg_pool(first)
             case "flatten":

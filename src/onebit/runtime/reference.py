@@ -15,7 +15,7 @@ The binary convolution. With A = sign(x − τ) and B the weight signs, both ±1
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -73,8 +73,8 @@ def _taps(
 
 def _conv_taps(node: Node, x: np.ndarray, kernel: Pair) -> Iterator[tuple[int, int, np.ndarray]]:
     stride, padding, dilation = node["stride"], node["padding"], node["dilation"]
-    out = tuple(window_size(x.shape[1 + i], kernel[i], stride[i], padding[i], dilation[i]) for i in (0, 1))
-    return _taps(x, kernel, stride, padding, dilation, out, 0)
+    rows, columns = (window_size(x.shape[1 + i], kernel[i], stride[i], padding[i], dilation[i]) for i in (0, 1))
+    return _taps(x, kernel, stride, padding, dilation, (rows, columns), 0)
 
 
 def conv(node: Node, tensors: dict[str, np.ndarray], x: np.ndarray) -> np.ndarray:
@@ -83,7 +83,7 @@ def conv(node: Node, tensors: dict[str, np.ndarray], x: np.ndarray) -> np.ndarra
     out, group_channels, *kernel = weight.shape
     groups = node["groups"]
     weight = weight.reshape(groups, out // groups, group_channels, *kernel)  # (G, O/g, I/g, KH, KW)
-    y = np.float32(0)
+    y: np.ndarray = np.zeros(1, np.float32)
     for kh, kw, pixel in _conv_taps(node, x, tuple(kernel)):
         pixel = pixel.reshape(*pixel.shape[:3], groups, group_channels)  # (B, OH, OW, G, I/g)
         for c in range(group_channels):
@@ -95,7 +95,7 @@ def conv(node: Node, tensors: dict[str, np.ndarray], x: np.ndarray) -> np.ndarra
 def linear(node: Node, tensors: dict[str, np.ndarray], x: np.ndarray) -> np.ndarray:
     """y[o] = Σ_i x[i]·w[o, i] (+ bias[o]); (B, I) -> (B, O)."""
     weight = tensors["weight"]  # (O, I)
-    y = np.float32(0)
+    y: np.ndarray = np.zeros(1, np.float32)
     for i in range(weight.shape[1]):
         y = y + x[:, i, None] * weight[:, i]  # (B, O)
     return y + tensors["bias"] if "bias" in tensors else y
@@ -117,7 +117,7 @@ def _signs(node: Node, tensors: dict[str, np.ndarray], x: np.ndarray) -> np.ndar
     elif threshold == CHANNEL:
         level = tensors["threshold"]  # (C)
     else:
-        level = np.float32(threshold)
+        level = np.array(threshold, np.float32)
     return np.where(x >= level, 1.0, -1.0)
 
 
@@ -140,7 +140,7 @@ def binary_conv(node: Node, tensors: dict[str, np.ndarray], x: np.ndarray) -> tu
     signs = unpack_weight(tensors["bits"], group_channels, kernel).astype(np.float64)  # (O, I/g, KH, KW)
     out = len(signs)
     signs = signs.reshape(groups, out // groups, group_channels, *kernel)  # (G, O/g, I/g, KH, KW)
-    ab = a1 = sum_b = n = np.float64(0)
+    ab = a1 = sum_b = n = np.zeros(1)
     activations = _signs(node, tensors, x)
     inside = _conv_taps(node, np.ones_like(activations), kernel)  # 1 for a valid tap, 0 for a padded one
     for (kh, kw, a), (_, _, valid) in zip(_conv_taps(node, activations, kernel), inside):
@@ -186,15 +186,19 @@ def maxout(node: Node, tensors: dict[str, np.ndarray], x: np.ndarray) -> np.ndar
     return np.where(x >= 0, positive, negative) * x
 
 
-def _pool_taps(node: Node, x: np.ndarray, fill: float) -> Iterator[tuple[int, int, np.ndarray]]:
+def _pool_out(node: Node, x: np.ndarray) -> Pair:
     kernel, stride, padding = node["kernel"], node["stride"], node["padding"]
-    out = tuple(pool_size(x.shape[1 + i], kernel[i], stride[i], padding[i], node["ceil_mode"]) for i in (0, 1))
-    return _taps(x, kernel, stride, padding, (1, 1), out, fill)
+    rows, columns = (pool_size(x.shape[1 + i], kernel[i], stride[i], padding[i], node["ceil_mode"]) for i in (0, 1))
+    return rows, columns
+
+
+def _pool_taps(node: Node, x: np.ndarray, fill: float) -> Iterator[tuple[int, int, np.ndarray]]:
+    return _taps(x, node["kernel"], node["stride"], node["padding"], (1, 1), _pool_out(node, x), fill)
 
 
 def max_pool(node: Node, tensors: dict[str, np.ndarray], x: np.ndarray) -> np.ndarray:
     """Maximum over the pixels of the window that lie inside the image."""
-    y = np.float32(-np.inf)
+    y: np.ndarray = np.full(1, -np.inf, np.float32)
     for _, _, pixel in _pool_taps(node, x, -np.inf):
         y = np.maximum(y, pixel)
     return y
@@ -202,16 +206,13 @@ def max_pool(node: Node, tensors: dict[str, np.ndarray], x: np.ndarray) -> np.nd
 
 def avg_pool(node: Node, tensors: dict[str, np.ndarray], x: np.ndarray) -> np.ndarray:
     """Sum over the window / number of its pixels: inside the image, or inside image and padding (count_include_pad)."""
-    total = count = np.float32(0)
+    total = count = np.zeros(1, np.float32)
     counted = np.ones_like(x[:1, :, :, :1])
     padding = node["padding"]
     if node["count_include_pad"]:
         counted = np.pad(counted, ((0, 0), (padding[0],) * 2, (padding[1],) * 2, (0, 0)), constant_values=1)
-        kernel, stride = node["kernel"], node["stride"]
-        out = tuple(pool_size(x.shape[1 + i], kernel[i], stride[i], padding[i], node["ceil_mode"]) for i in (0, 1))
-        counts = _taps(counted, kernel, stride, (0, 0), (1, 1), out, 0)
-    else:
-        counts = _pool_taps(node, counted, 0)
+        padding = (0, 0)
+    counts = _taps(counted, node["kernel"], node["stride"], padding, (1, 1), _pool_out(node, x), 0)
     for (_, _, pixel), (_, _, one) in zip(_pool_taps(node, x, 0), counts):
         total = total + pixel
         count = count + one
@@ -230,8 +231,11 @@ def option_a(node: Node, tensors: dict[str, np.ndarray], x: np.ndarray) -> np.nd
     return np.pad(x[:, ::stride, ::stride], ((0, 0), (0, 0), (0, 0), node["pad"]))
 
 
-BINARY = {"binary_conv": binary_conv, "binary_linear": binary_linear}
-FLOAT = {
+BINARY: dict[str, Callable[..., tuple[np.ndarray, np.ndarray]]] = {
+    "binary_conv": binary_conv,
+    "binary_linear": binary_linear,
+}
+FLOAT: dict[str, Callable[..., np.ndarray]] = {
     "conv": conv,
     "linear": linear,
     "affine": affine,
