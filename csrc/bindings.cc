@@ -27,6 +27,7 @@ using Pair = std::pair<int64_t, int64_t>;
 
 constexpr int64_t kMaxSize = 1 << 15;  // of a kernel, stride, padding, dilation, height or width
 constexpr int64_t kMaxChannels = 1 << 24;
+constexpr int64_t kMaxBatch = 1 << 30;
 
 std::vector<float> to_vector(const Floats& array) { return {array.data(), array.data() + array.size()}; }
 
@@ -124,6 +125,7 @@ int add_option_a(Graph& graph, int input, int64_t stride, Pair pad) {
 
 Shape image_shape(const Floats& images) {
   if (images.ndim() != 4 || images.size() == 0) throw std::invalid_argument("images must be (B, H, W, C)");
+  between(1, images.shape(0), kMaxBatch);
   return {between(1, images.shape(1), kMaxSize), between(1, images.shape(2), kMaxSize),
           between(1, images.shape(3), kMaxSize)};
 }

@@ -5,7 +5,7 @@ namespace {
 
 // Waiting by spinning reacts within a microsecond but burns a core; the layers of one inference follow each other
 // faster than this many checks take, so a worker sleeps only between inferences.
-constexpr int kSpins = 4000;
+constexpr int kSpins = 2000;
 
 void pause() {
 #if defined(ONEBIT_X86)
@@ -16,7 +16,7 @@ void pause() {
 }  // namespace
 
 Pool::Pool(int threads) : threads_(threads) {
-  for (int index = 1; index < threads; ++index) workers_.emplace_back([this, index] { loop(index); });
+  for (int thread = 1; thread < threads; ++thread) workers_.emplace_back([this, thread] { loop(thread); });
 }
 
 Pool::~Pool() {
@@ -28,16 +28,19 @@ Pool::~Pool() {
   for (std::thread& worker : workers_) worker.join();
 }
 
-void Pool::run(const std::function<void(int)>& work) {
-  if (threads_ == 1) return work(0);
+void Pool::run(int parts, const Work& work) {
+  if (threads_ == 1 || parts <= 1) {
+    for (int part = 0; part < parts; ++part) work(part, 0);
+    return;
+  }
+  work_ = &work;
+  pending_ = parts;
   {
     std::lock_guard<std::mutex> lock(mutex_);
-    work_ = &work;
-    pending_ = threads_ - 1;
-    ++round_;
+    state_ = ((state_ >> 32) + 1) << 32 | static_cast<uint32_t>(parts);
   }
   wake_.notify_all();
-  work(0);
+  take_parts(0);
   for (int spins = 0; pending_ != 0; ++spins) {
     if (spins < kSpins) {
       pause();
@@ -47,18 +50,24 @@ void Pool::run(const std::function<void(int)>& work) {
   }
 }
 
-void Pool::loop(int index) {
-  uint64_t seen = 0;
-  while (true) {
-    for (int spins = 0; spins < kSpins && round_ == seen && !stop_; ++spins) pause();
-    {
-      std::unique_lock<std::mutex> lock(mutex_);
-      wake_.wait(lock, [&] { return round_ != seen || stop_; });
-      if (stop_) return;
-      seen = round_;
-    }
-    (*work_)(index);
+void Pool::take_parts(int thread) {
+  uint64_t state = state_;
+  while (const uint32_t left = static_cast<uint32_t>(state)) {
+    if (!state_.compare_exchange_weak(state, state - 1)) continue;
+    (*work_)(static_cast<int>(left - 1), thread);
     --pending_;
+    state = state_;
+  }
+}
+
+void Pool::loop(int thread) {
+  while (!stop_) {
+    for (int spins = 0; spins < kSpins && idle() && !stop_; ++spins) pause();
+    if (idle()) {
+      std::unique_lock<std::mutex> lock(mutex_);
+      wake_.wait(lock, [&] { return !idle() || stop_; });
+    }
+    take_parts(thread);
   }
 }
 

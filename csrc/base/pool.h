@@ -1,5 +1,6 @@
-// A fixed set of threads that run the same function on disjoint parts: no queue, no stealing, so that which thread
-// computes what depends on nothing but the number of threads.
+// A fixed set of threads that share the parts of a loop. Each part computes its own outputs, so the result does not
+// depend on which thread takes which part: the caller never waits for a thread that is asleep or was preempted before
+// it began.
 #pragma once
 
 #include <atomic>
@@ -19,6 +20,8 @@ inline Range part_of(int64_t n, int64_t index, int64_t parts) { return {n * inde
 
 class Pool {
  public:
+  using Work = std::function<void(int part, int thread)>;  // must not throw
+
   explicit Pool(int threads);
   ~Pool();
   Pool(const Pool&) = delete;
@@ -26,17 +29,21 @@ class Pool {
 
   int threads() const { return threads_; }
 
-  // Calls work(0) .. work(threads - 1), the first on the caller's thread, and waits for all. `work` must not throw.
-  void run(const std::function<void(int)>& work);
+  // Calls work(part, thread) once for each part of 0..parts and returns when all are done. Thread 0 is the caller.
+  void run(int parts, const Work& work);
 
  private:
-  void loop(int index);
+  void loop(int thread);
+  void take_parts(int thread);
+  bool idle() const { return static_cast<uint32_t>(state_) == 0; }
 
   const int threads_;
   std::vector<std::thread> workers_;
-  const std::function<void(int)>* work_ = nullptr;
-  std::atomic<uint64_t> round_{0};
-  std::atomic<int> pending_{0};
+  // Number of the run in the upper half, parts not yet taken in the lower half: a thread that read an old state cannot
+  // take a part of a later run, and `work_` stays valid while a part of its run is being computed.
+  std::atomic<uint64_t> state_{0};
+  std::atomic<const Work*> work_{nullptr};
+  std::atomic<int> pending_{0};  // parts not yet done
   std::atomic<bool> stop_{false};
   std::mutex mutex_;
   std::condition_variable wake_;

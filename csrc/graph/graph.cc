@@ -7,6 +7,7 @@ namespace onebit {
 namespace {
 
 constexpr size_t kCachedPlans = 4;
+constexpr int kPartsPerThread = 2;  // of a layer's rows: more are balanced better, fewer cost less
 
 // Mean of one sample in double: per channel over the pixels in order, then over the channels, as the reference.
 float sample_mean(Shape shape, const float* x) {
@@ -116,7 +117,6 @@ void Graph::run_alone(const Plan& plan, const float* image, Arena& arena, Worker
 }
 
 void Graph::run_together(const Plan& plan, const float* image, Arena& arena) {
-  const int threads = pool_.threads();
   for (size_t i = 0; i < plan.stages.size(); ++i) {
     const Stage& stage = plan.stages[i];
     if (const BinaryConv* conv = nodes_[stage.node].binary_conv.get()) {
@@ -124,12 +124,9 @@ void Graph::run_together(const Plan& plan, const float* image, Arena& arena) {
       const float mean = conv->needs_mean() ? sample_mean(stage.in, x) : 0.0f;
       pack_rows(stage, x, mean, {0, stage.in.h}, arena);  // too short to be worth waking the others
     }
-    if (stage.out.h == 1) {
-      rows(plan, static_cast<int>(i), image, {0, 1}, arena, workers_[0]);
-      continue;
-    }
-    pool_.run([&](int thread) {
-      rows(plan, static_cast<int>(i), image, part_of(stage.out.h, thread, threads), arena, workers_[thread]);
+    const int parts = static_cast<int>(std::min<int64_t>(stage.out.h, int64_t{kPartsPerThread} * pool_.threads()));
+    pool_.run(parts, [&](int part, int thread) {
+      rows(plan, static_cast<int>(i), image, part_of(stage.out.h, part, parts), arena, workers_[thread]);
     });
   }
 }
@@ -137,12 +134,11 @@ void Graph::run_together(const Plan& plan, const float* image, Arena& arena) {
 void Graph::run(const float* images, int64_t batch, Shape image, float* out) {
   std::lock_guard<std::mutex> lock(mutex_);
   const Plan& plan = plan_for(image);
-  const int threads = pool_.threads();
   const int64_t in_size = image.elements(), out_size = plan.stages[plan.output].out.elements();
   const auto store = [&](const Arena& arena, int64_t sample) {
     std::copy_n(value(plan, plan.output, arena, nullptr), out_size, out + sample * out_size);
   };
-  if (batch < threads) {
+  if (batch < pool_.threads()) {
     Arena& arena = workers_[0].arena;
     prepare(plan, arena);
     for (int64_t sample = 0; sample < batch; ++sample) {
@@ -152,13 +148,10 @@ void Graph::run(const float* images, int64_t batch, Shape image, float* out) {
     return;
   }
   for (Worker& worker : workers_) prepare(plan, worker.arena);
-  pool_.run([&](int thread) {
+  pool_.run(static_cast<int>(batch), [&](int sample, int thread) {
     Worker& worker = workers_[thread];
-    const Range part = part_of(batch, thread, threads);
-    for (int64_t sample = part.begin; sample < part.end; ++sample) {
-      run_alone(plan, images + sample * in_size, worker.arena, worker);
-      store(worker.arena, sample);
-    }
+    run_alone(plan, images + sample * in_size, worker.arena, worker);
+    store(worker.arena, sample);
   });
 }
 
