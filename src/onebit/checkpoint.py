@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from onebit import models
+from onebit import models, packing
 from onebit.errors import UserError
+from onebit.layers import binary_layers
 
 
 def save(path: Path, content: dict[str, Any]) -> None:
@@ -27,17 +28,22 @@ def save(path: Path, content: dict[str, Any]) -> None:
         raise UserError(f"{path} could not be written ({error}); the file of that name, if any, is as it was") from error
 
 
-def load(path: str | Path) -> dict[str, Any]:
-    """The content of a checkpoint on the CPU. Raises UserError for anything that is not one."""
+def read(path: str | Path, remedy: str) -> Any:
+    """The content of a PyTorch file, on the CPU, without executing anything. UserError, ending in remedy, if it is none."""
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"{path} is not a file; name a checkpoint such as runs/NAME/last.ckpt")
+        raise UserError(f"{path} is not a file; {remedy}")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         reason = str(error).split("\n")[0][:200]
-        raise UserError(f"{path} is not a checkpoint of onebit: {reason}") from error
-    if not isinstance(content, dict) or "model" not in content or "config" not in content:
+        raise UserError(f"{path} is not a PyTorch file that can be read safely ({reason}); {remedy}") from error
+
+
+def load(path: str | Path) -> dict[str, Any]:
+    """The content of a checkpoint of onebit. Raises UserError for anything that is not one."""
+    content = read(path, "name a checkpoint such as runs/NAME/last.ckpt")
+    if not isinstance(content, dict) or "model" not in content or not isinstance(content.get("config"), dict):
         raise UserError(f"{path} is not a checkpoint of onebit; authors' checkpoints are read by `onebit import`")
     return content
 
@@ -52,3 +58,35 @@ def build(content: dict[str, Any], path: str | Path, averaged: bool = True) -> n
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"{path} does not fit the architecture it names: {reason}") from error
     return model.eval()
+
+
+def pack(content: dict[str, Any], path: str | Path, out: str | Path) -> dict[str, Any]:
+    """Write a checkpoint's network as a packed file; returns what `onebit.pack` returns."""
+    normalization = content.get("normalization") or {}
+    return packing.pack(
+        build(content, path),
+        out,
+        mean=normalization.get("mean"),
+        std=normalization.get("std"),
+        labels=content.get("labels"),
+        recipe=content.get("source"),
+        accuracy=content.get("accuracy"),
+        resize=content.get("resize"),
+    )
+
+
+def describe(path: str | Path) -> dict[str, Any]:
+    """Architecture, progress and sizes of a checkpoint, for `onebit info`."""
+    content = load(path)
+    model = build(content, path)
+    return {
+        "file": str(path),
+        "kind": "checkpoint",
+        **{key: content["config"].get(key) for key in ("name", "method", "options", "structure", "classes")},
+        "epoch": content.get("epoch"),
+        "accuracy": content.get("accuracy"),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "binary_weights": sum(layer.weight.numel() for _, layer in binary_layers(model)),
+        "bytes": Path(path).stat().st_size,
+        "float32_bytes": packing.float32_bytes(model),
+    }

@@ -1,4 +1,5 @@
-"""The command `onebit`: one verb, one module-level function; the modules a verb needs are imported when it runs."""
+"""The command `onebit`: one verb, one function. A verb imports what it needs when it runs, so that `run` and `info` work
+where PyTorch is not installed. User errors end in one line on standard error and exit code 2."""
 
 import argparse
 import json
@@ -9,25 +10,261 @@ from typing import Any
 
 from onebit.errors import UserError
 
+DESCRIPTION = """Train, pack and run neural networks whose weights and activations are one bit.
 
-def train_command(arguments: Sequence[str]) -> dict[str, Any]:
-    """onebit train [RECIPE.toml] [--key value ...]"""
-    from jsonargparse import ArgumentParser
+  onebit train recipes/digits-resnet8-adabin.toml --out runs/digits      train a network
+  onebit pack runs/digits/last.ckpt --out digits.safetensors             turn it into a file of bits
+  onebit eval digits.safetensors --data digits                           measure the packed file
+  onebit run digits.safetensors image.png folder/                        classify images
+"""
 
-    from onebit import recipe
-    from onebit.train import train
 
-    parser = ArgumentParser(
-        prog="onebit train",
-        description="Train a network. A recipe file (TOML) sets keys, the command line overrides them: "
-        "onebit train recipes/cifar10-resnet20-adabin.toml --root data --epochs 40",
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code: 0, 2 after a user error, 130 after an interruption."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        if arguments and arguments[0] == "train":
+            result, as_json, text = train(arguments[1:])
+        else:
+            options = make_parser().parse_args(arguments)
+            result, text = options.verb(options)
+            as_json = options.json
+            if options.out_is_report and options.out is not None:
+                write_text(options.out, json.dumps(result, indent=2) + "\n")
+        print(json.dumps(result) if as_json else text)
+        return 0
+    except UserError as error:
+        print(f"onebit: error: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        extra = "pip install 'onebit[train]'"
+        print(f"onebit: error: this needs the Python package {error.name!r}; install it with {extra}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("onebit: interrupted; a training continues with --resume", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output has gone, as `onebit run ... | head` does
+        sys.stderr.close()
+        return 0
+
+
+def make_parser() -> argparse.ArgumentParser:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser("onebit", description=DESCRIPTION, formatter_class=raw)
+    verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
+    verbs.add_parser("train", help="train a network from a recipe (onebit train --help lists the keys)", add_help=False)
+
+    def verb(name: str, function: Callable[..., Any], what: str, details: str, out: str) -> argparse.ArgumentParser:
+        sub = verbs.add_parser(name, help=what, description=f"{what}.\n\n{details}", formatter_class=raw)
+        sub.add_argument("--json", action="store_true", help="print the result as JSON, and nothing else")
+        sub.add_argument("--out", metavar="PATH", help=out)
+        sub.set_defaults(verb=function, out_is_report=out == REPORT)
+        return sub
+
+    sub = verb(
+        "eval",
+        evaluate,
+        "Measure accuracy on a data set's test images",
+        "MODEL is a checkpoint (evaluated with PyTorch) or a packed file (run by the engine):\n"
+        "  onebit eval runs/cifar/last.ckpt --data cifar10 --root data\n"
+        "  onebit eval cifar.safetensors --data cifar10 --root data --threads 2",
+        REPORT,
     )
-    parser.add_argument("recipe", nargs="?", help="recipe file; recipes/ holds those that come with onebit")
-    parser.add_class_arguments(recipe.Recipe)
-    parser.add_argument("--resume", action="store_true", help="continue the run in the run folder, if it holds one")
-    parser.add_argument("--json", action="store_true", help="print the result as JSON, and nothing else")
-    return {}
+    sub.add_argument("model", metavar="MODEL", help="checkpoint (.ckpt) or packed file (.safetensors)")
+    add_data(sub)
+    add_engine(sub)
+    sub.add_argument("--batch-size", type=positive, default=250, help="images at a time (default 250)")
+
+    sub = verb(
+        "pack",
+        pack,
+        "Write a checkpoint's network as a packed file: 1 bit per binary weight",
+        "  onebit pack runs/cifar/last.ckpt --out cifar.safetensors",
+        "packed file to write (default: the checkpoint's name with .safetensors)",
+    )
+    sub.add_argument("checkpoint", metavar="CHECKPOINT", help="checkpoint written by onebit train or onebit import")
+
+    sub = verb(
+        "run",
+        run,
+        "Classify images with a packed file",
+        "Prints the best labels and their probabilities for each image:\n  onebit run cifar.safetensors cat.png photos/ --top 3",
+        REPORT,
+    )
+    sub.add_argument("model", metavar="MODEL", help="packed file (.safetensors)")
+    sub.add_argument("images", metavar="IMAGE", nargs="+", help="image files, or folders that are searched for them")
+    sub.add_argument("--top", type=positive, default=1, help="how many labels to print for an image (default 1)")
+    add_engine(sub)
+
+    sub = verb(
+        "bench",
+        bench,
+        "Time a network in the engine, against PyTorch where it is installed",
+        "MODEL is a packed file, or a name of the model table, built with random weights:\n"
+        "  onebit bench cifar.safetensors --threads 1,2 --isa all\n"
+        "  onebit bench resnet20 --method adabin\n"
+        "Answers are checked before any time is printed; times are medians of interleaved rounds.",
+        REPORT,
+    )
+    sub.add_argument("model", metavar="MODEL", help="packed file (.safetensors) or name of a model, such as resnet20")
+    sub.add_argument("--method", default="adabin", help="method of a model given by name (default adabin)")
+    sub.add_argument("--size", type=positive, default=32, help="image size in pixels of a model given by name (default 32)")
+    sub.add_argument("--batch", type=positive, default=1, help="images per call (default 1)")
+    sub.add_argument("--threads", type=numbers, default=[1], help="numbers of CPU threads, such as 1,2 (default 1)")
+    sub.add_argument("--isa", default="best", help="instruction sets: best, all, or names such as avx2,scalar (default best)")
+    sub.add_argument("--rounds", type=positive, default=12, help="interleaved rounds (default 12)")
+
+    sub = verb(
+        "info",
+        info,
+        "Say what a checkpoint or packed file holds",
+        "  onebit info cifar.safetensors",
+        REPORT,
+    )
+    sub.add_argument("model", metavar="MODEL", help="checkpoint (.ckpt) or packed file (.safetensors)")
+
+    sub = verb(
+        "import",
+        import_checkpoint,
+        "Convert a checkpoint trained with a paper's released code",
+        "  onebit import adabin-resnet20 model_best.th --out adabin.ckpt\n"
+        "Every tensor of the file must be used, and every tensor of the network found. A file name ending in\n"
+        ".safetensors makes a packed file at once.",
+        "checkpoint (.ckpt) or packed file (.safetensors) to write (default: KIND.ckpt)",
+    )
+    sub.add_argument("kind", metavar="KIND", help="what the file holds: adabin-resnet20, ...")
+    sub.add_argument("file", metavar="FILE", help="the authors' checkpoint")
+    return parser
+
+
+REPORT = "write the result as JSON to this file too"
+
+
+def add_data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", default="cifar10", help="data set: cifar10, cifar100, digits, imagefolder (default cifar10)")
+    parser.add_argument("--root", default="data", help="folder that holds the data set (default data)")
+    parser.add_argument("--download", action="store_true", help="fetch the data set where there is a network")
+
+
+def add_engine(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--threads", type=positive, help="CPU threads (default: all)")
+    parser.add_argument("--isa", help="force an instruction set of the engine: scalar, avx2, avx512, avx512vp")
+    parser.add_argument("--backend", default="auto", choices=("auto", "engine", "reference"), help="runtime of packed files")
+
+
+def positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1")
+    return int(text)
+
+
+def numbers(text: str) -> list[int]:
+    return [positive(part) for part in text.split(",")]
+
+
+def is_checkpoint(path: str) -> bool:
+    """Checkpoints are zip files, packed files are not."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(4) == b"PK\x03\x04"
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def write_text(path: str, text: str) -> None:
+    """Write atomically."""
+    temporary = Path(f"{path}.part")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise UserError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def train(arguments: list[str]) -> tuple[dict[str, Any], bool, str]:
+    from onebit import recipe, training_options
+    from onebit.train import train as run_training
+
+    options, values, name = training_options.parse(arguments)
+    result = run_training(recipe.Recipe(**values), resume=options.resume, name=name, quiet=options.json)
+    text = f"accuracy {result['accuracy']:.2f} % after epoch {result['epochs']}; checkpoints in {result['out']}"
+    return result, options.json, text
+
+
+def evaluate(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    from onebit import evaluation
+
+    result = evaluation.evaluate(
+        options.model,
+        options.data,
+        options.root,
+        checkpoint=is_checkpoint(options.model),
+        download=options.download,
+        batch_size=options.batch_size,
+        threads=options.threads,
+        isa=options.isa,
+        backend=options.backend,
+    )
+    return result, f"accuracy {result['accuracy']:.2f} % on {result['images']} images ({result['runtime']})"
+
+
+def pack(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    from onebit import checkpoint
+
+    content = checkpoint.load(options.checkpoint)
+    out = options.out or str(Path(options.checkpoint).with_suffix(".safetensors"))
+    result = checkpoint.pack(content, options.checkpoint, out)
+    ratio = result["float32_bytes"] / result["bytes"]
+    text = f"{out}: {result['bytes']} bytes, {ratio:.1f} times smaller than float32 ({result['float32_bytes']} bytes)"
+    return result, text
+
+
+def run(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    from onebit import pictures, runtime
+
+    model = runtime.load(options.model, threads=options.threads, isa=options.isa, backend=options.backend)
+    rows = pictures.classify(model, options.images, options.top)
+    lines = [
+        f"{row['image']}  " + "  ".join(f"{p['label']} {100 * p['score']:.1f} %" for p in row["predictions"]) for row in rows
+    ]
+    return {"model": options.model, "runtime": model.isa, "images": rows}, "\n".join(lines)
+
+
+def bench(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    from onebit import bench as benchmark
+
+    result = benchmark.bench(
+        options.model, options.method, options.size, options.batch, options.threads, options.isa, options.rounds
+    )
+    return result, benchmark.table(result)
+
+
+def info(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    if is_checkpoint(options.model):
+        from onebit import checkpoint
+
+        result = checkpoint.describe(options.model)
+    else:
+        from onebit import inspection
+
+        result = inspection.describe(options.model)
+    return result, "\n".join(f"{key.replace('_', ' '):15} {value}" for key, value in result.items())
+
+
+def import_checkpoint(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    from onebit import checkpoint, importers
+
+    out = options.out or f"{options.kind}.ckpt"
+    content = importers.load(options.kind, options.file)
+    if out.endswith(".safetensors"):
+        result = checkpoint.pack(content, options.file, out)
+    else:
+        checkpoint.save(Path(out), content)
+        result = {"path": out, "bytes": Path(out).stat().st_size}
+    result = {"kind": options.kind, **result, "tensors": len(content["model"])}
+    return result, f"{out}: {options.kind}, {result['tensors']} tensors, all used"
 
 
 if __name__ == "__main__":
-    sys.exit()
+    sys.exit(main())

@@ -126,9 +126,9 @@ def train(recipe: Recipe, *, resume: bool = False, name: str = "train", quiet: b
     seed_everything(recipe.seed)
     out = run_folder(recipe, resume, name)
 
-    source = data.load(recipe.data, recipe.root, recipe.download)
-    if source.train is None:
-        raise UserError(f"data set {recipe.data!r} in {recipe.root} has no training images")
+    source = data.load(
+        recipe.data, recipe.root, recipe.download, image_size=recipe.image_size, workers=recipe.workers
+    )
     train_set, test_set = source.train.to(fabric.device), source.test.to(fabric.device)
     if recipe.batch_size % fabric.world_size:
         raise UserError(f"batch_size = {recipe.batch_size} is not a multiple of the {fabric.world_size} devices")
@@ -180,6 +180,8 @@ def train(recipe: Recipe, *, resume: bool = False, name: str = "train", quiet: b
                     "config": model.config,
                     "recipe": dataclasses.asdict(recipe),
                     "labels": list(source.labels),
+                    "resize": source.resize,
+                    "source": name,
                     "normalization": {"mean": list(source.normalization.mean), "std": list(source.normalization.std)},
                     "model": model.state_dict(),
                     "optimizer": optimizer.state_dict(),

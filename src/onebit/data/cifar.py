@@ -5,19 +5,21 @@ from pathlib import Path
 import torch
 from torchvision import datasets
 
-from onebit.data.dataset import IMAGENET_MEAN, IMAGENET_STD, Data, MemorySet, Normalization
+from onebit.data.dataset import IMAGENET_MEAN, IMAGENET_STD, Data, LoadOptions, MemorySet, Normalization
 from onebit.errors import UserError
 
+CIFAR10_LABELS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
-def _load(name: str, source: type[datasets.CIFAR10], root: Path, download: bool) -> Data:
+
+def _load(name: str, source: type[datasets.CIFAR10], root: Path, options: LoadOptions) -> Data:
     folder = root / source.base_folder
-    if not download and not folder.is_dir():
+    if not options.download and not folder.is_dir():
         raise UserError(
             f"{name}: {folder} does not exist; --root names the folder that contains {source.base_folder}/ "
             "(--download fetches it where there is a network)"
         )
     try:
-        train, test = (source(root, train=training, download=download) for training in (True, False))
+        train, test = (source(root, train=training, download=options.download) for training in (True, False))
     except (RuntimeError, OSError, EOFError, KeyError) as error:
         raise UserError(f"{name}: the files in {folder} cannot be read ({error}); fetch them again") from error
     normalization = Normalization(IMAGENET_MEAN, IMAGENET_STD)
@@ -29,9 +31,9 @@ def _load(name: str, source: type[datasets.CIFAR10], root: Path, download: bool)
     return Data(name, memory(train, pad=4, flip=True), memory(test), tuple(train.classes), normalization, 32, 3)
 
 
-def cifar10(root: Path, download: bool = False) -> Data:
-    return _load("cifar10", datasets.CIFAR10, root, download)
+def cifar10(root: Path, options: LoadOptions) -> Data:
+    return _load("cifar10", datasets.CIFAR10, root, options)
 
 
-def cifar100(root: Path, download: bool = False) -> Data:
-    return _load("cifar100", datasets.CIFAR100, root, download)
+def cifar100(root: Path, options: LoadOptions) -> Data:
+    return _load("cifar100", datasets.CIFAR100, root, options)

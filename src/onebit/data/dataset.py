@@ -7,6 +7,7 @@ a run that resumes in the middle of an epoch, or on another number of processes,
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -35,6 +36,36 @@ class Normalization:
         mean = torch.tensor(self.mean, device=images.device).reshape(-1, 1, 1)
         std = torch.tensor(self.std, device=images.device).reshape(-1, 1, 1)
         return (images.float() / 255 - mean) / std
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """What a row of the data table may need: fetching, image size in pixels, decoding processes."""
+
+    download: bool = False
+    image_size: int = 224
+    workers: int = 2
+
+
+class ImageSet(Protocol):
+    """Images and labels, in memory or on disk."""
+
+    def __len__(self) -> int: ...
+
+    def to(self, device: torch.device) -> "ImageSet": ...
+
+    def evaluation_batches(self, batch_size: int) -> Iterator[Batch]: ...
+
+    def training_steps(self, batch_size: int, world: int = 1) -> int: ...
+
+    def training_batches(
+        self, batch_size: int, seed: int, epoch: int, start: int = 0, rank: int = 0, world: int = 1
+    ) -> Iterator[Batch]: ...
+
+
+def epoch_seed(seed: int, epoch: int) -> int:
+    """The seed of all random numbers of an epoch."""
+    return seed * 1_000_003 + epoch
 
 
 class MemorySet:
@@ -73,7 +104,7 @@ class MemorySet:
         self, batch_size: int, seed: int, epoch: int, start: int = 0, rank: int = 0, world: int = 1
     ) -> Iterator[Batch]:
         """The augmented batches of an epoch from step `start`; ranks take neighbouring slices of each global batch."""
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+        generator = torch.Generator().manual_seed(epoch_seed(seed, epoch))
         order = torch.randperm(len(self), generator=generator)
         shifts = torch.randint(0, 2 * self.pad + 1, (len(self), 2), generator=generator)
         flips = torch.rand(len(self), generator=generator) < (0.5 if self.flip else 0.0)
@@ -101,12 +132,16 @@ class MemorySet:
 
 @dataclass(frozen=True)
 class Data:
-    """A data set ready for use: training and test sets, class names, and what a network for it must accept."""
+    """A data set ready for use: training and test sets, class names, and what a network for it must accept.
+
+    resize: shorter side in pixels before the centre crop of evaluation; None where images have the network's size.
+    """
 
     name: str
-    train: MemorySet | None
-    test: MemorySet
+    train: ImageSet
+    test: ImageSet
     labels: tuple[str, ...]
     normalization: Normalization
     image_size: int
     in_channels: int
+    resize: int | None = None

@@ -8,12 +8,12 @@ from pathlib import Path
 import torch
 from sklearn.datasets import load_digits
 
-from onebit.data.dataset import Data, MemorySet, Normalization
+from onebit.data.dataset import Data, LoadOptions, MemorySet, Normalization
 
 TEST_IMAGES = 360
 
 
-def digits(root: Path | None = None, download: bool = False) -> Data:
+def digits(root: Path, options: LoadOptions) -> Data:
     bunch = load_digits()
     images = torch.from_numpy(bunch.images * (255 / 16)).round().to(torch.uint8)[:, None]  # (1797, 1, 8, 8)
     labels = torch.from_numpy(bunch.target).long()

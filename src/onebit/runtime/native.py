@@ -15,12 +15,18 @@ from onebit.runtime.graph import INPUT, Graph, Node
 from onebit.runtime.operators import CHANNEL, SAMPLE_MEAN, Tensors, infer_shapes
 
 _MODULE = "onebit.runtime._engine"
+ISAS = ("scalar", "avx2", "avx512", "avx512vp")
 ONE = (1, 1)
 
 
 def available() -> bool:
     """Whether the compiled engine is installed."""
     return find_spec(_MODULE) is not None
+
+
+def supported() -> list[str]:
+    """The instruction sets this processor has, slowest first; each one includes those before it."""
+    return list(ISAS[: ISAS.index(_module().best_isa()) + 1])
 
 
 def _module() -> Any:

@@ -1,0 +1,29 @@
+"""What a packed file holds, for `onebit info`: needs the runtime alone."""
+
+import os
+from collections import Counter
+from typing import Any
+
+from onebit.runtime import format
+
+
+def describe(path: str) -> dict[str, Any]:
+    """Name, method, shapes, sizes in bytes and numbers of weights of a packed file."""
+    graph, tensors = format.read(path)
+    binary = sum(8 * array.size for name, array in tensors.items() if name.endswith(".bits"))
+    floats = sum(array.size for name, array in tensors.items() if not name.endswith(".bits"))
+    operators = Counter(node.op for node in graph.nodes)
+    return {
+        "file": path,
+        "kind": "packed file, version 1",
+        "model": graph.name,
+        "method": graph.method,
+        "input_shape": list(graph.input_shape),
+        "classes": None if graph.labels is None else len(graph.labels),
+        "bytes": os.stat(path).st_size,
+        "binary_weights": binary,
+        "float_weights": floats,
+        "operators": dict(operators),
+        "recipe": graph.recipe,
+        "accuracy": graph.accuracy,
+    }

@@ -1,0 +1,74 @@
+"""Image files in, labels out, for `onebit run`: needs Pillow and the runtime, not PyTorch."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from onebit.errors import UserError
+from onebit.runtime import Model
+
+SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+
+
+def find(paths: Sequence[str]) -> list[Path]:
+    """Image files among files and folders (searched with their subfolders), in order."""
+    found: list[Path] = []
+    for path in map(Path, paths):
+        if path.is_dir():
+            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
+            if not inside:
+                raise UserError(f"{path} holds no image files ({', '.join(sorted(SUFFIXES))})")
+            found += inside
+        elif path.exists():
+            found.append(path)
+        else:
+            raise UserError(f"{path} does not exist; give image files or folders")
+    return found
+
+
+def read(path: Path, model: Model) -> np.ndarray:
+    """An image as the network was evaluated on: uint8 (H, W, C).
+
+    The shorter side is resized to `resize` of the file and the centre cut out (the ImageNet protocol); without `resize`
+    the image is resized to the network's input.
+    """
+    channels, height, width = model.input_shape
+    try:
+        with Image.open(path) as image:
+            picture = image.convert("L" if channels == 1 else "RGB")
+    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path} cannot be read as an image: {error}") from error
+    resize = model.graph["input"].get("resize")
+    if resize is None:
+        if picture.size != (width, height):
+            picture = picture.resize((width, height), Image.Resampling.BILINEAR)
+    else:
+        scale = resize / min(picture.size)
+        scaled = (max(width, round(picture.width * scale)), max(height, round(picture.height * scale)))
+        left, top = (scaled[0] - width) // 2, (scaled[1] - height) // 2
+        picture = picture.resize(scaled, Image.Resampling.BILINEAR).crop((left, top, left + width, top + height))
+    pixels = np.asarray(picture, np.uint8)
+    return pixels.reshape(height, width, channels)  # grey images have no last axis yet
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return exponents / exponents.sum(axis=1, keepdims=True)
+
+
+def classify(model: Model, paths: Sequence[str], top: int, batch_size: int = 64) -> list[dict[str, Any]]:
+    """[{"image", "predictions": [{"label", "score"}, ...]}, ...] with the `top` best labels; scores sum to 1 over all."""
+    files = find(paths)
+    rows = []
+    for start in range(0, len(files), batch_size):
+        chosen = files[start : start + batch_size]
+        scores = softmax(model(np.stack([read(path, model) for path in chosen])))  # (B, classes)
+        names = model.labels or tuple(str(i) for i in range(scores.shape[1]))
+        for path, row in zip(chosen, scores, strict=True):
+            best = np.argsort(-row, kind="stable")[:top]
+            predictions = [{"label": names[i], "score": round(float(row[i]), 6)} for i in best]
+            rows.append({"image": str(path), "predictions": predictions})
+    return rows
