@@ -1,6 +1,7 @@
 #include "fconv/layer.h"
 
 #include <algorithm>
+#include <cstring>
 #include <stdexcept>
 #include <utility>
 
@@ -11,6 +12,13 @@ constexpr int64_t kLanes = static_cast<int64_t>(kFloatLanes);
 
 void require(bool condition, const char* message) {
   if (!condition) throw std::invalid_argument(message);
+}
+
+// A row of taps is often a few floats (9 for a 3×3 kernel on an RGB image): too few to be worth a call of memcpy.
+inline void copy_floats(const float* from, int64_t n, float* to) {
+  int64_t i = 0;
+  for (; i + 4 <= n; i += 4) std::memcpy(to + i, from + i, 4 * sizeof(float));
+  for (; i < n; ++i) std::memcpy(to + i, from + i, sizeof(float));
 }
 
 }  // namespace
@@ -63,11 +71,11 @@ void FloatConv::gather(Shape in, const float* x, int64_t y, int64_t at, int64_t 
     const float* row = x + (rows.origin(y) + kh * rows.dilation) * in.w * in.c + group * group_in_;
     float* to = window + kh * columns.kernel * group_in_;
     if (columns.dilation == 1 && groups_ == 1) {  // taps of a row are neighbours in memory
-      std::copy_n(row + (columns.origin(at) + first) * in.c, (last - first) * in.c, to + first * in.c);
+      copy_floats(row + (columns.origin(at) + first) * in.c, (last - first) * in.c, to + first * in.c);
       continue;
     }
     for (int64_t kw = first; kw < last; ++kw) {
-      std::copy_n(row + (columns.origin(at) + kw * columns.dilation) * in.c, group_in_, to + kw * group_in_);
+      copy_floats(row + (columns.origin(at) + kw * columns.dilation) * in.c, group_in_, to + kw * group_in_);
     }
   }
 }
