@@ -57,7 +57,8 @@ class ActivationForm:
             threshold = x.mean(dim=tuple(range(1, x.dim())), keepdim=True)  # (B, 1, ...)
         elif isinstance(threshold, Tensor):
             threshold = threshold.reshape(1, -1, *[1] * (x.dim() - 2))  # (1, C, ...)
-        return torch.where(x >= threshold, self.scale + self.offset, self.offset - self.scale).to(x.dtype)
+        signs = 1 - 2 * (x < threshold).to(x.dtype)  # A, in x's dtype: torch.where of two numbers gives float32
+        return self.scale * signs + self.offset
 
 
 class WeightBinarizer(nn.Module):
@@ -116,7 +117,7 @@ def filter_mean(weight: Tensor, magnitude: bool = False) -> Tensor:
 class Schedule(nn.Module):
     """Buffers t = 10^(T_min + f (T_max - T_min)), with f the progress, and k = max(1/t, 1).
 
-    IR-Net eq. 11, RBNN eq. 12; AdaBin's released code. `t_floor` bounds t from below (RBNN's activations use 1, so k = 1).
+    IR-Net eq. 11, RBNN eq. 12; AdaBin's released code. `t_floor` bounds t from below (1 for RBNN's activations: k = 1).
     """
 
     def __init__(self, t_min: float, t_max: float, t_floor: float = 0.0):

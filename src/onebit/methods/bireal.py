@@ -16,8 +16,8 @@ from onebit.sign import approx_sign, sign, ste, surrogate_sign
 class MagnitudeAwareSign(WeightBinarizer):
     def forward(self, weight: Tensor) -> Tensor:
         alpha = filter_mean(weight.detach(), magnitude=True)
-        straight_through = surrogate_sign(weight, ste)  # value sign(w), gradient 1_{|w| <= 1}
-        return straight_through + (alpha - 1) * straight_through.detach()  # value alpha sign(w), the same gradient
+        signs = surrogate_sign(weight, ste)  # value sign(w), gradient 1_{|w| <= 1}
+        return (alpha * signs).detach() + (signs - signs.detach())  # value alpha sign(w) exactly, the same gradient
 
     def freeze(self, weight: Tensor) -> WeightForm:
         return WeightForm(sign(weight), filter_mean(weight, magnitude=True).flatten())
