@@ -1,0 +1,129 @@
+"""The one sign, and each surrogate gradient against its closed form and the slope of the function it comes from."""
+
+import io
+import re
+import tokenize
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import onebit
+from onebit.sign import approx_sign, ede, identity, sign, ste, surrogate_sign, swish_sign, training_aware
+
+FLOATS = [torch.bfloat16, torch.float16, torch.float32, torch.float64]
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+def test_sign(dtype):
+    info = torch.finfo(dtype)
+    subnormal = info.smallest_normal / 2
+    inputs = [0.0, -0.0, subnormal, -subnormal, info.tiny, -info.tiny, 1.0, -1.0, info.max, info.min, np.inf, -np.inf]
+    expected = [1, 1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1]
+    result = sign(torch.tensor(inputs, dtype=dtype))
+    assert result.dtype == dtype
+    assert result.tolist() == expected
+
+
+def test_sign_agrees_with_the_bits_of_the_file():
+    from onebit.runtime import bits
+
+    x = torch.tensor([0.0, -0.0, 1e-45, -1e-45, 3.0, -3.0, np.inf, -np.inf])
+    assert bits.unpack(bits.pack(x.numpy()), len(x)).tolist() == sign(x).tolist()
+
+
+def test_nothing_else_calls_a_library_sign():
+    """torch.sign and numpy.sign give 0 at 0."""
+    forbidden = re.compile(r"(torch\s*\.\s*(sign|sgn)|np\s*\.\s*sign|\.\s*(sign|sgn|sign_|sgn_)\s*\()")
+    assert forbidden.search("x.sign()") and forbidden.search("torch.sign(x)")
+    package = Path(onebit.__file__).parent
+    found = []
+    for path in package.rglob("*.py"):
+        tokens = tokenize.generate_tokens(io.StringIO(path.read_text()).readline)
+        skipped = (tokenize.COMMENT, tokenize.STRING)
+        code = " ".join(t.string for t in tokens if t.type not in skipped)
+        found += [f"{path.name}: {match.group()}" for match in forbidden.finditer(code)]
+    assert not found
+
+
+# Each surrogate: derivative, parameters, its closed form in numpy, and the function whose slope it is.
+X = np.linspace(-3.0, 3.0, 1201) + 1e-4  # off the kinks at 0, 1 and sqrt(2) / t
+
+
+def approx(x: np.ndarray) -> np.ndarray:
+    """Bi-Real Net eq. 4: the piecewise quadratic."""
+    return np.select([x < -1, x < 0, x < 1], [-1, 2 * x + x**2, 2 * x - x**2], 1)
+
+
+def rbnn_f(x: np.ndarray, t: float, k: float) -> np.ndarray:
+    """RBNN eq. 12."""
+    inside = k * (-np.sign(x) * t**2 * x**2 / 2 + np.sqrt(2) * t * x)
+    return np.where(np.abs(x) < np.sqrt(2) / t, inside, k * np.sign(x))
+
+
+def sign_swish(x: np.ndarray, b: float) -> np.ndarray:
+    """BNN+ eq. 4: 2 sigma(b x) (1 + b x (1 - sigma(b x))) - 1."""
+    s = 1 / (1 + np.exp(-b * x))
+    return 2 * s * (1 + b * x * (1 - s)) - 1
+
+
+SURROGATES = [
+    (ste, (), lambda x: np.where(np.abs(x) <= 1, 1.0, 0.0), lambda x: np.clip(x, -1, 1)),
+    (identity, (), np.ones_like, lambda x: x),
+    (approx_sign, (), lambda x: np.where(np.abs(x) < 1, 2 - 2 * np.abs(x), 0), approx),
+]
+for t in (1e-3, 0.1, 1.0, 10.0):
+    k = max(1 / t, 1.0)
+    SURROGATES += [
+        (ede, (t, k), lambda x, t, k: k * t / np.cosh(t * x) ** 2, lambda x, t, k: k * np.tanh(t * x)),
+        (training_aware, (t, k), lambda x, t, k: np.maximum(k * (np.sqrt(2) * t - np.abs(t * t * x)), 0), rbnn_f),
+    ]
+for b in (1.0, 5.0):
+    closed = lambda x, b: b * (2 - b * x * np.tanh(b * x / 2)) / (1 + np.cosh(b * x))  # noqa: E731
+    SURROGATES.append((swish_sign, (b,), closed, sign_swish))
+surrogates = pytest.mark.parametrize(
+    ("derivative", "parameters", "closed", "function"),
+    SURROGATES,
+    ids=[f"{d.__name__}-{'-'.join(map(str, p))}" for d, p, *_ in SURROGATES],
+)
+
+
+@surrogates
+def test_surrogate_is_its_closed_form(derivative, parameters, closed, function):
+    values = derivative(torch.from_numpy(X), *(torch.tensor(p, dtype=torch.float64) for p in parameters))
+    np.testing.assert_allclose(values.numpy(), closed(X, *parameters), rtol=1e-10, atol=1e-12)
+
+
+@surrogates
+def test_surrogate_is_the_slope_of_its_function(derivative, parameters, closed, function):
+    h = 1e-6
+    slope = (function(X + h, *parameters) - function(X - h, *parameters)) / (2 * h)
+    values = derivative(torch.from_numpy(X), *(torch.tensor(p, dtype=torch.float64) for p in parameters))
+    np.testing.assert_allclose(values.numpy(), slope, rtol=1e-6, atol=1e-6)
+
+
+@surrogates
+def test_backward_multiplies_by_the_surrogate(derivative, parameters, closed, function):
+    x = torch.from_numpy(X).requires_grad_()
+    upstream = torch.randn_like(x)
+    y = surrogate_sign(x, derivative, *(torch.tensor(p, dtype=torch.float64) for p in parameters))
+    assert set(y.tolist()) == {-1.0, 1.0}
+    y.backward(upstream)
+    np.testing.assert_allclose(x.grad.numpy(), upstream.numpy() * closed(X, *parameters), rtol=1e-10, atol=1e-12)
+
+
+def test_rbnn_f_approaches_the_sign():
+    """At the end of the schedule (t = 10, k = 1) F is sign outside |x| < 0.142; at its start it is nearly a line."""
+    assert np.array_equal(rbnn_f(X, 10.0, 1.0)[np.abs(X) > 0.142], np.sign(X)[np.abs(X) > 0.142])
+    start = training_aware(torch.tensor([0.5]), torch.tensor(0.01), torch.tensor(100.0))
+    assert start.item() == pytest.approx(1.41421 - 0.01 * 0.5, abs=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_half_precision_keeps_its_dtype(dtype):
+    """Schedules are float32 numbers and must not promote activations."""
+    x = torch.randn(8).to(dtype).requires_grad_()
+    y = surrogate_sign(x, ede, torch.tensor(0.5), torch.tensor(2.0))
+    y.sum().backward()
+    assert y.dtype == dtype and x.grad.dtype == dtype
