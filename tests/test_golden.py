@@ -1,6 +1,6 @@
 """Parity with the layers the papers' authors released: outputs and every gradient, float64, 1e-9 relative.
 
-Reads every *.safetensors of $ONEBIT_GOLDEN (default: ../shared/golden): one layer, its input, upstream gradient, results.
+Reads every *.safetensors of $ONEBIT_GOLDEN (default: ../shared/golden): a layer, its input, upstream gradient, results.
 """
 
 import os
