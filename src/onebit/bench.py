@@ -9,6 +9,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,7 @@ TOLERANCE = 1e-3  # of logits, relative to the largest one
 ROUND_SECONDS = 0.05  # timed calls of one contender in one round take about so long
 
 
-def bench(
-    model: str, method: str, size: int, batch: int, threads: list[int], isa: str, rounds: int
-) -> dict[str, Any]:
+def bench(model: str, method: str, size: int, batch: int, threads: list[int], isa: str, rounds: int) -> dict[str, Any]:
     """Rows {"engine", "precision", "isa", "threads", "batch", "median_ms", "q1_ms", "q3_ms"} for a file or a model name."""
     if Path(model).exists():
         return {"model": model, **compare(model, {}, batch, threads, isa, rounds)}
@@ -45,7 +44,7 @@ def compare(
             engine = runtime.load(path, threads=count, isa=name, backend="engine")
             check(f"engine on {engine.isa}", engine(images)[:1], expected)
             row = {"engine": "onebit", "precision": "1 bit", "isa": engine.isa}
-            contenders.append((row, lambda engine=engine: engine(images)))
+            contenders.append((row, partial(engine, images)))
         for name, network in torch_models.items():
             contenders.append(torch_contender(name, network, images, expected))
         rows += measure(contenders, count, batch, rounds)
@@ -55,7 +54,9 @@ def compare(
 def check(name: str, answer: np.ndarray, expected: np.ndarray) -> None:
     error = float(np.abs(answer - expected).max() / max(np.abs(expected).max(), 1e-12))
     if not error <= TOLERANCE:
-        raise UserError(f"{name} answers differently from the reference (relative error {error:.1e}); no time is reported")
+        raise UserError(
+            f"{name} answers differently from the reference (relative error {error:.1e}); no time is reported"
+        )
 
 
 def measure(contenders: list[Any], threads: int, batch: int, rounds: int) -> list[dict[str, Any]]:
@@ -126,9 +127,10 @@ def torch_contender(name: str, network: Any, images: np.ndarray, expected: np.nd
 
 def machine() -> str:
     try:
-        names = [line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")]
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
-        names = []
+        lines = []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return f"{names[0] if names else 'unknown CPU'}, {os.cpu_count()} CPUs"
 
 

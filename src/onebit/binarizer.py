@@ -88,7 +88,7 @@ class WeightBinarizer(nn.Module):
         """A term of the loss, or None."""
         return None
 
-    def after_step(self, weight: nn.Parameter) -> None:
+    def after_step(self, weight: Tensor) -> None:
         """Called after each optimizer step, before gradients are cleared."""
 
 
@@ -119,6 +119,9 @@ class Schedule(nn.Module):
 
     IR-Net eq. 11, RBNN eq. 12; AdaBin's released code. `t_floor` bounds t from below (1 for RBNN's activations: k = 1).
     """
+
+    t: Tensor
+    k: Tensor
 
     def __init__(self, t_min: float, t_max: float, t_floor: float = 0.0):
         super().__init__()

@@ -25,7 +25,9 @@ def save(path: Path, content: dict[str, Any]) -> None:
         os.replace(temporary, path)
     except (OSError, RuntimeError) as error:  # torch's zip writer turns a full disk into RuntimeError
         temporary.unlink(missing_ok=True)
-        raise UserError(f"{path} could not be written ({error}); the file of that name, if any, is as it was") from error
+        raise UserError(
+            f"{path} could not be written ({error}); the file of that name, if any, is as it was"
+        ) from error
 
 
 def read(path: str | Path, remedy: str) -> Any:

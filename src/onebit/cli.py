@@ -108,10 +108,14 @@ def make_parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("model", metavar="MODEL", help="packed file (.safetensors) or name of a model, such as resnet20")
     sub.add_argument("--method", default="adabin", help="method of a model given by name (default adabin)")
-    sub.add_argument("--size", type=positive, default=32, help="image size in pixels of a model given by name (default 32)")
+    sub.add_argument(
+        "--size", type=positive, default=32, help="image size in pixels of a model given by name (default 32)"
+    )
     sub.add_argument("--batch", type=positive, default=1, help="images per call (default 1)")
     sub.add_argument("--threads", type=numbers, default=[1], help="numbers of CPU threads, such as 1,2 (default 1)")
-    sub.add_argument("--isa", default="best", help="instruction sets: best, all, or names such as avx2,scalar (default best)")
+    sub.add_argument(
+        "--isa", default="best", help="instruction sets: best, all, or names such as avx2,scalar (default best)"
+    )
     sub.add_argument("--rounds", type=positive, default=12, help="interleaved rounds (default 12)")
 
     sub = verb(
@@ -141,7 +145,9 @@ REPORT = "write the result as JSON to this file too"
 
 
 def add_data(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", default="cifar10", help="data set: cifar10, cifar100, digits, imagefolder (default cifar10)")
+    parser.add_argument(
+        "--data", default="cifar10", help="data set: cifar10, cifar100, digits, imagefolder (default cifar10)"
+    )
     parser.add_argument("--root", default="data", help="folder that holds the data set (default data)")
     parser.add_argument("--download", action="store_true", help="fetch the data set where there is a network")
 
@@ -149,7 +155,9 @@ def add_data(parser: argparse.ArgumentParser) -> None:
 def add_engine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=positive, help="CPU threads (default: all)")
     parser.add_argument("--isa", help="force an instruction set of the engine: scalar, avx2, avx512, avx512vp")
-    parser.add_argument("--backend", default="auto", choices=("auto", "engine", "reference"), help="runtime of packed files")
+    parser.add_argument(
+        "--backend", default="auto", choices=("auto", "engine", "reference"), help="runtime of packed files"
+    )
 
 
 def positive(text: str) -> int:
@@ -226,7 +234,8 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     model = runtime.load(options.model, threads=options.threads, isa=options.isa, backend=options.backend)
     rows = pictures.classify(model, options.images, options.top)
     lines = [
-        f"{row['image']}  " + "  ".join(f"{p['label']} {100 * p['score']:.1f} %" for p in row["predictions"]) for row in rows
+        f"{row['image']}  " + "  ".join(f"{p['label']} {100 * p['score']:.1f} %" for p in row["predictions"])
+        for row in rows
     ]
     return {"model": options.model, "runtime": model.isa, "images": rows}, "\n".join(lines)
 

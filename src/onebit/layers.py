@@ -70,8 +70,8 @@ class BinaryLinear(nn.Linear):
 
 def _forward(layer: BinaryConv2d | BinaryLinear, x: Tensor) -> Tensor:
     weights, activations = layer.weight_binarizer, layer.activation_binarizer
-    exact = not layer.training and not torch.is_grad_enabled() and weights is not None and activations is not None
-    if exact:
+    evaluating = not layer.training and not torch.is_grad_enabled()
+    if evaluating and weights is not None and activations is not None:
         y = _evaluate(layer, x, weights.freeze(layer.weight), activations.freeze())
     else:
         a = x if activations is None else activations(x)
@@ -79,7 +79,9 @@ def _forward(layer: BinaryConv2d | BinaryLinear, x: Tensor) -> Tensor:
     return y if layer.bias is None else y + layer.bias.reshape(-1, *[1] * (y.dim() - 2))
 
 
-def _evaluate(layer: BinaryConv2d | BinaryLinear, x: Tensor, weights: WeightForm, activations: ActivationForm) -> Tensor:
+def _evaluate(
+    layer: BinaryConv2d | BinaryLinear, x: Tensor, weights: WeightForm, activations: ActivationForm
+) -> Tensor:
     """The layer computed as the engine does it: sums of +-1 first, which float32 holds exactly, scales afterwards.
 
     a = s_a A + o_a and w = s_w B + o_w give, with shift = o_a / s_a and 1 for the tensor of ones,
@@ -145,7 +147,9 @@ class Maxout(nn.Module):
         self.negative = nn.Parameter(torch.full((channels,), 0.25))
 
     def forward(self, x: Tensor) -> Tensor:
-        positive, negative = (p.reshape(1, -1, *[1] * (x.dim() - 2)).to(x.dtype) for p in (self.positive, self.negative))
+        positive, negative = (
+            p.reshape(1, -1, *[1] * (x.dim() - 2)).to(x.dtype) for p in (self.positive, self.negative)
+        )
         return positive * x.clamp(min=0) + negative * x.clamp(max=0)
 
 

@@ -17,6 +17,7 @@ function, the surrogate. A surrogate here is a pure function `derivative(x, *par
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -55,13 +56,13 @@ def swish_sign(x: Tensor, b: Tensor) -> Tensor:
 
 class _SurrogateSign(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, derivative, *parameters):
+    def forward(ctx: Any, x: Tensor, derivative: Surrogate, *parameters: Tensor) -> Tensor:
         ctx.save_for_backward(x, *parameters)
         ctx.derivative = derivative
         return sign(x)
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, *parameters = ctx.saved_tensors
         return grad * ctx.derivative(x, *parameters).to(grad.dtype), None, *(None for _ in parameters)
 

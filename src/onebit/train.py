@@ -41,7 +41,8 @@ class Objective(nn.Module):
 
 def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
     """Two groups: with weight decay and without (biases, norms, scales: anything with one value a channel)."""
-    decayed, exempt = [], []
+    decayed: list[nn.Parameter] = []
+    exempt: list[nn.Parameter] = []
     for parameter in model.parameters():
         per_channel = parameter.numel() <= max(parameter.shape[:2], default=1)
         (exempt if per_channel and not recipe.decay_norm_and_scalars else decayed).append(parameter)
@@ -120,15 +121,13 @@ def train(recipe: Recipe, *, resume: bool = False, name: str = "train", quiet: b
         accelerator=recipe.accelerator,
         devices=int(recipe.devices) if recipe.devices.isdigit() else recipe.devices,
         strategy=recipe.strategy,
-        precision=precision(recipe),  # type: ignore[arg-type]
+        precision=precision(recipe),
     )
     fabric.launch()
     seed_everything(recipe.seed)
     out = run_folder(recipe, resume, name)
 
-    source = data.load(
-        recipe.data, recipe.root, recipe.download, image_size=recipe.image_size, workers=recipe.workers
-    )
+    source = data.load(recipe.data, recipe.root, recipe.download, image_size=recipe.image_size, workers=recipe.workers)
     train_set, test_set = source.train.to(fabric.device), source.test.to(fabric.device)
     if recipe.batch_size % fabric.world_size:
         raise UserError(f"batch_size = {recipe.batch_size} is not a multiple of the {fabric.world_size} devices")
@@ -149,20 +148,28 @@ def train(recipe: Recipe, *, resume: bool = False, name: str = "train", quiet: b
     layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
     model.to(memory_format=layout)  # type: ignore[call-overload]
     objective: nn.Module = Objective(model, recipe.label_smoothing)
-    average = torch.optim.swa_utils.AveragedModel(
-        model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(recipe.ema_decay), use_buffers=True
-    ) if recipe.ema_decay else None
+    average = (
+        torch.optim.swa_utils.AveragedModel(
+            model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(recipe.ema_decay), use_buffers=True
+        )
+        if recipe.ema_decay
+        else None
+    )
     if average is not None:
         average.to(fabric.device)
     optimizer = make_optimizer(model, recipe)
     compiled = compiles(recipe, steps)
-    wrapped, optimizer = fabric.setup(torch.compile(objective) if compiled else objective, optimizer)
+    if compiled:
+        objective.compile()
+    wrapped, optimizer = fabric.setup(objective, optimizer)
 
     epoch, start, best, elapsed = 0, 0, 0.0, 0.0
     if resume and (out / "last.ckpt").exists():
         content = checkpoint.load(out / "last.ckpt")
         if content["config"] != model.config:
-            raise UserError(f"{out}/last.ckpt holds {content['config']}, not this recipe's model; use the recipe of the run")
+            raise UserError(
+                f"{out}/last.ckpt holds {content['config']}, not this recipe's model; use the recipe of the run"
+            )
         check_same_recipe(out, recipe, content["recipe"])
         model.load_state_dict(content["model"])
         optimizer.load_state_dict(content["optimizer"])
@@ -199,7 +206,9 @@ def train(recipe: Recipe, *, resume: bool = False, name: str = "train", quiet: b
 
     began = time.perf_counter()
     accuracy = 0.0
-    with Progress(out, recipe.epochs, steps, local_batch * fabric.world_size, quiet or not fabric.is_global_zero) as progress:
+    with Progress(
+        out, recipe.epochs, steps, local_batch * fabric.world_size, quiet or not fabric.is_global_zero
+    ) as progress:
         while epoch < recipe.epochs:
             model.train()
             if start == 0:
@@ -269,10 +278,24 @@ def compiles(recipe: Recipe, steps: int) -> bool:
 
 def check_same_recipe(out: Path, recipe: Recipe, saved: dict[str, Any]) -> None:
     """Refuse to resume under another recipe; where files lie and how fast they are read may change."""
-    free = {"root", "out", "threads", "workers", "download", "checkpoint_steps", "eval_every", "accelerator", "devices", "strategy", "compile"}
+    free = {
+        "root",
+        "out",
+        "threads",
+        "workers",
+        "download",
+        "checkpoint_steps",
+        "eval_every",
+        "accelerator",
+        "devices",
+        "strategy",
+        "compile",
+    }
     for key, value in dataclasses.asdict(recipe).items():
         if key not in free and saved.get(key) != value:
-            raise UserError(f"--resume: {out} was trained with {key} = {saved.get(key)!r}, not {value!r}; use the same recipe")
+            raise UserError(
+                f"--resume: {out} was trained with {key} = {saved.get(key)!r}, not {value!r}; use the same recipe"
+            )
 
 
 def write_run_files(out: Path, recipe: Recipe, fabric: Fabric) -> None:

@@ -52,7 +52,9 @@ class FolderSet:
         to_tensor = [v2.PILToTensor()]
         resize, size = resize_of(image_size), image_size
         bilinear = InterpolationMode.BILINEAR
-        self.training = v2.Compose([v2.RandomResizedCrop(size, interpolation=bilinear), v2.RandomHorizontalFlip(), *to_tensor])
+        self.training = v2.Compose(
+            [v2.RandomResizedCrop(size, interpolation=bilinear), v2.RandomHorizontalFlip(), *to_tensor]
+        )
         self.evaluation = v2.Compose([v2.Resize(resize, interpolation=bilinear), v2.CenterCrop(size), *to_tensor])
 
     def __len__(self) -> int:
@@ -85,7 +87,9 @@ class FolderSet:
         self, batch_size: int, seed: int, epoch: int, start: int = 0, rank: int = 0, world: int = 1
     ) -> Iterator[Batch]:
         generator = torch.Generator().manual_seed(epoch_seed(seed, epoch))
-        order = torch.randperm(len(self), generator=generator)[: self.training_steps(batch_size, world) * batch_size * world]
+        order = torch.randperm(len(self), generator=generator)[
+            : self.training_steps(batch_size, world) * batch_size * world
+        ]
         mine = order.reshape(-1, world, batch_size)[start:, rank].flatten().tolist()  # (steps, world, B) -> own slices
         return self.batches(mine, self.training, epoch_seed(seed, epoch), batch_size)
 

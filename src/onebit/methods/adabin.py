@@ -71,4 +71,6 @@ class AdaptiveSet(ActivationBinarizer):
 
 def adabin(variant: str = "released") -> Method:
     choose("adabin", "variant", variant, ("paper", "released"))
-    return Method("adabin", EqualizedSign, lambda channels: AdaptiveSet(channels, variant), Structure(nonlinearity="maxout"))
+    return Method(
+        "adabin", EqualizedSign, lambda channels: AdaptiveSet(channels, variant), Structure(nonlinearity="maxout")
+    )

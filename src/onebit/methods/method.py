@@ -76,7 +76,7 @@ class Method:
         known = set(vars(self.structure))
         if unknown := sorted(set(merged) - known):
             raise UserError(f"structure: unknown key {unknown[0]!r}; the keys are {', '.join(sorted(known))}")
-        return Structure(**merged)  # type: ignore[arg-type]
+        return Structure(**merged)
 
 
 def build(table: Mapping[str, Callable[..., Method]], name: str, options: Mapping[str, object]) -> Method:

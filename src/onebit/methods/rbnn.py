@@ -62,6 +62,9 @@ def align(matrices: Tensor, r1: Tensor, r2: Tensor, cycles: int = 3) -> tuple[Te
 
 
 class RotatedSign(WeightBinarizer):
+    r1: Tensor
+    r2: Tensor
+
     def __init__(self, shape: torch.Size, variant: str, t_max: float):
         super().__init__(shape)
         self.detached = variant == "released"

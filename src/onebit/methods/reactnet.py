@@ -31,5 +31,8 @@ class RSign(ActivationBinarizer):
 
 def reactnet() -> Method:
     return Method(
-        "reactnet", MagnitudeAwareSign, RSign, Structure(nonlinearity="rprelu", stem_nonlinearity=False, head_norm=False)
+        "reactnet",
+        MagnitudeAwareSign,
+        RSign,
+        Structure(nonlinearity="rprelu", stem_nonlinearity=False, head_norm=False),
     )

@@ -17,6 +17,8 @@ alpha from a normal distribution, and
 activations   RSign with max(2 - 2|x|, 0), structure with RPReLU, both as ReActNet.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -31,6 +33,10 @@ RELEASED_SCALE = 0.02
 
 class ResilientSign(WeightBinarizer):
     """The paper's weights. gamma, and what it is computed from, are buffers that only training needs."""
+
+    gamma: Tensor
+    last_weight: Tensor
+    last_scale: Tensor
 
     def __init__(self, shape: torch.Size):
         super().__init__(shape)
@@ -59,7 +65,7 @@ class ResilientSign(WeightBinarizer):
         return 0.5 * (self.gamma * (weight - self.scale * sign(weight.detach())) ** 2).sum()
 
     @torch.no_grad()
-    def after_step(self, weight: nn.Parameter) -> None:
+    def after_step(self, weight: Tensor) -> None:
         """gamma for the next step (eq. in the module's docstring), from this step's gradient and flips.
 
         weight.grad = alpha dL/dw_b 1_{|w| <= 1} + gamma (w - alpha sign(w)) at the weights before the step, so dL/dw_b
@@ -81,12 +87,12 @@ class ResilientSign(WeightBinarizer):
 
 class _ReleasedFunction(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, weight, alpha):
+    def forward(ctx: Any, weight: Tensor, alpha: Tensor) -> Tensor:
         ctx.save_for_backward(weight, alpha)
         return RELEASED_SCALE * alpha * sign(weight)
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
         weight, alpha = ctx.saved_tensors
         b = RELEASED_SCALE * sign(weight)
         pull = GAMMA_MAX * (weight - alpha * b)

@@ -44,11 +44,15 @@ def pack(
     config: dict[str, Any] = getattr(model, "config", {})
     if input_shape is None:
         if not config:
-            raise UserError("pack: input_shape=(channels, height, width) is needed for a model that onebit did not create")
+            raise UserError(
+                "pack: input_shape=(channels, height, width) is needed for a model that onebit did not create"
+            )
         input_shape = (config["in_channels"], config["image_size"], config["image_size"])
     frozen = copy.deepcopy(model).cpu().eval()
     operations, output = merge_affines(*trace(frozen, input_shape))
-    nodes, tensors, binary = [], {}, 0
+    nodes: list[dict[str, Any]] = []
+    tensors: dict[str, np.ndarray] = {}
+    binary = 0
     for operation in operations:
         attributes = dict(operation.attributes)
         arrays = {what: np.ascontiguousarray(t.float().numpy()) for what, t in operation.tensors.items()}

@@ -69,7 +69,9 @@ class BinaryProduct:
 def binary_product(weights: WeightForm, activations: ActivationForm, bias: Tensor | None, name: str) -> BinaryProduct:
     """Steps 1 to 3. Raises UserError for values that are not finite and for a layer whose two activation values agree."""
     if not activations.scale > 0:
-        raise UserError(f"layer {name}: its two activation values are equal (scale {activations.scale}); train it longer")
+        raise UserError(
+            f"layer {name}: its two activation values are equal (scale {activations.scale}); train it longer"
+        )
     signs = weights.signs.detach()
     scale = weights.scale.detach().double()
     offset = torch.zeros_like(scale) if weights.offset is None else weights.offset.detach().double()
@@ -88,7 +90,9 @@ def binary_product(weights: WeightForm, activations: ActivationForm, bias: Tenso
 def batch_norm(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> Affine:
     """gamma (x - mean) / sqrt(var + eps) + beta as scale x + bias."""
     if norm.running_mean is None or norm.running_var is None:
-        raise UserError("a batch norm without running statistics cannot be packed; build it with track_running_stats=True")
+        raise UserError(
+            "a batch norm without running statistics cannot be packed; build it with track_running_stats=True"
+        )
     mean, variance = norm.running_mean.double(), norm.running_var.double()
     gamma = torch.ones_like(mean) if norm.weight is None else norm.weight.detach().double()
     beta = torch.zeros_like(mean) if norm.bias is None else norm.bias.detach().double()

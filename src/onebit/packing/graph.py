@@ -124,7 +124,9 @@ class Lowering:
 
 def _conv_attributes(layer: nn.Conv2d, name: str) -> dict[str, Any]:
     if layer.padding_mode != "zeros" or isinstance(layer.padding, str):
-        raise UserError(f"layer {name}: padding {layer.padding!r} ({layer.padding_mode}) is unknown; pad with numbers and zeros")
+        raise UserError(
+            f"layer {name}: padding {layer.padding!r} ({layer.padding_mode}) is unknown; pad with numbers and zeros"
+        )
     return {
         "stride": list(layer.stride),
         "padding": list(layer.padding),
@@ -149,7 +151,9 @@ def _linear(lowering: Lowering, node: fx.Node, name: str, layer: nn.Linear) -> N
 
 def _binary(lowering: Lowering, node: fx.Node, name: str, layer: BinaryConv2d | BinaryLinear) -> None:
     if layer.weight_binarizer is None or layer.activation_binarizer is None:
-        raise UserError(f"layer {name}: its weights or activations are still real; pack the model of the last training step")
+        raise UserError(
+            f"layer {name}: its weights or activations are still real; pack the model of the last training step"
+        )
     if not layer.weight.isfinite().all():
         raise UserError(f"layer {name}: a weight is not finite; the training has diverged")
     source = lowering.input(node)
@@ -227,7 +231,7 @@ def _pool(op: str) -> Callable[..., None]:
     return convert
 
 
-def _global_pool(lowering: Lowering, node: fx.Node, name: str, layer: nn.AdaptiveAvgPool2d) -> None:
+def _global_pool(lowering: Lowering, node: fx.Node, name: str, layer: Any) -> None:
     if _pair(layer.output_size) != [1, 1]:
         raise UserError(f"layer {name}: AdaptiveAvgPool2d to {layer.output_size} has no operator in the format; use 1")
     lowering.emit(node, "global_avg_pool", name)
@@ -286,4 +290,3 @@ FUNCTIONS: dict[Any, Callable[..., None]] = {
     torch.flatten: _flatten,
     torch.relu: _plain("relu"),
 }
-

@@ -1,0 +1,292 @@
+"""The command line, as a user meets it: results, --json, and one clear line with exit code 2 for every bad input."""
+
+import json
+import re
+import struct
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from onebit import checkpoint, data, models
+from onebit.cli import main, make_parser
+from onebit.training_options import make_parser as make_train_parser
+
+VERBS = ("train", "eval", "pack", "run", "bench", "info", "import")
+
+
+def run(capsys, *arguments):
+    """(exit code, standard output, standard error) of one command."""
+    try:
+        code = main([str(a) for a in arguments])
+    except SystemExit as stop:  # argparse and jsonargparse leave this way for --help and unknown options
+        code = stop.code
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def refused(capsys, *arguments):
+    """The one error line of a command that must end with exit code 2."""
+    code, out, err = run(capsys, *arguments)
+    assert code == 2, (code, out, err)
+    lines = [line for line in err.splitlines() if line.startswith("onebit: error: ")]
+    assert len(lines) == 1 and "Traceback" not in err, err
+    return lines[0]
+
+
+def trained_content(model="resnet8", method="adabin"):
+    torch.manual_seed(0)
+    network = models.create(model, method, in_channels=1, image_size=8)
+    digits = data.load("digits")
+    return {
+        "config": network.config,
+        "model": network.state_dict(),
+        "labels": list(digits.labels),
+        "normalization": {"mean": [0.306], "std": [0.377]},
+    }
+
+
+@pytest.fixture
+def ckpt(tmp_path):
+    path = tmp_path / "net.ckpt"
+    checkpoint.save(path, trained_content())
+    return path
+
+
+@pytest.fixture
+def packed(ckpt, capsys):
+    out = ckpt.with_suffix(".safetensors")
+    assert run(capsys, "pack", ckpt, "--out", out)[0] == 0
+    return out
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_names_json_and_out(capsys, verb):
+    code, out, _ = run(capsys, verb, "--help")
+    assert code == 0 and "--json" in out and "--out" in out
+
+
+def test_every_option_has_help():
+    subparsers = make_parser()._subparsers._group_actions[0].choices.values()
+    for parser in [*subparsers, make_train_parser()]:
+        for action in parser._actions:
+            assert action.help, (parser.prog, action.dest)
+
+
+def test_train_eval_pack_run_info(capsys, tmp_path):
+    out = tmp_path / "run"
+    code, text, _ = run(
+        capsys,
+        "train",
+        "--data",
+        "digits",
+        "--model",
+        "resnet8",
+        "--epochs",
+        "2",
+        "--batch-size=64",
+        "--out",
+        out,
+        "--json",
+    )
+    result = json.loads(text)
+    assert code == 0 and result["epochs"] == 2
+    described = json.loads((out / "recipe.json").read_text())
+    assert described["recipe"]["batch_size"] == 64 and described["recipe"]["method"] == "adabin"
+
+    code, text, _ = run(capsys, "eval", out / "last.ckpt", "--data", "digits", "--json")
+    in_torch = json.loads(text)
+    assert code == 0 and in_torch["images"] == 360 and in_torch["runtime"] == "pytorch"
+    assert in_torch["accuracy"] == pytest.approx(result["accuracy"], abs=0.01)
+
+    file = tmp_path / "net.safetensors"
+    code, text, _ = run(capsys, "pack", out / "last.ckpt", "--out", file, "--json")
+    assert code == 0 and json.loads(text)["bytes"] == file.stat().st_size
+    code, text, _ = run(capsys, "eval", file, "--data", "digits", "--json", "--out", tmp_path / "eval.json")
+    in_engine = json.loads(text)
+    assert code == 0 and in_engine["accuracy"] == pytest.approx(in_torch["accuracy"], abs=0.3)
+    assert json.loads((tmp_path / "eval.json").read_text()) == in_engine
+
+    pictures = tmp_path / "pictures" / "inner"
+    pictures.mkdir(parents=True)
+    digits = data.load("digits")
+    batch = next(iter(digits.test.evaluation_batches(2)))
+    for index, pixels in enumerate(digits.test.images[:2]):
+        Image.fromarray(pixels[:, :, 0].numpy()).save(pictures / f"{index}.png")
+    code, text, _ = run(capsys, "run", file, pictures.parent, "--top", "3", "--json")
+    rows = json.loads(text)["images"]
+    assert code == 0 and len(rows) == 2 and len(rows[0]["predictions"]) == 3
+    network = checkpoint.build(checkpoint.load(out / "last.ckpt"), out)
+    with torch.inference_mode():
+        scores = network(batch.images).softmax(1)
+    for row, expected in zip(rows, scores, strict=True):
+        assert row["predictions"][0]["label"] == str(int(expected.argmax()))
+        assert row["predictions"][0]["score"] == pytest.approx(float(expected.max()), abs=1e-4)
+
+    for path, kind in ((file, "packed file"), (out / "last.ckpt", "checkpoint")):
+        code, text, _ = run(capsys, "info", path, "--json")
+        assert code == 0 and kind in json.loads(text)["kind"]
+
+
+def test_a_run_is_not_overwritten(capsys, tmp_path, ckpt):
+    (tmp_path / "last.ckpt").write_bytes(ckpt.read_bytes())
+    line = refused(capsys, "train", "--data", "digits", "--model", "resnet8", "--out", tmp_path)
+    assert "--resume" in line and (tmp_path / "last.ckpt").read_bytes() == ckpt.read_bytes()
+
+
+def test_bench_checks_and_reports(capsys, packed):
+    code, text, _ = run(capsys, "bench", packed, "--isa", "all", "--rounds", "2", "--json")
+    rows = json.loads(text)["rows"]
+    assert code == 0 and rows[0]["isa"] == "scalar"
+    for row in rows:
+        assert {"engine", "precision", "isa", "threads", "batch", "median_ms"} <= set(row) and row["median_ms"] > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("train", "missing.toml"), "missing.toml"),
+        (("train", "--epochs", "many"), "epochs"),
+        (("train", "--epochs", "0"), "epochs"),
+        (("train", "--no-such-key", "1"), "no"),
+        (("train", "--data", "cifar10", "--root", "no/such/folder"), "--root"),
+        (("train", "--data", "cifar11"), "cifar11"),
+        (("train", "--data", "digits", "--model", "resnet8", "--method", "adabon"), "adabon"),
+        (("train", "--data", "digits", "--model", "resnet8", "--options", '{"variant": "papre"}'), "papre"),
+        (("train", "--data", "digits", "--model", "resnet8", "--options", '{"varant": "paper"}'), "varant"),
+        (("train", "--data", "digits", "--model", "resnet8", "--structure", '{"block": "dense"}'), "dense"),
+        (("train", "--data", "digits", "--model", "resnet8", "--batch-size", "5000"), "5000"),
+        (("eval", "no.ckpt"), "no.ckpt"),
+        (("run", "no.safetensors", "x.png"), "no.safetensors"),
+        (("import", "adabin-resnet21", "x"), "adabin-resnet21"),
+        (("import", "adabin-resnet20", "no.th"), "no.th"),
+        (("bench", "resnet21"), "resnet21"),
+    ],
+)
+def test_bad_arguments(capsys, tmp_path, monkeypatch, arguments, says):
+    monkeypatch.chdir(tmp_path)
+    assert says in refused(capsys, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("epoch = 3", "did you mean 'epochs'"),
+        ('epochs = "three"', "epochs"),
+        ("epochs = ", "TOML"),
+        ('optimizer = "lion"', "lion"),
+    ],
+)
+def test_bad_recipe_file(capsys, tmp_path, text, says):
+    path = tmp_path / "recipe.toml"
+    path.write_text(text + "\n")
+    assert says in refused(capsys, "train", path, "--data", "digits")
+
+
+def corrupt_files(tmp_path, ckpt, packed):
+    """name -> bytes of files that are no checkpoint and no packed file, or damaged ones."""
+    good_ckpt, good = ckpt.read_bytes(), packed.read_bytes()
+    foreign = struct.pack("<Q", 2) + b"{}"
+    return {
+        "empty": b"",
+        "text": b"hello, world\n",
+        "half a checkpoint": good_ckpt[: len(good_ckpt) // 2],
+        "half a packed file": good[: len(good) // 2],
+        "foreign safetensors": foreign,
+        "tampered length": struct.pack("<Q", 2**60) + good[8:],
+    }
+
+
+@pytest.mark.parametrize("verb", ["eval", "info", "run", "pack", "bench", "import"])
+def test_damaged_files(capsys, tmp_path, ckpt, packed, verb):
+    for name, content in corrupt_files(tmp_path, ckpt, packed).items():
+        path = tmp_path / "damaged"
+        path.write_bytes(content)
+        extra = {"run": [path], "eval": ["--data", "digits"]}.get(verb, [])
+        before = ["adabin-resnet20"] if verb == "import" else []
+        out = ["--out", tmp_path / "out"] if verb in ("pack", "import") else []
+        line = refused(capsys, verb, *before, path, *extra, *out)
+        assert "damaged" in line, (name, line)
+        assert not (tmp_path / "out").exists()
+
+
+def test_a_pickle_is_not_executed(capsys, tmp_path):
+    class Attack:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "executed"), "w"))
+
+    path = tmp_path / "attack.ckpt"
+    torch.save({"model": Attack(), "config": {}}, path)
+    refused(capsys, "info", path)
+    assert not (tmp_path / "executed").exists()
+
+
+def test_checkpoint_of_another_architecture(capsys, tmp_path):
+    content = trained_content()
+    content["config"] = {**content["config"], "name": "resnet20"}
+    checkpoint.save(tmp_path / "a.ckpt", content)
+    assert "does not fit" in refused(capsys, "eval", tmp_path / "a.ckpt", "--data", "digits")
+    content["config"] = {"surprise": 1}
+    checkpoint.save(tmp_path / "b.ckpt", content)
+    refused(capsys, "pack", tmp_path / "b.ckpt", "--out", tmp_path / "b.safetensors")
+
+
+def test_checkpoint_for_other_data(capsys, tmp_path):
+    content = trained_content()
+    network = models.create("resnet8", "adabin", in_channels=1, image_size=8, classes=3)
+    checkpoint.save(tmp_path / "three.ckpt", {**content, "config": network.config, "model": network.state_dict()})
+    assert "3 classes" in refused(capsys, "eval", tmp_path / "three.ckpt", "--data", "digits")
+
+
+def test_images_that_cannot_be_read(capsys, tmp_path, packed):
+    good = tmp_path / "good.png"
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(good)
+    truncated = tmp_path / "truncated.png"
+    truncated.write_bytes(good.read_bytes()[:40])
+    assert "truncated.png" in refused(capsys, "run", packed, good, truncated)
+    (tmp_path / "nothing").mkdir()
+    assert "no image files" in refused(capsys, "run", packed, tmp_path / "nothing")
+    assert "does not exist" in refused(capsys, "run", packed, tmp_path / "absent.png")
+
+
+def folder_of_photographs(root, classes=("cat", "dog"), images=2):
+    generator = np.random.default_rng(0)
+    for split in ("train", "val"):
+        for label in classes:
+            (root / split / label).mkdir(parents=True)
+            for index in range(images):
+                pixels = generator.integers(0, 256, (40, 50, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(root / split / label / f"{index}.jpeg")
+
+
+FOLDER = ("--data", "imagefolder", "--model", "resnet8", "--image-size", "16", "--batch-size", "2", "--epochs", "1")
+
+
+def test_imagefolder_trains_and_names_bad_files(capsys, tmp_path):
+    root = tmp_path / "photographs"
+    folder_of_photographs(root)
+    train = ("train", *FOLDER, "--root", root, "--workers", "0", "--json")
+    code, out, err = run(capsys, *train, "--out", tmp_path / "good")
+    assert code == 0, err
+    code, out, _ = run(
+        capsys, "eval", tmp_path / "good" / "last.ckpt", "--data", "imagefolder", "--root", root, "--json"
+    )
+    assert code == 0 and json.loads(out)["images"] == 4
+
+    photograph = root / "val" / "cat" / "0.jpeg"
+    whole = photograph.read_bytes()
+    photograph.write_bytes(whole[: len(whole) // 2])
+    line = refused(capsys, "eval", tmp_path / "good" / "last.ckpt", "--data", "imagefolder", "--root", root)
+    assert "0.jpeg" in line and "cannot be decoded" in line
+    photograph.unlink()
+    (root / "val" / "cat" / "1.jpeg").unlink()
+    assert re.search("val.*cat", refused(capsys, *train, "--out", tmp_path / "empty"))
+    assert "train" in refused(capsys, *train, "--root", tmp_path / "nowhere", "--out", tmp_path / "none")
+
+
+def test_damaged_cifar(capsys, tmp_path):
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    (folder / "data_batch_1").write_bytes(b"not a batch")
+    assert "cifar-10-batches-py" in refused(capsys, "train", "--data", "cifar10", "--root", tmp_path)
