@@ -146,7 +146,7 @@ def train(recipe: Recipe, *, resume: bool = False, name: str = "train", quiet: b
         structure=recipe.structure,
     )
     layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
-    model.to(memory_format=layout)  # type: ignore[call-overload]
+    model.to(memory_format=layout)
     objective: nn.Module = Objective(model, recipe.label_smoothing)
     average = (
         torch.optim.swa_utils.AveragedModel(
@@ -258,7 +258,7 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def precision(recipe: Recipe) -> str:
+def precision(recipe: Recipe) -> Any:
     """The recipe's precision, with auto resolved: bf16 only where it is native, else it is slower than float32."""
     if recipe.precision != "auto":
         return recipe.precision

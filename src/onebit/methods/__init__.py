@@ -9,6 +9,7 @@ from onebit.methods.method import Method, Structure, build
 from onebit.methods.rbnn import rbnn
 from onebit.methods.reactnet import reactnet
 from onebit.methods.rebnn import rebnn
+from onebit.methods.recu import recu
 from onebit.methods.xnor import xnor
 
 METHODS = {
@@ -21,6 +22,7 @@ METHODS = {
     "reactnet": reactnet,
     "adabin": adabin,
     "rebnn": rebnn,
+    "recu": recu,
 }
 
 

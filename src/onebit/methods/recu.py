@@ -1,0 +1,59 @@
+"""ReCU: Reviving the Dead Weights in Binary Neural Networks (Xu et al., ICCV 2021, arXiv 2103.12369).
+
+weights       w^ = (w - mean) 2 sqrt(2) / sqrt(var + 1e-5) per filter, clamped to +-Q (the rectified clamp unit),
+              Q = -mean|w^| ln(2 - 2 tau) over the layer, a constant, tau from 0.85 to 0.99; w_b = scale sign(w^), scale learned per filter;
+              the gradient passes sign unchanged and stops at the clamp
+activations   a_b = sign(a), gradient max(2 - 2|a'|, 0); in training a' = a / sqrt(var(a) + 1e-5) over each sample,
+              as released, which leaves the sign as it is
+"""
+
+import torch
+from torch import Tensor, nn
+
+from onebit.binarizer import ActivationBinarizer, ActivationForm, WeightBinarizer, WeightForm, filter_mean
+from onebit.methods.method import Method, Structure
+from onebit.sign import approx_sign, identity, sign, surrogate_sign
+
+TAU_MIN, TAU_MAX = 0.85, 0.99
+EPS = 1e-5
+
+
+class RectifiedClampSign(WeightBinarizer):
+    tau: Tensor
+
+    def __init__(self, shape: torch.Size):
+        super().__init__(shape)
+        self.scale = nn.Parameter(torch.rand_like(self.per_channel()))
+        self.register_buffer("tau", torch.tensor(TAU_MIN))
+
+    def set_progress(self, fraction: float, weight: Tensor) -> None:
+        """tau = 0.85 (0.99 / 0.85)^fraction: exponential, as in the paper's ablation."""
+        self.tau.fill_(TAU_MIN * (TAU_MAX / TAU_MIN) ** fraction)
+
+    def standardize(self, weight: Tensor) -> Tensor:
+        dims = tuple(range(1, weight.dim()))
+        centred = weight - filter_mean(weight)
+        return centred / (torch.sqrt(centred.var(dim=dims, keepdim=True) + EPS) / 2 / 2**0.5)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        standardized = self.standardize(weight)
+        q = -(standardized.abs().mean() * torch.log(2 - 2 * self.tau)).detach()
+        clamped = torch.minimum(torch.maximum(standardized, -q), q)
+        return self.scale * surrogate_sign(clamped, identity)
+
+    def freeze(self, weight: Tensor) -> WeightForm:
+        return WeightForm(sign(self.standardize(weight)), self.scale.detach().flatten())
+
+
+class NormalizedSign(ActivationBinarizer):
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            x = x / torch.sqrt(x.var(dim=tuple(range(1, x.dim())), keepdim=True) + EPS)
+        return surrogate_sign(x, approx_sign)
+
+    def freeze(self) -> ActivationForm:
+        return ActivationForm()
+
+
+def recu() -> Method:
+    return Method("recu", RectifiedClampSign, NormalizedSign, Structure(block="bireal"))
