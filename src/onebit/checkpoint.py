@@ -1,6 +1,5 @@
 """Checkpoints of training: written to a temporary name and renamed, read without executing anything."""
 
-import os
 import pickle
 import zipfile
 from pathlib import Path
@@ -9,25 +8,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from onebit import models, packing
+from onebit import files, models, packing
 from onebit.errors import UserError
 from onebit.layers import binary_layers
 
 
 def save(path: Path, content: dict[str, Any]) -> None:
     """Write atomically: whatever happens, `path` holds either its old content or the new one, whole."""
-    temporary = path.with_name(path.name + ".part")
-    try:
-        with open(temporary, "wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:  # torch's zip writer turns a full disk into RuntimeError
-        temporary.unlink(missing_ok=True)
-        raise UserError(
-            f"{path} could not be written ({error}); the file of that name, if any, is as it was"
-        ) from error
+    files.write(path, lambda file: torch.save(content, file))
 
 
 def read(path: str | Path, remedy: str) -> Any:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from onebit import files
 from onebit.errors import UserError
 
 DESCRIPTION = """Train, pack and run neural networks whose weights and activations are one bit.
@@ -30,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             result, text = options.verb(options)
             as_json = options.json
             if options.out_is_report and options.out is not None:
-                write_text(options.out, json.dumps(result, indent=2) + "\n")
+                files.write_text(options.out, json.dumps(result, indent=2) + "\n")
         print(json.dumps(result) if as_json else text)
         return 0
     except UserError as error:
@@ -177,17 +178,6 @@ def is_checkpoint(path: str) -> bool:
             return file.read(4) == b"PK\x03\x04"
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
-
-
-def write_text(path: str, text: str) -> None:
-    """Write atomically."""
-    temporary = Path(f"{path}.part")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise UserError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def train(arguments: list[str]) -> tuple[dict[str, Any], bool, str]:

@@ -1,9 +1,11 @@
 """What a run shows and records: a progress bar, metrics.csv, and TensorBoard events."""
 
 import csv
+import io
 import time
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -12,6 +14,8 @@ from rich.progress import Progress as Bar
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from onebit import files
+
 INTERVAL = 50  # steps between readings of loss and accuracy from the device
 COLUMNS = ("epoch", "train_loss", "train_accuracy", "test_accuracy", "lr", "images_per_s", "seconds")
 
@@ -19,8 +23,9 @@ COLUMNS = ("epoch", "train_loss", "train_accuracy", "test_accuracy", "lr", "imag
 class Progress:
     """A context manager around a training. Sums stay on the device and are read every INTERVAL steps."""
 
-    def __init__(self, out: Path, epochs: int, steps: int, batch_size: int, quiet: bool):
-        self.out, self.epochs, self.steps, self.batch_size, self.quiet = out, epochs, steps, batch_size, quiet
+    def __init__(self, out: Path, epochs: int, steps: int, batch_size: int, shows: bool, records: bool):
+        self.out, self.epochs, self.steps, self.batch_size = out, epochs, steps, batch_size
+        self.shows, self.records = shows and records, records
         self.console = Console(stderr=True)
         text = "{task.description} loss {task.fields[loss]:.3f}  accuracy {task.fields[accuracy]:.1f} %  "
         self.bar = Bar(
@@ -28,12 +33,12 @@ class Progress:
             BarColumn(),
             TimeRemainingColumn(),
             console=self.console,
-            disable=quiet or not self.console.is_terminal,
+            disable=not self.shows or not self.console.is_terminal,
         )
         self.task = self.bar.add_task("", total=epochs * steps, loss=0.0, accuracy=0.0, rate=0.0)
 
     def __enter__(self) -> "Progress":
-        self.writer = None if self.quiet else SummaryWriter(str(self.out))
+        self.writer = SummaryWriter(str(self.out)) if self.records else None
         self.bar.start()
         return self
 
@@ -72,7 +77,7 @@ class Progress:
 
     def end_epoch(self, epoch: int, test_accuracy: float) -> None:
         """Record an epoch: one line on the console, one in metrics.csv, and the TensorBoard scalars."""
-        if self.quiet or not self.done:
+        if not self.records or not self.done:
             return
         row = dict(
             zip(
@@ -89,18 +94,26 @@ class Progress:
                 strict=True,
             )
         )
-        path = self.out / "metrics.csv"
-        new = not path.exists()
-        with open(path, "a", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS)
-            if new:
-                writer.writeheader()
-            writer.writerow(row)
+        record(self.out / "metrics.csv", row)
         if self.writer is not None:
             for name in COLUMNS[1:]:
                 self.writer.add_scalar(name, row[name], epoch + 1)
-        self.console.print(
-            f"epoch {epoch + 1}/{self.epochs}  loss {row['train_loss']:.3f}  train {row['train_accuracy']:.2f} %  "
-            f"test {test_accuracy:.2f} %  {row['images_per_s']} images/s  {row['seconds']} s",
-            highlight=False,
-        )
+        if self.shows:
+            self.console.print(
+                f"epoch {epoch + 1}/{self.epochs}  loss {row['train_loss']:.3f}  train {row['train_accuracy']:.2f} %  "
+                f"test {test_accuracy:.2f} %  {row['images_per_s']} images/s  {row['seconds']} s",
+                highlight=False,
+            )
+
+
+def record(path: Path, row: dict[str, Any]) -> None:
+    """Write the row of an epoch into a CSV file, in place of rows of that or later epochs (from before a resume)."""
+    rows: list[dict[str, Any]] = []
+    if path.exists():
+        with open(path, newline="") as file:
+            rows = [old for old in csv.DictReader(file) if int(old["epoch"]) < row["epoch"]]
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, COLUMNS)
+    writer.writeheader()
+    writer.writerows([*rows, row])
+    files.write_text(path, text.getvalue())

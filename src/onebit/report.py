@@ -18,8 +18,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from onebit import checkpoint, data, runtime
-from onebit.cli import write_text
+from onebit import checkpoint, data, files, runtime
 from onebit.errors import UserError
 from onebit.evaluation import evaluate_packed
 from onebit.recipe import Recipe
@@ -101,7 +100,7 @@ def main() -> int:
             folder = out / method
             (folder / "last.ckpt").unlink(missing_ok=True)  # the demonstration starts anew each time
             rows.append(demonstrate(method, options.epochs, folder))
-        write_text(str(out / "table.json"), json.dumps(rows, indent=2) + "\n")
+        files.write_text(out / "table.json", json.dumps(rows, indent=2) + "\n")
     except UserError as error:
         print(f"onebit: error: {error}", file=sys.stderr)
         return 2

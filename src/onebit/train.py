@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import math
-import os
 import platform
 import random
 import sys
@@ -17,7 +16,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 import onebit
-from onebit import checkpoint, data, layers, models
+from onebit import checkpoint, data, files, layers, models
 from onebit.errors import UserError
 from onebit.progress import Progress
 from onebit.recipe import Recipe
@@ -207,7 +206,7 @@ def train(recipe: Recipe, *, resume: bool = False, name: str = "train", quiet: b
     began = time.perf_counter()
     accuracy = 0.0
     with Progress(
-        out, recipe.epochs, steps, local_batch * fabric.world_size, quiet or not fabric.is_global_zero
+        out, recipe.epochs, steps, recipe.batch_size, shows=not quiet, records=fabric.is_global_zero
     ) as progress:
         while epoch < recipe.epochs:
             model.train()
@@ -226,11 +225,13 @@ def train(recipe: Recipe, *, resume: bool = False, name: str = "train", quiet: b
                 fabric.backward(loss)
                 if recipe.clip_grad_norm:
                     fabric.clip_gradients(wrapped, optimizer, max_norm=recipe.clip_grad_norm, error_if_nonfinite=False)
-                if progress.due(step) and not math.isfinite(loss.item()):
-                    culprit = first_non_finite(model, images)
+                saves = recipe.checkpoint_steps and (step + 1) % recipe.checkpoint_steps == 0 and step + 1 < steps
+                # reading the loss waits for the device: at every step on a CPU, else where it is shown or saved
+                checks = fabric.device.type == "cpu" or saves or progress.due(step)
+                if checks and not math.isfinite(loss.item()):
                     raise UserError(
-                        f"the loss is {loss.item()} at epoch {epoch}, step {step}; first not finite: {culprit}. "
-                        f"{out}/last.ckpt holds the state before; lower lr or set clip_grad_norm"
+                        f"the loss is {loss.item()} at epoch {epoch}, step {step}; first not finite: "
+                        f"{first_non_finite(model, images)}. Checkpoints in {out} are from before; lower lr or set clip_grad_norm"
                     )
                 optimizer.step()
                 layers.after_step(model)
@@ -238,7 +239,7 @@ def train(recipe: Recipe, *, resume: bool = False, name: str = "train", quiet: b
                 if average is not None:
                     average.update_parameters(model)
                 progress.step(step, loss.detach(), logits.detach(), batch.labels, optimizer.param_groups[0]["lr"])
-                if recipe.checkpoint_steps and (step + 1) % recipe.checkpoint_steps == 0 and step + 1 < steps:
+                if saves:
                     save(out / "last.ckpt", epoch, step + 1, accuracy)
             epoch, start = epoch + 1, 0
             if epoch % recipe.eval_every == 0 or epoch == recipe.epochs:
@@ -307,6 +308,4 @@ def write_run_files(out: Path, recipe: Recipe, fabric: Fabric) -> None:
             "versions": {"onebit": onebit.__version__, "torch": torch.__version__, "python": platform.python_version()},
             "machine": {"device": str(fabric.device), "cpu": platform.processor(), "threads": torch.get_num_threads()},
         }
-        temporary = out / "recipe.json.part"
-        temporary.write_text(json.dumps(description, indent=2) + "\n")
-        os.replace(temporary, out / "recipe.json")
+        files.write_text(out / "recipe.json", json.dumps(description, indent=2) + "\n")

@@ -38,7 +38,9 @@ def create(
     if name not in MODELS:
         raise UserError(f"model {name!r} is unknown; choose one of {', '.join(sorted(MODELS))}")
     chosen = methods.create(method, **(options or {}))
-    model: nn.Module = MODELS[name](chosen, chosen.structure_of(name, **(structure or {})), classes, in_channels, image_size)
+    model: nn.Module = MODELS[name](
+        chosen, chosen.structure_of(name, **(structure or {})), classes, in_channels, image_size
+    )
     model.config = {  # type: ignore[assignment]
         "name": name,
         "method": method,

@@ -6,6 +6,7 @@ keeps its numbers in float64 until all folding is done. Adding a layer means one
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -77,7 +78,10 @@ class Lowering:
             elif node.op == "output":
                 if not isinstance(node.args[0], fx.Node):
                     raise UserError("the model returns more than one tensor; onebit packs models that return logits")
-                return self.operations, self.value[node.args[0]]
+                output = self.value[node.args[0]]
+                if self.order.get(output) is not None:
+                    raise UserError("the model ends in a flattened map, whose order the format changes; leave flatten out")
+                return self.operations, output
             elif node.op == "call_module":
                 layer = modules[str(node.target)]
                 convert = MODULES.get(type(layer))
@@ -95,9 +99,9 @@ class Lowering:
         return tuple(node.meta["tensor_meta"].shape[1:])  # without the batch
 
     def input(self, node: fx.Node, index: int = 0) -> str:
-        source = node.args[index]
+        source = node.args[index] if index < len(node.args) else None
         if not isinstance(source, fx.Node):
-            raise UserError(f"{node.name}: {node.target} of a constant cannot be packed")
+            raise UserError(f"{node.name}: {node.target} of a constant or a keyword argument cannot be packed")
         return self.value[source]
 
     def emit(self, node: fx.Node, op: str, name: str, inputs: list[str] | None = None, **content: Any) -> Operation:
@@ -181,10 +185,18 @@ def _batch_norm(lowering: Lowering, node: fx.Node, name: str, layer: nn.BatchNor
     lowering.emit(node, "affine", name, tensors={"channels": channels})
 
 
-def _hardtanh(lowering: Lowering, node: fx.Node, name: str, layer: nn.Hardtanh) -> None:
-    if (layer.min_val, layer.max_val) != (-1.0, 1.0):
-        raise UserError(f"layer {name}: Hardtanh from {layer.min_val} to {layer.max_val} is unknown; use -1 to 1")
+def _hardtanh(lowering: Lowering, node: fx.Node, name: str = "", layer: nn.Hardtanh | None = None) -> None:
+    name = name or node.name
+    low, high = (layer.min_val, layer.max_val) if layer is not None else _arguments(node, min_val=-1.0, max_val=1.0)
+    if (low, high) != (-1.0, 1.0):
+        raise UserError(f"layer {name}: hardtanh from {low} to {high} is unknown; use -1 to 1")
     lowering.emit(node, "hardtanh", name)
+
+
+def _arguments(node: fx.Node, **defaults: Any) -> list[Any]:
+    """The arguments after the tensor that a call gives by position or by name, else the defaults."""
+    given = dict(zip(defaults, node.args[1:], strict=False)) | dict(node.kwargs)
+    return [given.get(name, value) for name, value in defaults.items()]
 
 
 def _per_channel(op: str, tensor: str, *parameters: str) -> Callable[..., None]:
@@ -242,20 +254,26 @@ def _option_a(lowering: Lowering, node: fx.Node, name: str, layer: OptionA) -> N
 
 
 def _flatten(lowering: Lowering, node: fx.Node, name: str = "", layer: nn.Module | None = None) -> None:
-    start = layer.start_dim if layer is not None else (node.args[1:] or [node.kwargs.get("start_dim", 0)])[0]
-    if start != 1:
-        raise UserError(f"{node.name}: flatten from dimension {start} has no operator in the format; use flatten(1)")
+    ends = [layer.start_dim, layer.end_dim] if layer is not None else _arguments(node, start_dim=0, end_dim=-1)
+    source = lowering.input(node)
     shape = lowering.shape(node.args[0])
-    pooled = any(o.name == lowering.input(node) and o.op == "global_avg_pool" for o in lowering.operations)
+    if ends[0] != 1 or ends[1] not in (-1, len(shape)):
+        raise UserError(f"{node.name}: flatten of dimensions {ends[0]} to {ends[1]} has no operator; use flatten(1)")
+    pooled = any(o.name == source and o.op == "global_avg_pool" for o in lowering.operations)
     if len(shape) == 1 or pooled:
         lowering.skip(node)
         return
     operation = lowering.emit(node, "flatten", name or node.name)
-    lowering.order[operation.name] = (shape[0], shape[1], shape[2])
+    lowering.order[operation.name] = (shape[0], shape[1], shape[2]) if math.prod(shape[1:]) > 1 else None
 
 
 def _add(lowering: Lowering, node: fx.Node) -> None:
-    lowering.emit(node, "add", node.name, [lowering.input(node, 0), lowering.input(node, 1)])
+    if node.kwargs.get("alpha", 1) != 1:
+        raise UserError(f"{node.name}: add with alpha = {node.kwargs['alpha']} has no operator in the format")
+    inputs = [lowering.input(node, 0), lowering.input(node, 1)]
+    if lowering.order.get(inputs[0]) != lowering.order.get(inputs[1]):
+        raise UserError(f"{node.name}: a flattened map and a vector differ in order in the format; they cannot be added")
+    lowering.emit(node, "add", node.name, inputs)
 
 
 MODULES: dict[type[nn.Module], Callable[..., None]] = {
@@ -282,7 +300,7 @@ MODULES: dict[type[nn.Module], Callable[..., None]] = {
 FUNCTIONS: dict[Any, Callable[..., None]] = {
     "flatten": _flatten,
     "relu": _plain("relu"),
-    F.hardtanh: _plain("hardtanh"),
+    F.hardtanh: _hardtanh,
     F.relu: _plain("relu"),
     operator.add: _add,
     operator.iadd: _add,

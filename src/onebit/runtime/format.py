@@ -6,7 +6,6 @@ are read, and the writer runs the same checks as the reader, so what it writes c
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import os
@@ -20,6 +19,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from onebit import files
 from onebit.errors import FormatError, UserError
 from onebit.runtime import graph as graphs
 from onebit.runtime.bits import tail_is_zero
@@ -68,21 +68,7 @@ def write(path: str | os.PathLike[str], graph: Mapping[str, Any], tensors: Mappi
     path = Path(path)
     checked = validate(graph, tensors)
     data = _encode(checked, tensors)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        try:
-            with open(temporary, "xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        reason = error.strerror or error
-        raise UserError(f"cannot write {path}: {reason}; free space or choose another place") from error
+    files.write(path, lambda file: file.write(data))
 
 
 def _encode(graph: Graph, tensors: Mapping[str, np.ndarray]) -> bytes:
