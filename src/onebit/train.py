@@ -70,11 +70,15 @@ def evaluate(model: nn.Module, batches: Any) -> tuple[float, int]:
     return 100.0 * int(correct) / max(images, 1), images
 
 
+def non_finite_parameter(model: nn.Module) -> str | None:
+    """Name of the first parameter that is not finite."""
+    return next((name for name, parameter in model.named_parameters() if not parameter.isfinite().all()), None)
+
+
 def first_non_finite(model: nn.Module, images: Tensor) -> str:
     """Name of the first layer whose parameters or output are not finite."""
-    for name, parameter in model.named_parameters():
-        if not parameter.isfinite().all():
-            return f"the parameter {name}"
+    if culprit := non_finite_parameter(model):
+        return f"the parameter {culprit}"
     found: list[str] = []
 
     def watch(name: str) -> Any:
@@ -179,6 +183,11 @@ def train(recipe: Recipe, *, resume: bool = False, name: str = "train", quiet: b
     write_run_files(out, recipe, fabric)
 
     def save(path: Path, epoch: int, step: int, accuracy: float) -> None:
+        if culprit := non_finite_parameter(model):
+            raise UserError(
+                f"the step before epoch {epoch}, step {step} made the parameter {culprit} not finite. "
+                f"Checkpoints in {out} are from before; lower lr or set clip_grad_norm"
+            )
         if fabric.is_global_zero:
             checkpoint.save(
                 path,
