@@ -3,6 +3,8 @@
 import dataclasses
 import difflib
 import tomllib
+import types
+import typing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -89,6 +91,10 @@ class Recipe:
     eval_every: int = 1
 
     def __post_init__(self) -> None:
+        for name, kind in typing.get_type_hints(type(self)).items():
+            if not _fits(getattr(self, name), kind):
+                what = " or ".join(map(repr, typing.get_args(kind))) or kind.__name__
+                raise UserError(f"recipe: {name} = {getattr(self, name)!r} must be {what}")
         positive = ("epochs", "batch_size", "lr", "image_size", "eval_every")
         fractions = ("label_smoothing", "ema_decay", "momentum")
         natural = ("weight_decay", "warmup_epochs", "clip_grad_norm", "threads", "checkpoint_steps", "seed", "workers")
@@ -100,6 +106,17 @@ class Recipe:
             for name in names:
                 if not valid(getattr(self, name)):
                     raise UserError(f"recipe: {name} = {getattr(self, name)!r} must be {what}")
+
+
+def _fits(value: object, kind: Any) -> bool:
+    """Whether value has the type that a key of Recipe declares; whole numbers are floats too."""
+    if typing.get_origin(kind) is Literal:
+        return value in typing.get_args(kind)
+    if isinstance(kind, types.UnionType):
+        return any(_fits(value, part) for part in typing.get_args(kind))
+    if kind is float:
+        return type(value) in (int, float)
+    return type(value) is (typing.get_origin(kind) or kind)
 
 
 KEYS = [f.name for f in dataclasses.fields(Recipe)]
