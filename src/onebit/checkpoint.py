@@ -47,7 +47,7 @@ def build(content: dict[str, Any], path: str | Path, averaged: bool = True) -> n
     except (RuntimeError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"{path} does not fit the architecture it names: {reason}") from error
-    return model.eval()
+    return model.to(memory_format=torch.channels_last).eval()
 
 
 def pack(content: dict[str, Any], path: str | Path, out: str | Path) -> dict[str, Any]:

@@ -74,7 +74,7 @@ def make_parser() -> argparse.ArgumentParser:
     sub.add_argument("model", metavar="MODEL", help="checkpoint (.ckpt) or packed file (.safetensors)")
     add_data(sub)
     add_engine(sub)
-    sub.add_argument("--batch-size", type=positive, default=250, help="images at a time (default 250)")
+    sub.add_argument("--batch-size", type=positive, default=100, help="images at a time (default 100)")
 
     sub = verb(
         "pack",

@@ -19,7 +19,7 @@ def evaluate(
     *,
     checkpoint: bool,
     download: bool = False,
-    batch_size: int = 250,
+    batch_size: int = 100,
     threads: int | None = None,
     isa: str | None = None,
     backend: str = "auto",

@@ -64,7 +64,8 @@ def evaluate(model: nn.Module, batches: Any) -> tuple[float, int]:
     correct = torch.zeros((), dtype=torch.long)
     images = 0
     for batch in batches:
-        correct = correct.to(batch.labels.device) + (model(batch.images).argmax(1) == batch.labels).sum()
+        images_nhwc = batch.images.contiguous(memory_format=torch.channels_last)
+        correct = correct.to(batch.labels.device) + (model(images_nhwc).argmax(1) == batch.labels).sum()
         images += len(batch.labels)
     model.train(training)
     return 100.0 * int(correct) / max(images, 1), images
@@ -253,7 +254,9 @@ def train(recipe: Recipe, *, resume: bool = False, name: str = "train", quiet: b
             epoch, start = epoch + 1, 0
             if epoch % recipe.eval_every == 0 or epoch == recipe.epochs:
                 evaluated = model if average is None else average.module
-                accuracy, _ = evaluate(evaluated, test_set.evaluation_batches(500))
+                accuracy, _ = evaluate(
+                    evaluated, test_set.evaluation_batches(100 if fabric.device.type == "cpu" else 1000)
+                )
                 progress.end_epoch(epoch - 1, accuracy)
                 if accuracy > best:
                     best = accuracy

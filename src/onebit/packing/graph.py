@@ -80,7 +80,9 @@ class Lowering:
                     raise UserError("the model returns more than one tensor; onebit packs models that return logits")
                 output = self.value[node.args[0]]
                 if self.order.get(output) is not None:
-                    raise UserError("the model ends in a flattened map, whose order the format changes; leave flatten out")
+                    raise UserError(
+                        "the model ends in a flattened map, whose order the format changes; leave flatten out"
+                    )
                 return self.operations, output
             elif node.op == "call_module":
                 layer = modules[str(node.target)]
@@ -272,7 +274,9 @@ def _add(lowering: Lowering, node: fx.Node) -> None:
         raise UserError(f"{node.name}: add with alpha = {node.kwargs['alpha']} has no operator in the format")
     inputs = [lowering.input(node, 0), lowering.input(node, 1)]
     if lowering.order.get(inputs[0]) != lowering.order.get(inputs[1]):
-        raise UserError(f"{node.name}: a flattened map and a vector differ in order in the format; they cannot be added")
+        raise UserError(
+            f"{node.name}: a flattened map and a vector differ in order in the format; they cannot be added"
+        )
     lowering.emit(node, "add", node.name, inputs)
 
 

@@ -1,0 +1,89 @@
+"""The authors' checkpoints: strict import, the published accuracy in PyTorch and in the engine, a file of 1 bit a weight."""
+
+import numpy as np
+import pytest
+import torch
+from shared_data import authors_checkpoint, cifar10_root
+
+from onebit import checkpoint, data, importers, runtime
+from onebit.cli import main
+from onebit.errors import UserError
+
+
+def test_adabin_resnet20_scores_what_its_authors_measured(tmp_path):
+    """87.99 % on the 10,000 test images; packed, at most 64 KiB, the engine decides alike on at least 99.9 %."""
+    path = authors_checkpoint("adabin-resnet20-1w1a.th")
+    test = data.load("cifar10", cifar10_root()).test
+    content = importers.load("adabin-resnet20", path)
+    model = checkpoint.build(content, path)
+    packed = tmp_path / "adabin.safetensors"
+    summary = checkpoint.pack(content, path, packed)
+    assert packed.stat().st_size == summary["bytes"] <= 64 * 1024
+    engine = runtime.load(packed)
+    in_torch, in_engine, labels = [], [], []
+    torch.set_num_threads(2)
+    with torch.inference_mode():
+        for batch in test.evaluation_batches(100):
+            images = batch.images.contiguous(memory_format=torch.channels_last)
+            in_torch.append(model(images).argmax(1).numpy())
+            in_engine.append(engine(np.ascontiguousarray(batch.images.numpy())).argmax(1))
+            labels.append(batch.labels.numpy())
+    in_torch, in_engine, labels = map(np.concatenate, (in_torch, in_engine, labels))
+    accuracy_torch, accuracy_engine = (100 * np.mean(a == labels) for a in (in_torch, in_engine))
+    assert len(labels) == 10_000
+    assert accuracy_torch == pytest.approx(87.99, abs=0.02)
+    assert accuracy_engine == pytest.approx(accuracy_torch, abs=0.05)
+    assert np.mean(in_torch == in_engine) >= 0.999
+
+
+def test_float_resnet20_scores_what_its_author_recorded(tmp_path):
+    path = authors_checkpoint("resnet20-12fca82f.th")
+    test = data.load("cifar10", cifar10_root()).test
+    content = importers.load("float-resnet20", path)
+    checkpoint.pack(content, path, tmp_path / "float.safetensors")
+    engine = runtime.load(tmp_path / "float.safetensors")
+    images, correct = 0, 0
+    for batch in test.evaluation_batches(100):
+        correct += (engine(np.ascontiguousarray(batch.images.numpy())).argmax(1) == batch.labels.numpy()).sum()
+        images += len(batch.labels)
+        if images == 2000:
+            break
+    assert 100 * correct / images == pytest.approx(91.7, abs=1.0)
+
+
+@pytest.fixture
+def state():
+    return torch.load(authors_checkpoint("adabin-resnet20-1w1a.th"), map_location="cpu", weights_only=True)[
+        "state_dict"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda s: s.pop("module.layer1.0.conv1.weight"), "missing"),
+        (lambda s: s.update({"module.extra": torch.zeros(1)}), "module.extra"),
+        (lambda s: s.update({"module.linear.weight": torch.zeros(10, 63)}), "(10, 63)"),
+        (lambda s: s.update({"linear.weight": s["module.linear.weight"]}), "two tensors"),
+    ],
+)
+def test_import_is_strict(tmp_path, state, change, says):
+    change(state)
+    path = tmp_path / "changed.th"
+    torch.save({"state_dict": state}, path)
+    with pytest.raises(UserError, match=r"changed\.th") as error:
+        importers.load("adabin-resnet20", path)
+    assert says in str(error.value)
+
+
+def test_a_checkpoint_of_another_network_is_refused():
+    with pytest.raises(UserError, match="is missing"):
+        importers.load("adabin-resnet20", authors_checkpoint("resnet20-12fca82f.th"))
+
+
+def test_command(tmp_path, capsys):
+    path = authors_checkpoint("adabin-resnet20-1w1a.th")
+    for name in ("a.ckpt", "a.safetensors"):
+        assert main(["import", "adabin-resnet20", str(path), "--out", str(tmp_path / name)]) == 0
+        assert "all used" in capsys.readouterr().out
+    assert main(["info", str(tmp_path / "a.safetensors")]) == 0
