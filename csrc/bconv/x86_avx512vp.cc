@@ -1,16 +1,10 @@
 #include <immintrin.h>
 
 #include "bconv/bconv.h"
+#include "bconv/tiles.inc"
 
 namespace onebit {
 namespace {
-
-// Word k of a window, 32 bits.
-inline int word_at(const uint64_t* window, size_t k) {
-  int word;
-  __builtin_memcpy(&word, reinterpret_cast<const char*>(window) + 4 * k, 4);
-  return word;
-}
 
 // P pixels × 16 outputs: one xor, one popcount and one addition for 16 words.
 template <int P>
@@ -32,14 +26,7 @@ inline void tile(const uint64_t* windows, size_t words, const uint32_t* weights,
 
 void count_avx512vp(const uint64_t* windows, size_t pixels, size_t words, const uint32_t* weights, size_t blocks,
                     int32_t* counts) {
-  const size_t stride = blocks * kBinaryLanes, row = (words + 1) / 2;
-  for (size_t block = 0; block < blocks; ++block) {
-    const uint32_t* w = weights + block * words * kBinaryLanes;
-    int32_t* out = counts + block * kBinaryLanes;
-    size_t p = 0;
-    for (; p + 4 <= pixels; p += 4) tile<4>(windows + p * row, words, w, out + p * stride, stride);
-    for (; p < pixels; ++p) tile<1>(windows + p * row, words, w, out + p * stride, stride);
-  }
+  count_in_tiles<4>(windows, pixels, words, weights, blocks, counts);
 }
 
 }  // namespace onebit
