@@ -78,6 +78,19 @@ def test_adabin_weight_gradient_flows_through_mean_and_deviation(fraction):
     assert (ours - detached).abs().max() > 0.01 * ours.abs().max(), "the paths through mean and deviation are missing"
 
 
+@pytest.mark.parametrize("flush", [False, True])
+def test_adabin_zeros_at_a_threshold_of_zero(flush):
+    """alpha < 0 turns the set round, and 0 itself (of a ReLU, or a padded shortcut) belongs to the lower value."""
+    torch.set_flush_denormal(flush)
+    binarizer = methods.create("adabin").activation(1)
+    with torch.no_grad():
+        binarizer.alpha.fill_(-0.5)
+        tiny = torch.finfo(torch.float32).tiny
+        x = torch.tensor([[0.0, -0.0, tiny, -tiny, 1.0, -1.0]])
+        assert binarizer(x).tolist() == [[-0.5, -0.5, 0.5, -0.5, 0.5, -0.5]]
+        assert binarizer.freeze().activation(x).tolist() == binarizer(x).tolist()
+
+
 def test_adabin_equalises_weights():
     """The binary values of a filter have its mean and its variance about that mean."""
     weight = 0.2 + torch.randn(6, 8, 3, 3, dtype=torch.float64)

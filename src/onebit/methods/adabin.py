@@ -63,9 +63,12 @@ class AdaptiveSet(ActivationBinarizer):
     def freeze(self) -> ActivationForm:
         alpha, beta = self.alpha.detach(), self.beta.detach()
         centre = beta if self.variant == "paper" else alpha * beta
-        # alpha < 0 turns the sign round: the upper value then belongs to x <= beta, so A = +1 for x > beta, that is
-        # for x >= the next number above beta.
-        threshold = beta if alpha > 0 else torch.nextafter(beta, torch.full_like(beta, torch.inf))
+        threshold: Tensor | float = beta
+        if alpha < 0:
+            # The set is turned round: x = beta has the lower value, so A = +1 for x > beta, that is for x >= the next
+            # number above beta. Above 0 this is the first normal number, since training flushes smaller ones to 0.
+            tiny = torch.finfo(beta.dtype).tiny
+            threshold = torch.nextafter(beta, torch.full_like(beta, torch.inf)) if beta.abs() >= tiny else tiny
         return ActivationForm(float(threshold), abs(float(alpha)), float(centre))
 
 
