@@ -50,15 +50,18 @@ class ActivationForm:
     scale: float = 1.0
     offset: float = 0.0
 
-    def activation(self, x: Tensor) -> Tensor:
-        """The real-valued activations of x (B, C, ...)."""
+    def signs(self, x: Tensor) -> Tensor:
+        """A of x (B, C, ...), in x's dtype."""
         threshold = self.threshold
         if isinstance(threshold, str):
             threshold = x.mean(dim=tuple(range(1, x.dim())), keepdim=True)  # (B, 1, ...)
         elif isinstance(threshold, Tensor):
             threshold = threshold.reshape(1, -1, *[1] * (x.dim() - 2))  # (1, C, ...)
-        signs = 1 - 2 * (x < threshold).to(x.dtype)  # A, in x's dtype: torch.where of two numbers gives float32
-        return self.scale * signs + self.offset
+        return torch.where(x < threshold, x.new_tensor(-1.0), x.new_tensor(1.0))
+
+    def activation(self, x: Tensor) -> Tensor:
+        """The real-valued activations of x (B, C, ...)."""
+        return self.scale * self.signs(x) + self.offset
 
 
 class WeightBinarizer(nn.Module):

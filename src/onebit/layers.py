@@ -89,21 +89,26 @@ def _evaluate(
     Multiplying the real-valued a and w instead would round each sum differently from one machine to the next, and an
     activation near its threshold would then change its sign.
     """
-    signs = ActivationForm(activations.threshold).activation(x)  # A
+    signs = activations.signs(x)  # A
     ones, shift = torch.ones_like(signs[:1]), activations.offset / activations.scale
-
-    def shifted(b: Tensor) -> Tensor:
-        y = layer.product(signs, b)
-        return y + shift * layer.product(ones, b) if shift else y
-
     per_channel = (-1, *[1] * (x.dim() - 2))
-    y = shifted(weights.signs) * (activations.scale * weights.scale).reshape(per_channel)
-    if weights.offset is not None:
-        groups = layer.groups if isinstance(layer, BinaryConv2d) else 1
-        window = shifted(torch.ones_like(weights.signs[:: len(weights.signs) // groups]))  # (B, groups, ...)
-        window = window.repeat_interleave(len(weights.signs) // groups, dim=1)  # (B, O, ...)
-        y = y + (activations.scale * weights.offset).reshape(per_channel) * window
-    return y
+    scale = (activations.scale * weights.scale).reshape(per_channel)
+    y = layer.product(signs, weights.signs)
+    constant = scale * shift * layer.product(ones, weights.signs) if shift else scale.new_zeros(())  # (1, O, ...)
+    if weights.offset is None:
+        return torch.addcmul(constant, y, scale)
+    offset = (activations.scale * weights.offset).reshape(per_channel)
+    groups = layer.groups if isinstance(layer, BinaryConv2d) else 1
+    filters = len(weights.signs) // groups
+    one_filter = torch.ones_like(weights.signs[::filters])  # per group: the sum of A is shared by its outputs
+
+    def window(a: Tensor) -> Tensor:
+        sums = layer.product(a, one_filter)  # (B, groups, ...)
+        return sums if groups == 1 else sums.repeat_interleave(filters, dim=1)  # (B, 1 or O, ...)
+
+    if shift:
+        constant = constant + offset * shift * window(ones)
+    return torch.addcmul(constant, y, scale).addcmul_(window(signs), offset)
 
 
 def binary_layers(model: nn.Module) -> list[tuple[str, BinaryConv2d | BinaryLinear]]:

@@ -154,7 +154,7 @@ def train(recipe: Recipe, *, resume: bool = False, name: str = "train", quiet: b
     objective: nn.Module = Objective(model, recipe.label_smoothing)
     average = (
         torch.optim.swa_utils.AveragedModel(
-            model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(recipe.ema_decay), use_buffers=True
+            model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(recipe.ema_decay), use_buffers=False
         )
         if recipe.ema_decay
         else None

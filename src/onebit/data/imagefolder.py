@@ -5,6 +5,7 @@ size * 256 / 224, the centre cut out. Images are decoded by worker processes; th
 (seed, epoch, image) alone, so they are the same for any number of workers and after a resume.
 """
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,8 @@ class FolderSet:
 
     def __init__(self, folder: datasets.ImageFolder, image_size: int, workers: int, normalization: Normalization):
         self.samples = folder.samples
-        self.workers, self.normalization = workers, normalization
+        processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        self.workers, self.normalization = min(workers, processors), normalization
         self.device = torch.device("cpu")
         to_tensor = [v2.PILToTensor()]
         resize, size = resize_of(image_size), image_size

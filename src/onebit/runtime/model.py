@@ -119,6 +119,8 @@ class Model:
 
     def _prepare(self, images: np.ndarray) -> np.ndarray:
         """Checked and normalised float32 (B, H, W, C)."""
+        if hasattr(images, "__array__"):  # torch tensors and Pillow images too
+            images = np.asarray(images)
         if not isinstance(images, np.ndarray):
             raise UserError(f"images must be a numpy array, got {type(images).__name__}")
         channels = self.input_shape[0]
