@@ -167,9 +167,11 @@ def train(recipe: Recipe, *, resume: bool = False, name: str = "train", quiet: b
         objective.compile()
     wrapped, optimizer = fabric.setup(objective, optimizer)
 
-    epoch, start, best, elapsed = 0, 0, 0.0, 0.0
+    epoch, start, best, elapsed, accuracy = 0, 0, 0.0, 0.0, 0.0
     if resume and (out / "last.ckpt").exists():
         content = checkpoint.load(out / "last.ckpt")
+        if "optimizer" not in content:
+            raise UserError(f"{out}/last.ckpt was not written by a training and cannot be resumed; name another folder")
         if content["config"] != model.config:
             raise UserError(
                 f"{out}/last.ckpt holds {content['config']}, not this recipe's model; use the recipe of the run"
@@ -180,6 +182,7 @@ def train(recipe: Recipe, *, resume: bool = False, name: str = "train", quiet: b
         if average is not None:
             average.load_state_dict(content["average"])
         epoch, start, best, elapsed = content["epoch"], content["step"], content["best"], content["seconds"]
+        accuracy = content["accuracy"]
         torch.set_rng_state(content["rng"])
     write_run_files(out, recipe, fabric)
 
@@ -214,7 +217,6 @@ def train(recipe: Recipe, *, resume: bool = False, name: str = "train", quiet: b
         fabric.barrier()
 
     began = time.perf_counter()
-    accuracy = 0.0
     with Progress(
         out, recipe.epochs, steps, recipe.batch_size, shows=not quiet, records=fabric.is_global_zero
     ) as progress:
