@@ -26,6 +26,8 @@ def bench(model: str, method: str, size: int, batch: int, threads: list[int], is
     """Rows {"engine", "precision", "isa", "threads", "batch", "median_ms", "q1_ms", "q3_ms"} for a file or a model name."""
     if Path(model).exists():
         return {"model": model, **compare(model, {}, batch, threads, isa, rounds)}
+    if "/" in model or "." in model:
+        raise UserError(f"{model} does not exist; give a packed file or the name of a model")
     with tempfile.TemporaryDirectory() as folder:
         path, contenders = random_network(model, method, size, folder)
         return {"model": model, "method": method, **compare(path, contenders, batch, threads, isa, rounds)}

@@ -15,7 +15,7 @@ max(2 - 2|u|, 0) for activations, which with s = sign(u), g' = max(2 - 2|u|, 0) 
     d a_b / d x     = g'                        d a_b / d alpha = s - u g'        (released: + beta)
     d a_b / d beta  = 1 - g'  (released: alpha - g')
 
-The default is the released form: the authors' 88 % checkpoint is trained in it, and the two train alike.
+The default is the released form, in which the authors' 88 % checkpoint is trained.
 """
 
 import torch
