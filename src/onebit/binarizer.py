@@ -57,7 +57,7 @@ class ActivationForm:
             threshold = x.mean(dim=tuple(range(1, x.dim())), keepdim=True)  # (B, 1, ...)
         elif isinstance(threshold, Tensor):
             threshold = threshold.reshape(1, -1, *[1] * (x.dim() - 2))  # (1, C, ...)
-        return torch.where(x < threshold, x.new_tensor(-1.0), x.new_tensor(1.0))
+        return (x < threshold).to(x.dtype).mul_(-2).add_(1)  # torch.where of two numbers is slower, and float32
 
     def activation(self, x: Tensor) -> Tensor:
         """The real-valued activations of x (B, C, ...)."""

@@ -41,6 +41,12 @@ class BinaryConv2d(nn.Conv2d):
         """conv2d(x, weight) with this layer's geometry: (B, C, H, W), (O, C / groups, KH, KW) -> (B, O, H', W')."""
         return F.conv2d(x, weight, None, self.stride, self.padding, self.dilation, self.groups)
 
+    def window_sum(self, x: Tensor) -> Tensor:
+        """Sum of x over each window and group: (B, C, H, W) -> (B, groups, H', W')."""
+        sums = x.unflatten(1, (self.groups, -1)).sum(2)  # (B, groups, H, W)
+        kernel = sums.new_ones(self.groups, 1, *self.kernel_size)
+        return F.conv2d(sums, kernel, None, self.stride, self.padding, self.dilation, self.groups)
+
 
 class BinaryLinear(nn.Linear):
     """y = a(x) w(weight)^T + bias: x (B, I) -> y (B, O), operands binarized as in BinaryConv2d."""
@@ -66,6 +72,10 @@ class BinaryLinear(nn.Linear):
     def product(self, x: Tensor, weight: Tensor) -> Tensor:
         """x weight^T: (B, I), (O, I) -> (B, O)."""
         return F.linear(x, weight)
+
+    def window_sum(self, x: Tensor) -> Tensor:
+        """Sum of x: (B, I) -> (B, 1)."""
+        return x.sum(1, keepdim=True)
 
 
 def _forward(layer: BinaryConv2d | BinaryLinear, x: Tensor) -> Tensor:
@@ -100,10 +110,9 @@ def _evaluate(
     offset = (activations.scale * weights.offset).reshape(per_channel)
     groups = layer.groups if isinstance(layer, BinaryConv2d) else 1
     filters = len(weights.signs) // groups
-    one_filter = torch.ones_like(weights.signs[::filters])  # per group: the sum of A is shared by its outputs
 
     def window(a: Tensor) -> Tensor:
-        sums = layer.product(a, one_filter)  # (B, groups, ...)
+        sums = layer.window_sum(a)  # (B, groups, ...), shared by the outputs of a group
         return sums if groups == 1 else sums.repeat_interleave(filters, dim=1)  # (B, 1 or O, ...)
 
     if shift:
