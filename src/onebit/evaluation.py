@@ -29,7 +29,7 @@ def evaluate(
         content = checkpoints.load(path)
         model = checkpoints.build(content, path)
         config = content["config"]
-        source = load_data(name, root, download, config["image_size"])
+        source = data.load(name, root, download, image_size=config["image_size"])
         fits(path, config["in_channels"], config["classes"], source)
         if threads:
             torch.set_num_threads(threads)
@@ -38,7 +38,7 @@ def evaluate(
         used, described = "pytorch", {"model": config["name"], "method": config["method"]}
     else:
         packed = runtime.load(path, threads=threads, isa=isa, backend=backend)
-        source = load_data(name, root, download, packed.input_shape[1])
+        source = data.load(name, root, download, image_size=packed.input_shape[1])
         fits(path, packed.input_shape[0], len(packed.labels or source.labels), source)
         began = time.perf_counter()
         accuracy, images = evaluate_packed(packed, source.test.evaluation_batches(batch_size))
@@ -55,10 +55,6 @@ def evaluate_packed(model: runtime.Model, batches: Any) -> tuple[float, int]:
         correct += int((logits.argmax(1) == batch.labels.numpy()).sum())
         images += len(logits)
     return 100.0 * correct / max(images, 1), images
-
-
-def load_data(name: str, root: str, download: bool, image_size: int) -> data.Data:
-    return data.load(name, root, download, image_size=image_size)
 
 
 def fits(path: str, channels: int, classes: int, source: data.Data) -> None:

@@ -1,5 +1,7 @@
 """Layers of binary networks: the convolution and linear layer whose operands are binarized, and the nonlinearities around."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -7,7 +9,37 @@ from torch import Tensor, nn
 from onebit.binarizer import ActivationBinarizer, ActivationForm, WeightBinarizer, WeightForm
 
 
-class BinaryConv2d(nn.Conv2d):
+class _Binarized(nn.Module):
+    """What the two binary layers share: their binarizers, and the forward pass around `product`."""
+
+    weight: Any
+    bias: Any
+    weight_binarizer: WeightBinarizer | None
+    activation_binarizer: ActivationBinarizer | None
+
+    def _binarize(self, weights: WeightBinarizer | None, activations: ActivationBinarizer | None) -> None:
+        self.weight_binarizer, self.activation_binarizer = weights, activations
+        if weights is not None:
+            weights.initialize(self.weight.detach())
+
+    def forward(self, x: Tensor) -> Tensor:
+        weights, activations = self.weight_binarizer, self.activation_binarizer
+        evaluating = not self.training and not torch.is_grad_enabled()
+        if evaluating and weights is not None and activations is not None:
+            y = _evaluate(self, x, weights.freeze(self.weight), activations.freeze())
+        else:
+            a = x if activations is None else activations(x)
+            y = self.product(a, self.weight if weights is None else weights(self.weight))
+        return y if self.bias is None else y + self.bias.reshape(-1, *[1] * (y.dim() - 2))
+
+    def product(self, x: Tensor, weight: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def window_sum(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+class BinaryConv2d(_Binarized, nn.Conv2d):
     """y = conv2d(a(x), w(weight)) + bias with zero padding: x (B, C, H, W) -> y (B, O, H', W').
 
     `weight_binarizer` and `activation_binarizer` come from a method; None leaves that operand real (for two-step training
@@ -29,13 +61,7 @@ class BinaryConv2d(nn.Conv2d):
         activation_binarizer: ActivationBinarizer | None = None,
     ):
         super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias)
-        self.weight_binarizer = weight_binarizer
-        self.activation_binarizer = activation_binarizer
-        if weight_binarizer is not None:
-            weight_binarizer.initialize(self.weight.detach())
-
-    def forward(self, x: Tensor) -> Tensor:
-        return _forward(self, x)
+        self._binarize(weight_binarizer, activation_binarizer)
 
     def product(self, x: Tensor, weight: Tensor) -> Tensor:
         """conv2d(x, weight) with this layer's geometry: (B, C, H, W), (O, C / groups, KH, KW) -> (B, O, H', W')."""
@@ -48,7 +74,7 @@ class BinaryConv2d(nn.Conv2d):
         return F.conv2d(sums, kernel, None, self.stride, self.padding, self.dilation, self.groups)
 
 
-class BinaryLinear(nn.Linear):
+class BinaryLinear(_Binarized, nn.Linear):
     """y = a(x) w(weight)^T + bias: x (B, I) -> y (B, O), operands binarized as in BinaryConv2d."""
 
     def __init__(
@@ -61,13 +87,7 @@ class BinaryLinear(nn.Linear):
         activation_binarizer: ActivationBinarizer | None = None,
     ):
         super().__init__(in_features, out_features, bias)
-        self.weight_binarizer = weight_binarizer
-        self.activation_binarizer = activation_binarizer
-        if weight_binarizer is not None:
-            weight_binarizer.initialize(self.weight.detach())
-
-    def forward(self, x: Tensor) -> Tensor:
-        return _forward(self, x)
+        self._binarize(weight_binarizer, activation_binarizer)
 
     def product(self, x: Tensor, weight: Tensor) -> Tensor:
         """x weight^T: (B, I), (O, I) -> (B, O)."""
@@ -78,20 +98,7 @@ class BinaryLinear(nn.Linear):
         return x.sum(1, keepdim=True)
 
 
-def _forward(layer: BinaryConv2d | BinaryLinear, x: Tensor) -> Tensor:
-    weights, activations = layer.weight_binarizer, layer.activation_binarizer
-    evaluating = not layer.training and not torch.is_grad_enabled()
-    if evaluating and weights is not None and activations is not None:
-        y = _evaluate(layer, x, weights.freeze(layer.weight), activations.freeze())
-    else:
-        a = x if activations is None else activations(x)
-        y = layer.product(a, layer.weight if weights is None else weights(layer.weight))
-    return y if layer.bias is None else y + layer.bias.reshape(-1, *[1] * (y.dim() - 2))
-
-
-def _evaluate(
-    layer: BinaryConv2d | BinaryLinear, x: Tensor, weights: WeightForm, activations: ActivationForm
-) -> Tensor:
+def _evaluate(layer: _Binarized, x: Tensor, weights: WeightForm, activations: ActivationForm) -> Tensor:
     """The layer computed as the engine does it: sums of +-1 first, which float32 holds exactly, scales afterwards.
 
     a = s_a A + o_a and w = s_w B + o_w give, with shift = o_a / s_a and 1 for the tensor of ones,

@@ -1,6 +1,6 @@
 """What training and evaluation see of a data set: batches of normalised images and labels, reproducible from a seed.
 
-An `ImageSet` of fixed-size images lives in memory as uint8 and is augmented in batches, with tensor operations on the
+A `MemorySet` of fixed-size images lives in memory as uint8 and is augmented in batches, with tensor operations on the
 device that trains. All random numbers of an epoch come from (seed, epoch) alone and are drawn before its first batch, so
 a run that resumes in the middle of an epoch, or on another number of processes, sees the same images.
 """
