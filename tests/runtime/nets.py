@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from onebit.errors import FormatError
 from onebit.runtime import bits
+from onebit.runtime.format import validate
 
 
 class Builder:
@@ -75,7 +77,24 @@ def resnet20(seed: int = 0) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 
 
 def random_net(seed: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """A small network of random operators with random attributes, odd sizes included."""
+    """A small network of random operators with random attributes, odd sizes included.
+
+    A network that shrinks its map to nothing is refused by the format, rightly; another one is drawn then.
+    """
+    while True:
+        graph, tensors = draw_net(seed)
+        try:
+            validate(graph, tensors)
+        except FormatError as error:
+            if "too small" not in str(error):
+                raise
+            seed += 1_000_000
+        else:
+            return graph, tensors
+
+
+def draw_net(seed: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """One draw of `random_net`, which may not fit its own image."""
     random = np.random.default_rng(seed)
 
     def any_of(*values: Any) -> Any:
