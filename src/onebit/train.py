@@ -1,59 +1,24 @@
 """The training loop, visible whole, on Lightning Fabric: one process or many, CPU or GPU."""
 
 import dataclasses
-import json
 import math
-import platform
 import random
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-import onebit
-from onebit import checkpoint, data, files, layers, models
+from onebit import checkpoint, data, layers, models
 from onebit.errors import UserError
+from onebit.objective import Objective
+from onebit.optimizer import make_optimizer
 from onebit.progress import Progress
 from onebit.recipe import Recipe
+from onebit.run_folder import check_same_recipe, run_folder, write_run_files
 from onebit.schedule import learning_rate_factor
-
-
-class Objective(nn.Module):
-    """What a step differentiates: images, labels -> (loss, logits). One module, so that all of it compiles together."""
-
-    def __init__(self, model: nn.Module, label_smoothing: float):
-        super().__init__()
-        self.model = model
-        self.label_smoothing = label_smoothing
-
-    def forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        logits = self.model(images)
-        loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.label_smoothing)
-        extra = layers.regularization(self.model)
-        return loss if extra is None else loss + extra, logits
-
-
-def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
-    """Two groups: with weight decay and without (biases, norms, scales: anything with one value a channel)."""
-    decayed: list[nn.Parameter] = []
-    exempt: list[nn.Parameter] = []
-    for parameter in model.parameters():
-        per_channel = parameter.numel() <= max(parameter.shape[:2], default=1)
-        (exempt if per_channel and not recipe.decay_norm_and_scalars else decayed).append(parameter)
-    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": exempt, "weight_decay": 0.0}]
-    return [group for group in groups if group["params"]]
-
-
-def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    groups = parameter_groups(model, recipe)
-    if recipe.optimizer == "sgd":
-        return torch.optim.SGD(groups, recipe.lr, recipe.momentum)
-    return (torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW)(groups, recipe.lr)
 
 
 @torch.inference_mode()
@@ -95,17 +60,6 @@ def first_non_finite(model: nn.Module, images: Tensor) -> str:
     for handle in handles:
         handle.remove()
     return found[0] if found else "the loss alone"
-
-
-def run_folder(recipe: Recipe, resume: bool, name: str) -> Path:
-    out = Path(recipe.out or f"runs/{name}-{recipe.seed}")
-    if (out / "last.ckpt").exists() and not resume:
-        raise UserError(f"{out} already holds a run; continue it with --resume, or name another folder with --out")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{out} cannot be created ({error.strerror}); name another folder with --out") from error
-    return out
 
 
 def train(recipe: Recipe, *, resume: bool = False, name: str = "train", quiet: bool = False) -> dict[str, Any]:
@@ -289,37 +243,3 @@ def compiles(recipe: Recipe, steps: int) -> bool:
     if recipe.compile == "auto":
         return recipe.epochs * steps >= 5000 and not recipe.deterministic
     return recipe.compile == "true"
-
-
-def check_same_recipe(out: Path, recipe: Recipe, saved: dict[str, Any]) -> None:
-    """Refuse to resume under another recipe; where files lie and how fast they are read may change."""
-    free = {
-        "root",
-        "out",
-        "threads",
-        "workers",
-        "download",
-        "checkpoint_steps",
-        "eval_every",
-        "accelerator",
-        "devices",
-        "strategy",
-        "compile",
-    }
-    for key, value in dataclasses.asdict(recipe).items():
-        if key not in free and saved.get(key) != value:
-            raise UserError(
-                f"--resume: {out} was trained with {key} = {saved.get(key)!r}, not {value!r}; use the same recipe"
-            )
-
-
-def write_run_files(out: Path, recipe: Recipe, fabric: Fabric) -> None:
-    """recipe.json: all that is needed to repeat the run."""
-    if fabric.is_global_zero:
-        description = {
-            "recipe": dataclasses.asdict(recipe),
-            "command": sys.argv,
-            "versions": {"onebit": onebit.__version__, "torch": torch.__version__, "python": platform.python_version()},
-            "machine": {"device": str(fabric.device), "cpu": platform.processor(), "threads": torch.get_num_threads()},
-        }
-        files.write_text(out / "recipe.json", json.dumps(description, indent=2) + "\n")
