@@ -147,7 +147,9 @@ REPORT = "write the result as JSON to this file too"
 
 def add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--data", default="cifar10", help="data set: cifar10, cifar100, digits, imagefolder (default cifar10)"
+        "--data",
+        default="cifar10",
+        help="data set: cifar10, cifar100, digits, imagefolder, parquet, webdataset (default cifar10)",
     )
     parser.add_argument("--root", default="data", help="folder that holds the data set (default data)")
     parser.add_argument("--download", action="store_true", help="fetch the data set where there is a network")

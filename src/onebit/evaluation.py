@@ -29,7 +29,7 @@ def evaluate(
         content = checkpoints.load(path)
         model = checkpoints.build(content, path)
         config = content["config"]
-        source = data.load(name, root, download, image_size=config["image_size"])
+        source = data.load(name, root, data.LoadOptions(download, config["image_size"]))
         fits(path, config["in_channels"], config["classes"], source)
         if threads:
             torch.set_num_threads(threads)
@@ -38,7 +38,7 @@ def evaluate(
         used, described = "pytorch", {"model": config["name"], "method": config["method"]}
     else:
         packed = runtime.load(path, threads=threads, isa=isa, backend=backend)
-        source = data.load(name, root, download, image_size=packed.input_shape[1])
+        source = data.load(name, root, data.LoadOptions(download, packed.input_shape[1]))
         fits(path, packed.input_shape[0], len(packed.labels or source.labels), source)
         began = time.perf_counter()
         accuracy, images = evaluate_packed(packed, source.test.evaluation_batches(batch_size))

@@ -85,7 +85,7 @@ def train(recipe: Recipe, *, resume: bool = False, name: str = "train", quiet: b
     seed_everything(recipe.seed)
     out = run_folder(recipe, resume, name)
 
-    source = data.load(recipe.data, recipe.root, recipe.download, image_size=recipe.image_size, workers=recipe.workers)
+    source = data.load(recipe.data, recipe.root, data.LoadOptions.of(recipe))
     train_set, test_set = source.train.to(fabric.device), source.test.to(fabric.device)
     if recipe.batch_size % fabric.world_size:
         raise UserError(f"batch_size = {recipe.batch_size} is not a multiple of the {fabric.world_size} devices")

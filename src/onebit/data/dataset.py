@@ -5,12 +5,14 @@ device that trains. All random numbers of an epoch come from (seed, epoch) alone
 a run that resumes in the middle of an epoch, or on another number of processes, sees the same images.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor
+
+from onebit.recipe import Recipe
 
 # ImageNet's statistics: RBNN and AdaBin normalise CIFAR with them too.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -18,7 +20,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Batch:
-    """images float32 (B, C, H, W), normalised; labels int64 (B,)."""
+    """images float32 (B, C, H, W), normalised; labels int64 (B,), or probabilities float32 (B, classes) after mixing."""
 
     images: Tensor
     labels: Tensor
@@ -40,15 +42,29 @@ class Normalization:
 
 @dataclass(frozen=True)
 class LoadOptions:
-    """What a row of the data table may need: fetching, image size in pixels, decoding processes."""
+    """What a row of the data table may need: the keys of a recipe that concern data, under their names there."""
 
     download: bool = False
     image_size: int = 224
     workers: int = 2
+    crop_scale: float = 0.08
+    color_jitter: float = 0.0
+    rand_augment: str = ""
+    lighting: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    max_corrupt: int = 10
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> Self:
+        return cls(**{field.name: getattr(recipe, field.name) for field in fields(cls)})
 
 
 class ImageSet(Protocol):
-    """Images and labels, in memory or on disk."""
+    """Images and labels, in memory or on disk. corrupt: names of the training images that this process could not decode."""
+
+    @property
+    def corrupt(self) -> Sequence[str]: ...
 
     def __len__(self) -> int: ...
 
@@ -73,6 +89,8 @@ class MemorySet:
 
     pad, flip: random crops out of the image padded by `pad` zero pixels, random horizontal flips; for training only.
     """
+
+    corrupt: Sequence[str] = ()
 
     def __init__(self, images: Tensor, labels: Tensor, normalization: Normalization, pad: int = 0, flip: bool = False):
         self.images = images.permute(0, 2, 3, 1).contiguous()  # (N, H, W, C): one gather crops, flips and lays out

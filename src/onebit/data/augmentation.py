@@ -1,0 +1,86 @@
+"""What happens to a photograph on its way into a network, in training and in evaluation."""
+
+import io
+import re
+
+import torch
+from PIL import Image
+from timm.data.auto_augment import rand_augment_transform
+from torch import Tensor
+from torchvision.transforms import InterpolationMode, v2
+
+from onebit.data.dataset import IMAGENET_MEAN, LoadOptions
+from onebit.errors import UserError
+
+# Of the covariance of ImageNet's RGB pixels, scaled to [0, 1]; an eigenvector is a column. Published with fb.resnet.torch.
+EIGENVALUES = torch.tensor([0.2175, 0.0188, 0.0045])
+EIGENVECTORS = torch.tensor([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]])
+
+
+def resize_of(image_size: int) -> int:
+    """Shorter side before the centre crop: 256 for 224, in proportion for other sizes."""
+    return round(image_size * 256 / 224)
+
+
+def evaluation_transform(image_size: int) -> v2.Transform:
+    """Pillow image -> uint8 (3, S, S): the shorter side resized to S * 256 / 224 (bilinear, antialiased), the centre cut out."""
+    resize = v2.Resize(resize_of(image_size), interpolation=InterpolationMode.BILINEAR)
+    return v2.Compose([resize, v2.CenterCrop(image_size), v2.PILToTensor()])
+
+
+def training_transform(options: LoadOptions) -> v2.Transform:
+    """Pillow image -> uint8 (3, S, S): random resized crop, random mirror, colour jitter, RandAugment.
+
+    The crop keeps crop_scale to 100 % of the area (Szegedy et al., CVPR 2015). color_jitter c scales brightness, contrast
+    and saturation each by U(1 - c, 1 + c). Raises UserError for an unusable rand_augment.
+    """
+    size, scale = options.image_size, (options.crop_scale, 1.0)
+    steps: list[object] = [
+        v2.RandomResizedCrop(size, scale, interpolation=InterpolationMode.BILINEAR),
+        v2.RandomHorizontalFlip(),
+    ]
+    if c := options.color_jitter:
+        steps.append(v2.ColorJitter(c, c, c))
+    if options.rand_augment:
+        steps.append(rand_augment(options.rand_augment, size))
+    return v2.Compose([*steps, v2.PILToTensor()])
+
+
+def rand_augment(description: str, image_size: int) -> object:
+    """RandAugment (Cubuk et al., 2020) as timm describes and sets it up, such as rand-m9-mstd0.5."""
+    mean = tuple(round(255 * value) for value in IMAGENET_MEAN)
+    # timm skips a section that it cannot parse, so check the sections first and the augmentation on an image
+    section = r"-((m|n|mmax|inc)\d+|(p|mstd)\d+(\.\d+)?|t[a-z0-9]+)"
+    try:
+        if not re.fullmatch(f"rand({section})*", description):
+            raise ValueError("a section is none of m, n, p, mstd, mmax, inc with a number, or t with a name")
+        transform = rand_augment_transform(description, {"translate_const": int(image_size * 0.45), "img_mean": mean})
+        if not transform.ops:
+            raise ValueError("it has no operations")
+    except (AssertionError, ValueError, KeyError) as error:
+        raise UserError(
+            f"rand_augment = {description!r} is not a RandAugment of timm ({error}); write one like rand-m9-mstd0.5"
+        ) from error
+    return transform
+
+
+def lighting_shift(std: float) -> Tensor:
+    """What AlexNet's PCA noise adds to a pixel's red, green and blue in [0, 1]: float32 (3,), from PyTorch's generator.
+
+    With eigenvectors p_i and eigenvalues l_i of the covariance of the training set's RGB pixels, all pixels of an image get
+    [p_1 p_2 p_3] [a_1 l_1, a_2 l_2, a_3 l_3]^T, a_i ~ N(0, std^2) drawn anew each time the image is used (Krizhevsky et
+    al., NeurIPS 2012, section 4.1; std 0.1). The sum is not clipped. Code that adds the same shift to pixels in 0..255
+    before rounding, as many copies of this noise do, leaves almost none of it.
+    """
+    return EIGENVECTORS @ (torch.randn(3) * std * EIGENVALUES)
+
+
+def decode(content: bytes) -> Image.Image:
+    """RGB image of an encoded one. Raises ValueError, with the reason, for one that cannot be decoded to its last row."""
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            image.load()  # a truncated image opens, and fails here
+            return image.convert("RGB")
+    except Exception as error:  # damaged content raises many types in Pillow's decoders
+        reason = str(error).replace("\n", " ") or type(error).__name__
+        raise ValueError(re.sub(r"<_io.BytesIO object at \w+>", "its content", reason)) from error
