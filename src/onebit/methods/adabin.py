@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from onebit.binarizer import ActivationBinarizer, ActivationForm, Schedule, WeightBinarizer, WeightForm, filter_mean
-from onebit.methods.method import Method, Structure, choose
+from onebit.methods.method import Method, Structure, choose, imagenet_resnets
 from onebit.sign import approx_sign, ede, sign, surrogate_sign
 
 
@@ -75,5 +75,9 @@ class AdaptiveSet(ActivationBinarizer):
 def adabin(variant: str = "released") -> Method:
     choose("adabin", "variant", variant, ("paper", "released"))
     return Method(
-        "adabin", EqualizedSign, lambda channels: AdaptiveSet(channels, variant), Structure(nonlinearity="maxout")
+        "adabin",
+        EqualizedSign,
+        lambda channels: AdaptiveSet(channels, variant),
+        Structure(nonlinearity="maxout"),
+        imagenet_resnets(downsample="average"),
     )

@@ -9,7 +9,7 @@ structure     a real-valued shortcut around every convolution
 from torch import Tensor
 
 from onebit.binarizer import ActivationBinarizer, ActivationForm, WeightBinarizer, WeightForm, filter_mean
-from onebit.methods.method import Method, Structure
+from onebit.methods.method import Method, Structure, imagenet_resnets
 from onebit.sign import approx_sign, sign, ste, surrogate_sign
 
 
@@ -32,4 +32,10 @@ class ApproxSignActivation(ActivationBinarizer):
 
 
 def bireal() -> Method:
-    return Method("bireal", MagnitudeAwareSign, ApproxSignActivation, Structure(nonlinearity="identity"))
+    return Method(
+        "bireal",
+        MagnitudeAwareSign,
+        ApproxSignActivation,
+        Structure(nonlinearity="identity"),
+        imagenet_resnets(downsample="average"),
+    )

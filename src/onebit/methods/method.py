@@ -21,6 +21,8 @@ NONLINEARITIES: dict[str, Callable[[int], nn.Module]] = {
     "rprelu": RPReLU,
 }
 
+INITIALIZATIONS = ("kaiming_normal", "fan_in", "fan_out", "default")
+
 
 @dataclass(frozen=True)
 class Structure:
@@ -28,27 +30,35 @@ class Structure:
 
     block               "plain": shortcut around two convolutions; "bireal": around each one (Bi-Real Net)
     nonlinearity        a key of NONLINEARITIES, after each shortcut's addition
-    shortcut            of ResNet-18's 1x1 shortcuts: "float" or "binary"
+    shortcut            of 1x1 shortcuts: "float" or "binary"
+    downsample          of 1x1 shortcuts with a stride: "stride" skips pixels, "average" pools 2x2 pixels first
     stem_nonlinearity   whether the nonlinearity follows the first (float) convolution too
     head_norm           batch norm between the pooled features and the last (float) linear layer
     norm_weight         initial weight of batch norms
+    initialization      of convolutions, see models.blocks.initialize; None: the model's own
     """
 
     block: Literal["plain", "bireal"] = "bireal"
     nonlinearity: str = "hardtanh"
     shortcut: Literal["float", "binary"] = "float"
+    downsample: Literal["stride", "average"] = "stride"
     stem_nonlinearity: bool = True
     head_norm: bool = True
     norm_weight: float = 1.0
+    initialization: str | None = None
 
     def __post_init__(self) -> None:
         for name, value, allowed in (
             ("block", self.block, ("plain", "bireal")),
             ("shortcut", self.shortcut, ("float", "binary")),
+            ("downsample", self.downsample, ("stride", "average")),
+            ("initialization", self.initialization, (None, *INITIALIZATIONS)),
             ("nonlinearity", self.nonlinearity, tuple(NONLINEARITIES)),
         ):
             if value not in allowed:
-                raise UserError(f"structure: {name} = {value!r} is unknown; choose one of {', '.join(allowed)}")
+                raise UserError(
+                    f"structure: {name} = {value!r} is unknown; choose one of {', '.join(filter(None, allowed))}"
+                )
 
     def activation(self, channels: int) -> nn.Module:
         """The nonlinearity for `channels` channels."""
@@ -77,6 +87,11 @@ class Method:
         if unknown := sorted(set(merged) - known):
             raise UserError(f"structure: unknown key {unknown[0]!r}; the keys are {', '.join(sorted(known))}")
         return Structure(**merged)
+
+
+def imagenet_resnets(**structure: object) -> dict[str, Mapping[str, object]]:
+    """`structures` of a method whose paper wires the ImageNet ResNets differently."""
+    return {name: structure for name in ("imagenet_resnet18", "imagenet_resnet34")}
 
 
 def build(table: Mapping[str, Callable[..., Method]], name: str, options: Mapping[str, object]) -> Method:

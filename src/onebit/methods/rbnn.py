@@ -35,7 +35,7 @@ import torch
 from torch import Tensor, nn
 
 from onebit.binarizer import ActivationBinarizer, ActivationForm, Schedule, WeightBinarizer, WeightForm, filter_mean
-from onebit.methods.method import Method, Structure, choose
+from onebit.methods.method import Method, Structure, choose, imagenet_resnets
 from onebit.sign import sign, surrogate_sign, training_aware
 
 VARIANTS = ("paper", "released", "combined")
@@ -162,5 +162,8 @@ def rbnn(variant: str = "combined", t_max: float = 10.0) -> Method:
         lambda shape: RotatedSign(shape, variant, t_max),
         lambda channels: activation(channels, t_max),
         Structure(block="plain", norm_weight=1e-8),
-        {"resnet18": {"shortcut": "binary", "stem_nonlinearity": False, "norm_weight": 1.0}},
+        {
+            "resnet18": {"shortcut": "binary", "stem_nonlinearity": False, "norm_weight": 1.0},
+            **imagenet_resnets(block="bireal", initialization="fan_in"),
+        },
     )

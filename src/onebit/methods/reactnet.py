@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from onebit.binarizer import ActivationBinarizer, ActivationForm
 from onebit.methods.bireal import MagnitudeAwareSign
-from onebit.methods.method import Method, Structure
+from onebit.methods.method import Method, Structure, imagenet_resnets
 from onebit.sign import approx_sign, surrogate_sign
 
 
@@ -35,4 +35,5 @@ def reactnet() -> Method:
         MagnitudeAwareSign,
         RSign,
         Structure(nonlinearity="rprelu", stem_nonlinearity=False, head_norm=False),
+        imagenet_resnets(downsample="average"),
     )

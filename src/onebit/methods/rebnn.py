@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from onebit.binarizer import WeightBinarizer, WeightForm, filter_mean
-from onebit.methods.method import Method, Structure, choose
+from onebit.methods.method import Method, Structure, choose, imagenet_resnets
 from onebit.methods.reactnet import RSign
 from onebit.sign import sign, ste, surrogate_sign
 
@@ -116,4 +116,4 @@ def rebnn(variant: str = "paper") -> Method:
     choose("rebnn", "variant", variant, ("paper", "released"))
     weight = ResilientSign if variant == "paper" else ReleasedResilientSign
     structure = Structure(nonlinearity="rprelu", stem_nonlinearity=False, head_norm=False)
-    return Method("rebnn", weight, RSign, structure)
+    return Method("rebnn", weight, RSign, structure, imagenet_resnets(downsample="average"))

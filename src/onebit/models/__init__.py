@@ -1,5 +1,6 @@
 """The model table: one family, one file, one line a model here."""
 
+import dataclasses
 from collections.abc import Mapping
 
 from torch import nn
@@ -7,6 +8,7 @@ from torch import nn
 from onebit import methods
 from onebit.errors import UserError
 from onebit.models.resnet_cifar import resnet8, resnet18, resnet20, resnet56
+from onebit.models.resnet_imagenet import imagenet_resnet18, imagenet_resnet34
 from onebit.models.vgg_small import vgg_small
 
 MODELS = {
@@ -14,6 +16,8 @@ MODELS = {
     "resnet18": resnet18,
     "resnet20": resnet20,
     "resnet56": resnet56,
+    "imagenet_resnet18": imagenet_resnet18,
+    "imagenet_resnet34": imagenet_resnet34,
     "vgg_small": vgg_small,
 }
 
@@ -27,17 +31,27 @@ def create(
     image_size: int = 32,
     options: Mapping[str, object] | None = None,
     structure: Mapping[str, object] | None = None,
+    binarize: str = "both",
 ) -> nn.Module:
     """The network `name` of MODELS with its convolutions in `method` of METHODS.
 
     options      the method's own, for example {"variant": "paper"}
     structure    what differs from the structure the method's paper uses, for example {"block": "bireal"}; see Structure
+    binarize     "both" operands, or "activations" alone: the first step of two-step training, whose weights stay real
 
     The returned module carries `config`, the arguments that build it again. Raises UserError for an unknown name or value.
     """
     if name not in MODELS:
         raise UserError(f"model {name!r} is unknown; choose one of {', '.join(sorted(MODELS))}")
     chosen = methods.create(method, **(options or {}))
+    if binarize not in ("both", "activations"):
+        raise UserError(f"binarize = {binarize!r} is unknown; choose both or activations")
+    if binarize == "activations":
+        if chosen.activation is None:
+            raise UserError(
+                f"binarize = 'activations': method {method!r} has no binary activations; choose another method"
+            )
+        chosen = dataclasses.replace(chosen, weight=None)
     model: nn.Module = MODELS[name](
         chosen, chosen.structure_of(name, **(structure or {})), classes, in_channels, image_size
     )
@@ -49,6 +63,7 @@ def create(
         "image_size": image_size,
         "options": dict(options or {}),
         "structure": dict(structure or {}),
+        "binarize": binarize,
     }
     return model
 

@@ -52,11 +52,13 @@ class Block(nn.Module):
 def initialize(model: nn.Module, structure: Structure, convolutions: str = "kaiming_normal") -> None:
     """Weights, then whatever the binarizers derive from them.
 
-    convolutions: "kaiming_normal" (fan in), "fan_out" N(0, 2 / (k^2 O)), or "default" (PyTorch's).
+    convolutions: "kaiming_normal" (fan in, of linear layers too), "fan_in" N(0, 2 / (k^2 I)), "fan_out" N(0, 2 / (k^2 O)), or
+    "default" (PyTorch's); the structure's own initialization, where it names one, goes before.
     """
+    convolutions = structure.initialization or convolutions
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
-            if convolutions == "kaiming_normal":
+            if convolutions in ("kaiming_normal", "fan_in"):
                 nn.init.kaiming_normal_(module.weight)
             elif convolutions == "fan_out":
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
