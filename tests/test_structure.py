@@ -113,15 +113,19 @@ def test_recipes_build(path):
     assert path.read_text(encoding="utf-8").startswith("# ")
     values = recipe.read(path)
     r = Recipe(**values)
-    assert path.stem.split("-")[:3] == [r.data, r.model, r.method]
+    named = [r.data.replace("imagefolder", "imagenet"), r.model.removeprefix("imagenet_"), r.method]
+    assert path.stem.split("-")[:3] == named
     defaults = Recipe()
     assert not [key for key, value in values.items() if getattr(defaults, key) == value and key not in PARTS]
-    r_data = {"digits": (1, 8)}.get(r.data, (3, 32))
-    model = models.create(
-        r.model, r.method, in_channels=r_data[0], image_size=r_data[1], options=r.options, structure=r.structure
-    )
+    channels, size = {"digits": (1, 8)}.get(r.data, (3, 32))  # ImageNet's networks take small images too
+    shape = {"in_channels": channels, "image_size": size}
+    model = models.create(r.model, r.method, **shape, options=r.options, structure=r.structure, binarize=r.binarize)
+    assert (r.binarize == "activations") == path.stem.endswith("step1")
+    assert bool(r.initial) == path.stem.endswith("step2")
+    if r.initial:  # the default folder of the first step's run
+        assert r.initial == f"runs/{path.stem.replace('step2', 'step1')}-{r.seed}/last.ckpt"
     with torch.no_grad():
-        assert model(torch.randn(2, r_data[0], r_data[1], r_data[1])).isfinite().all()
+        assert model(torch.randn(2, channels, size, size)).isfinite().all()
 
 
 PARTS = ("data", "model", "method")

@@ -73,10 +73,13 @@ def describe(path: str | Path) -> dict[str, Any]:
         "file": str(path),
         "kind": "checkpoint",
         **{key: content["config"].get(key) for key in ("name", "method", "options", "structure", "classes")},
+        "binarize": content["config"].get("binarize", "both"),
         "epoch": content.get("epoch"),
         "accuracy": content.get("accuracy"),
         "parameters": sum(p.numel() for p in model.parameters()),
-        "binary_weights": sum(layer.weight.numel() for _, layer in binary_layers(model)),
+        "binary_weights": sum(
+            layer.weight.numel() for _, layer in binary_layers(model) if layer.weight_binarizer is not None
+        ),
         "bytes": Path(path).stat().st_size,
         "float32_bytes": packing.float32_bytes(model),
     }

@@ -143,12 +143,11 @@ def set_progress(model: nn.Module, fraction: float) -> None:
 
 def regularization(model: nn.Module) -> Tensor | None:
     """The sum of the methods' loss terms, or None where the method has none."""
-    terms = [
-        term
-        for _, layer in binary_layers(model)
-        if layer.weight_binarizer is not None
-        and (term := layer.weight_binarizer.regularization(layer.weight)) is not None
-    ]
+    terms = []  # no comprehension with :=, at which torch.compile breaks the graph
+    for _, layer in binary_layers(model):
+        term = None if layer.weight_binarizer is None else layer.weight_binarizer.regularization(layer.weight)
+        if term is not None:
+            terms.append(term)
     return torch.stack(terms).sum() if terms else None
 
 

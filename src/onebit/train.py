@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import random
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from onebit import checkpoint, data, layers, models
+from onebit.distillation import distillation
 from onebit.errors import UserError
+from onebit.initial import initialize_from
 from onebit.objective import Objective
 from onebit.optimizer import make_optimizer
 from onebit.progress import Progress
@@ -102,10 +105,17 @@ def train(recipe: Recipe, *, resume: bool = False, name: str = "train", quiet: b
         image_size=source.image_size,
         options=recipe.options,
         structure=recipe.structure,
+        binarize=recipe.binarize,
     )
+    if recipe.initial and not (resume and (out / "last.ckpt").exists()):
+        fresh = initialize_from(model, recipe.initial)
+        if fresh and not quiet:
+            fabric.print(f"{recipe.initial} holds nothing for {', '.join(fresh)}", file=sys.stderr)
     layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
     model.to(memory_format=layout)
-    objective: nn.Module = Objective(model, recipe.label_smoothing)
+    with fabric.rank_zero_first(local=True):  # one process of a machine downloads
+        distilled = distillation(recipe, source)
+    objective: nn.Module = Objective(model, recipe.label_smoothing, distilled)
     average = (
         torch.optim.swa_utils.AveragedModel(
             model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(recipe.ema_decay), use_buffers=False

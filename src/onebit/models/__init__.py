@@ -63,7 +63,7 @@ def create(
         "image_size": image_size,
         "options": dict(options or {}),
         "structure": dict(structure or {}),
-        "binarize": binarize,
+        **({} if binarize == "both" else {"binarize": binarize}),  # checkpoints from before it existed stay equal
     }
     return model
 
