@@ -49,19 +49,16 @@ def training_transform(options: LoadOptions) -> v2.Transform:
 def rand_augment(description: str, image_size: int) -> object:
     """RandAugment (Cubuk et al., 2020) as timm describes and sets it up, such as rand-m9-mstd0.5."""
     mean = tuple(round(255 * value) for value in IMAGENET_MEAN)
-    # timm skips a section that it cannot parse, so check the sections first and the augmentation on an image
-    section = r"-((m|n|mmax|inc)\d+|(p|mstd)\d+(\.\d+)?|t[a-z0-9]+)"
+    # timm skips sections that it cannot parse, and takes unknown sets of operations (t...) for the default
+    section = r"-((m|n|mmax|inc)\d+|(p|mstd)\d+(\.\d+)?|t(weights|3aw?))"
     try:
         if not re.fullmatch(f"rand({section})*", description):
-            raise ValueError("a section is none of m, n, p, mstd, mmax, inc with a number, or t with a name")
-        transform = rand_augment_transform(description, {"translate_const": int(image_size * 0.45), "img_mean": mean})
-        if not transform.ops:
-            raise ValueError("it has no operations")
+            raise ValueError("a section is none of m, n, p, mstd, mmax, inc with a number, or tweights, t3a, t3aw")
+        return rand_augment_transform(description, {"translate_const": int(image_size * 0.45), "img_mean": mean})
     except (AssertionError, ValueError, KeyError) as error:
         raise UserError(
             f"rand_augment = {description!r} is not a RandAugment of timm ({error}); write one like rand-m9-mstd0.5"
         ) from error
-    return transform
 
 
 def lighting_shift(std: float) -> Tensor:

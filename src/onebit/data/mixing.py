@@ -58,4 +58,5 @@ class MixedSet:
         batches = self.images.training_batches(batch_size, seed, epoch, start, rank, world)
         for step, batch in enumerate(batches, start):
             with seeded(epoch_seed(seed, epoch), step * world + rank):
-                yield Batch(*self.mix(batch.images, batch.labels))
+                mixed = Batch(*self.mix(batch.images, batch.labels))
+            yield mixed

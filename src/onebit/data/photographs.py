@@ -11,6 +11,7 @@ that cannot be read at all. In evaluation every image counts, and the first bad 
 
 import os
 import sys
+import weakref
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -104,6 +105,8 @@ class Decoder(Dataset[Decoded]):
                 corrupt[index] = str(error)
                 if len(corrupt) > self.options.max_corrupt:
                     raise UserError(self.too_many(corrupt)) from error
+                if len(corrupt) == len(self.samples.labels):
+                    raise UserError(f"{self.samples.root}: none of the training images can be decoded") from error
                 index = (index + 1) % len(self.samples.labels)
 
     def read(self, index: int) -> bytes:
@@ -144,6 +147,7 @@ class Photographs:
         self.device = torch.device("cpu")
         self.reasons: dict[int, str] = {}  # why a training image could not be decoded
         self.idle: list[tuple[DataLoader[Any], list[Request]]] = []
+        weakref.finalize(self, self.idle.clear)  # the garbage collector alone would wait 5 s for each process
 
     def __len__(self) -> int:
         return len(self.samples.labels)
@@ -168,6 +172,7 @@ class Photographs:
             collate_fn=_as_it_is,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
+            worker_init_fn=_own_process_group,
             pin_memory=self.device.type == "cuda",
             generator=torch.Generator(),  # else each epoch would draw from the generator of the training
         )
@@ -230,6 +235,12 @@ class Photographs:
 
 def _as_it_is(decoded: Any) -> Any:
     return decoded
+
+
+def _own_process_group(worker: int) -> None:
+    """Ctrl-C and other signals to the training's process group are for the training alone, which ends its workers itself."""
+    if hasattr(os, "setpgid"):
+        os.setpgid(0, 0)
 
 
 def photographs(name: str, train: Samples, test: Samples, labels: tuple[str, ...], options: LoadOptions) -> Data:

@@ -95,7 +95,10 @@ class TarSamples:
         offset, size = map(int, self.places[index])
         with open(self.path(index), "rb", buffering=0) as file:
             file.seek(offset)
-            return file.read(size)
+            content = file.read(size)
+        if len(content) < size:
+            raise OSError(f"the file ends before byte {offset + size}")
+        return content
 
 
 def webdataset(root: Path, options: LoadOptions) -> Data:
