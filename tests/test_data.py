@@ -22,11 +22,12 @@ STRONG = {"color_jitter": 0.4, "rand_augment": "rand-m9-mstd0.5", "lighting": 0.
 
 @pytest.fixture(scope="module", autouse=True)
 def quiet_cache(tmp_path_factory):
-    """The library datasets copies tables into a temporary folder, without progress bars."""
+    """Caches in a temporary folder, no progress bars."""
     import datasets
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         datasets.disable_progress_bars()
         yield
 
@@ -229,7 +230,8 @@ def tar_of(root, train, val=(("a.jpg", b"x"), ("a.cls", b"0"))):
         ([("a.jpg", b"x")], "no a.cls"),
         ([("a.cls", b"1")], "no a.jpg"),
         ([("a.jpg", b"x"), ("a.cls", b"cat")], "b'cat', not the number"),
-        ([("a.jpg", b"x"), ("a.cls", b"-1")], "label -1"),
+        ([("a.jpg", b"x"), ("a.cls", b"-1")], "b'-1', not the number"),
+        ([("a.jpg", b"x"), ("a.cls", b"7654321")], "largest label is 7654321"),
         ([("a.jpg", b"x"), ("a.cls", b"0"), ("a.png", b"x")], "a.png twice"),
         ([("a.txt", b"x")], "hold no images"),
     ),
@@ -251,6 +253,26 @@ def test_classes_of_webdataset(tmp_path):
     write_tar(root / "train" / "0.tar", pair)  # .b.jpg is not .jpg
     with pytest.raises(UserError, match=r"no deep/folder\.v1/a\.jpg"):
         load("webdataset", root)
+
+
+def test_the_index_of_tar_files_is_kept(tmp_path, monkeypatch):
+    """It is read from the cache while the files are as they were, and made again for a changed file or a damaged cache."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    root = photograph_files.write("webdataset", tmp_path / "data")
+    expected = list(load("webdataset", root).train.training_batches(13, 0, 0))
+    kept = list((tmp_path / "cache" / "onebit").glob("*.npz"))
+    assert len(kept) == 2
+    with monkeypatch.context() as patch:
+        patch.setattr("onebit.data.tar_index.read", lambda path: pytest.fail(f"{path} was read"))
+        same(expected, load("webdataset", root).train.training_batches(13, 0, 0))
+    for path in kept:
+        path.write_bytes(path.read_bytes()[:-30])
+    same(expected, load("webdataset", root).train.training_batches(13, 0, 0))
+    photograph_files.write_webdataset(root, "train", images("train", 14))
+    assert len(load("webdataset", root).train) == 14
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))  # not a folder
+    assert len(load("webdataset", root).train) == 14
 
 
 def test_damaged_tar_files(tmp_path):

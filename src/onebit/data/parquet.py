@@ -11,7 +11,7 @@ import numpy as np
 
 from onebit.data.dataset import Data, LoadOptions
 from onebit.data.photographs import photographs
-from onebit.data.shards import check_labels, find_shards
+from onebit.data.shards import check_labels, find_shards, numbers
 from onebit.errors import UserError
 
 
@@ -76,7 +76,7 @@ def parquet(root: Path, options: LoadOptions) -> Data:
     )
     labels = train.classes
     if labels is None:
-        labels = tuple(str(label) for label in range(max(train.labels.max(), test.labels.max()) + 1))
+        labels = numbers("parquet", train.labels, test.labels)
     for samples in (train, test):
         check_labels("parquet", samples.labels, len(labels), str(samples.paths[0].parent))
     return photographs("parquet", train, test, labels, options)

@@ -51,3 +51,11 @@ def check_labels(name: str, labels: np.ndarray, classes: int, where: str) -> Non
     wrong = labels[(labels < 0) | (labels >= classes)]
     if len(wrong):
         raise UserError(f"{name}: {where} has the label {wrong[0]}, which is none of the {classes} classes from 0")
+
+
+def numbers(name: str, *labels: np.ndarray) -> tuple[str, ...]:
+    """Names of classes that have none, "0" to the largest label. Refuses labels that cannot be numbers of classes."""
+    largest = max(int(part.max()) for part in labels)
+    if largest >= 1_000_000:
+        raise UserError(f"{name}: the largest label is {largest}; labels are numbers of classes from 0 without gaps")
+    return tuple(str(label) for label in range(largest + 1))

@@ -1,0 +1,113 @@
+"""Where the images of tar files are. Reading the headers of ImageNet's 150 GB takes minutes, so the answer is kept:
+$XDG_CACHE_HOME/onebit (default ~/.cache/onebit) gets a file for each list of tar files, known by their names, sizes and times.
+"""
+
+import hashlib
+import os
+import re
+import tarfile
+import tempfile
+import zipfile
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from onebit import files
+from onebit.errors import UserError
+
+SUFFIXES = ("jpg", "jpeg", "png")
+BLOCK = 512  # bytes of a tar header
+
+
+@dataclass
+class TarIndex:
+    """The images of some tar files, file by file.
+
+    shards: images of each file, int64 (files,)
+    keys: names without suffix, bytes (N,)
+    places: offset in the file and size, both in bytes, int64 (N, 2)
+    labels: int64 (N,)
+    """
+
+    shards: np.ndarray
+    keys: np.ndarray
+    places: np.ndarray
+    labels: np.ndarray
+
+
+def index(paths: list[Path]) -> TarIndex:
+    """The index of these files, from the cache if they are as they were. Raises UserError for a damaged one."""
+    try:
+        cached = cache_of(paths)
+    except OSError as error:
+        raise UserError(f"webdataset: {error.filename} cannot be read: {error.strerror}") from error
+    try:
+        with open(cached, "rb") as file, np.load(file, allow_pickle=False) as content:
+            return TarIndex(**content)
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile):
+        pass  # not there, or damaged: made again
+    parts = [read(path) for path in paths]
+    columns = ([np.array([len(part.labels) for part in parts])], *zip(*((p.keys, p.places, p.labels) for p in parts)))
+    result = TarIndex(*(np.concatenate(column) for column in columns))
+    with suppress(OSError, UserError):  # a cache that cannot be written costs time, not the run
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        files.write(cached, lambda file: np.savez(file, **asdict(result)))
+    return result
+
+
+def cache_of(paths: list[Path]) -> Path:
+    known = hashlib.sha256()
+    for path in paths:
+        status = path.stat()
+        known.update(f"{path.resolve()}\n{status.st_size} {status.st_mtime_ns}\n".encode(errors="surrogateescape"))
+    folder = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    if not os.path.isabs(folder):  # a user without a home
+        folder = os.path.join(tempfile.gettempdir(), f"onebit-{os.getuid()}")
+    return Path(folder) / "onebit" / f"webdataset-{known.hexdigest()[:32]}.npz"
+
+
+def read(path: Path) -> TarIndex:
+    """The index of one file, from its headers. Raises UserError, naming the file and what is wrong with it."""
+    images: dict[str, tuple[int, int]] = {}
+    labels: dict[str, int] = {}
+    try:
+        with tarfile.open(path, "r:") as tar:
+            while (member := tar.next()) is not None:
+                folder, slash, name = member.name.rpartition("/")
+                stem, _, suffix = name.partition(".")
+                key, suffix = folder + slash + stem, suffix.lower()
+                if not member.isreg() or suffix not in (*SUFFIXES, "cls"):
+                    continue
+                if key in (labels if suffix == "cls" else images):
+                    raise UserError(f"webdataset: {path} holds {key}.{suffix} twice; write the file again")
+                if suffix == "cls":
+                    file = tar.extractfile(member)
+                    assert file is not None  # a regular member
+                    labels[key] = label_of(path, member.name, file.read(64))
+                else:
+                    images[key] = (member.offset_data, member.size)
+            end = tar.offset
+        with open(path, "rb") as plain:
+            plain.seek(end)
+            if plain.read(BLOCK) != bytes(BLOCK):  # tarfile takes a damaged header for the end
+                raise tarfile.ReadError(f"damaged or truncated at byte {end}")
+    except tarfile.TarError as error:
+        raise UserError(
+            f"webdataset: {path} is not a whole, uncompressed tar file ({error}); fetch it again"
+        ) from error
+    except OSError as error:
+        raise UserError(f"webdataset: {path} cannot be read: {error.strerror or error}") from error
+    for one, other, what in ((images, labels, "cls"), (labels, images, "jpg, .jpeg or .png")):
+        if lonely := next((key for key in one if key not in other), None):
+            raise UserError(f"webdataset: {path} has no {lonely}.{what}; every image needs its class")
+    keys = np.array([key.encode(errors="surrogateescape") for key in images], dtype=bytes)
+    places = np.array(list(images.values()), np.int64).reshape(-1, 2)
+    return TarIndex(np.array([len(images)]), keys, places, np.array([labels[key] for key in images], np.int64))
+
+
+def label_of(path: Path, member: str, content: bytes) -> int:
+    if not re.fullmatch(rb"\s*\d{1,9}\s*", content):
+        raise UserError(f"webdataset: {path}: {member} holds {content!r}, not the number of a class, from 0")
+    return int(content)
