@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import resource
 import signal
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,56 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 
-import onebit
-from onebit import checkpoint, data, files, layers, models, recipe, schedule
+from onebit import checkpoint, data, files, layers, recipe, schedule
 from onebit import train as training
 from onebit.errors import UserError
 from onebit.recipe import Recipe
-
-STEPS = 11  # an epoch of 1437 images in batches of 128
-
-
-def digits(out: Path, **changes: Any) -> Recipe:
-    """A small deterministic run on one CPU thread."""
-    keys: dict[str, Any] = {
-        "data": "digits",
-        "model": "resnet8",
-        "epochs": 2,
-        "batch_size": 128,
-        "optimizer": "adam",
-        "lr": 5e-3,
-        "weight_decay": 0.0,
-        "compile": "false",
-        "accelerator": "cpu",
-        "devices": "1",
-        "threads": 1,
-        "deterministic": True,
-        "out": str(out),
-    }
-    return Recipe(**{**keys, **changes})
-
-
-def run(recipe: Recipe, resume: bool = False) -> dict[str, Any]:
-    return training.train(recipe, resume=resume, quiet=True)
-
-
-def same(one: Any, other: Any, where: str = "") -> None:
-    """Equal to the last bit, through dicts and lists."""
-    assert type(one) is type(other), where
-    if isinstance(one, torch.Tensor):
-        assert one.dtype == other.dtype and torch.equal(one, other), f"{where} differs"
-    elif isinstance(one, dict):
-        assert one.keys() == other.keys(), where
-        for key in one:
-            same(one[key], other[key], f"{where}.{key}")
-    elif isinstance(one, list | tuple):
-        assert len(one) == len(other), where
-        for index, pair in enumerate(zip(one, other, strict=True)):
-            same(*pair, f"{where}[{index}]")
-    else:
-        assert one == other, where
+from runs import STEPS, digits, run, same, same_end
 
 
 def test_a_run_learns(tmp_path):
@@ -132,11 +87,7 @@ def test_a_killed_run_resumes_to_the_same_bits(method, tmp_path):
     resumed = run(broken, resume=True)
     unbroken = run(digits(tmp_path / "unbroken", **keys))
     assert resumed["accuracy"] == unbroken["accuracy"]
-    ends = [checkpoint.load(tmp_path / folder / "last.ckpt") for folder in ("broken", "unbroken")]
-    for key in ("model", "optimizer", "average", "ema", "epoch", "step", "accuracy", "rng"):
-        same(ends[0][key], ends[1][key], key)
-    rows = [(tmp_path / folder / "metrics.csv").read_text().splitlines() for folder in ("broken", "unbroken")]
-    assert [row.split(",")[:1] for row in rows[0]] == [row.split(",")[:1] for row in rows[1]]
+    same_end(tmp_path / "broken", tmp_path / "unbroken")
 
 
 def test_resuming_a_finished_run_changes_nothing(tmp_path):
@@ -353,67 +304,6 @@ def test_learning_rate_schedules():
     factors = [schedule.learning_rate_factor(warm, step, 20) for step in range(200)]
     assert np.allclose(np.diff(factors[:41]), 1 / 41) and factors[40] == max(factors) == 1.0
     assert factors[120] == pytest.approx(0.5)
-
-
-# ---- two processes
-
-SCRIPT = """
-import sys
-from onebit.recipe import Recipe
-from onebit.train import train
-
-if __name__ == "__main__":
-    train(Recipe(**eval(sys.argv[1])), quiet=True)
-"""
-
-
-def test_two_processes_train_on_the_whole_batch(tmp_path):
-    """DDP over gloo gives the weights of one process that averages the gradients of both halves of each batch.
-
-    (Not those of one process with the whole batch: each process normalises by the statistics of its own half.)
-    """
-    import dataclasses
-
-    r = digits(tmp_path / "run", method="adabin", epochs=1, batch_size=256, devices="2", strategy="ddp")
-    (tmp_path / "script.py").write_text(SCRIPT)
-    environment = {**os.environ, "PYTHONPATH": str(Path(onebit.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
-    subprocess.run(
-        [sys.executable, tmp_path / "script.py", repr(dataclasses.asdict(r))],
-        env=environment,
-        check=True,
-        capture_output=True,
-        timeout=200,
-    )
-    ours = checkpoint.load(tmp_path / "run" / "last.ckpt")["model"]
-
-    training.seed_everything(r.seed)
-    model = models.create(r.model, r.method, in_channels=1, image_size=8)
-    model.to(memory_format=torch.channels_last).train()
-    optimizer = training.make_optimizer(model, r)
-    layers.set_progress(model, 0.0)
-    halves = [data.load("digits").train.training_batches(128, r.seed, 0, 0, rank, 2) for rank in range(2)]
-    steps = 0
-    for step, pair in enumerate(zip(*halves, strict=True)):
-        for batch in pair:
-            (F.cross_entropy(model(batch.images), batch.labels) / 2).backward()
-        for group in optimizer.param_groups:
-            group["lr"] = r.lr * schedule.learning_rate_factor(r, step, 5)
-        optimizer.step()
-        optimizer.zero_grad()
-        steps += 1
-    assert steps == 5
-    for name, parameter in model.named_parameters():
-        torch.testing.assert_close(ours[name], parameter.detach(), rtol=1e-4, atol=1e-5, msg=name)
-
-
-def test_ranks_share_each_batch():
-    """The slices of two ranks are the batch of one, with the same crops."""
-    train = data.load("digits").train
-    whole = train.training_batches(64, 5, 3)
-    halves = [train.training_batches(32, 5, 3, 0, rank, 2) for rank in range(2)]
-    for one, *parts in itertools.islice(zip(whole, *halves, strict=False), 4):
-        assert torch.equal(one.images, torch.cat([p.images for p in parts]))
-        assert torch.equal(one.labels, torch.cat([p.labels for p in parts]))
 
 
 def test_files_are_whole_or_old(tmp_path):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from onebit import files
-from onebit.errors import UserError
+from onebit.errors import Stopped, UserError
 
 DESCRIPTION = """Train, pack and run neural networks whose weights and activations are one bit.
 
@@ -21,7 +21,7 @@ DESCRIPTION = """Train, pack and run neural networks whose weights and activatio
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code: 0, 2 after a user error, 130 after an interruption."""
+    """Run the command line; returns the exit code: 0, 2 after a user error, 130 or 143 after SIGINT or SIGTERM."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
         if arguments and arguments[0] == "train":
@@ -32,7 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             as_json = options.json
             if options.out_is_report and options.out is not None:
                 files.write_text(options.out, json.dumps(result, indent=2) + "\n")
-        print(json.dumps(result) if as_json else text)
+        if output := json.dumps(result) if as_json else text:
+            print(output)
         return 0
     except UserError as error:
         print(f"onebit: error: {error}", file=sys.stderr)
@@ -41,6 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         extra = "pip install 'onebit[train]'"
         print(f"onebit: error: this needs the Python package {error.name!r}; install it with {extra}", file=sys.stderr)
         return 2
+    except Stopped as stopped:
+        if message := str(stopped):
+            print(f"onebit: {message}", file=sys.stderr)
+        return stopped.code
     except KeyboardInterrupt:
         print("onebit: interrupted; a training continues with --resume", file=sys.stderr)
         return 130
@@ -183,11 +188,15 @@ def is_checkpoint(path: str) -> bool:
 
 
 def train(arguments: list[str]) -> tuple[dict[str, Any], bool, str]:
+    from lightning_fabric.utilities.rank_zero import rank_zero_only
+
     from onebit import recipe, training_options
     from onebit.train import train as run_training
 
     options, values, name = training_options.parse(arguments)
     result = run_training(recipe.Recipe(**values), resume=options.resume, name=name, quiet=options.json)
+    if getattr(rank_zero_only, "rank", 0):  # one of several processes prints the result
+        return result, False, ""
     text = f"accuracy {result['accuracy']:.2f} % after epoch {result['epochs']}; checkpoints in {result['out']}"
     return result, options.json, text
 

@@ -7,3 +7,11 @@ class UserError(ValueError):
 
 class FormatError(UserError):
     """A file is not a valid onebit file (see docs/format.md)."""
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal ended a training that continues with --resume. The message is empty on ranks other than 0."""
+
+    def __init__(self, message: str, number: int):
+        super().__init__(message)
+        self.code = 128 + number  # of the shell's convention: 143 for SIGTERM, 130 for SIGINT

@@ -1,30 +1,57 @@
 """Writing files so that a crash or a full disk loses nothing: to a temporary name, then renamed."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 from onebit.errors import UserError
 
 
+@contextmanager
+def failures(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Inside, a failing write becomes a UserError that names `path`, the reason and the remedy."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:  # PyTorch's writer turns a full disk into RuntimeError
+        reason = getattr(error, "strerror", None) or str(error).split("\n")[0]
+        raise UserError(f"cannot write {path}: {reason}; free space or choose another place") from error
+
+
 def write(path: str | os.PathLike[str], fill: Callable[[IO[bytes]], object]) -> None:
     """Let `fill` write a file that then takes the place of `path`. UserError if it fails; `path` is then as it was."""
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            fill(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:  # PyTorch's writer turns a full disk into RuntimeError
-        reason = getattr(error, "strerror", None) or str(error).split("\n")[0]
-        raise UserError(f"cannot write {path}: {reason}; free space or choose another place") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with failures(path):
+        try:
+            with open(temporary, "wb") as file:
+                fill(file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    synchronize(path.parent)
+
+
+def synchronize(folder: Path) -> None:
+    """Make a rename in the folder survive a power failure, where the system can."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write a text file, as `write` does."""
     write(path, lambda file: file.write(text.encode()))
+
+
+def clean(folder: Path) -> None:
+    """Remove what killed processes left half written in the folder."""
+    for temporary in folder.glob(".*.tmp"):
+        if temporary.name.split(".")[-2].isdigit():
+            temporary.unlink(missing_ok=True)

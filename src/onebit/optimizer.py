@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from onebit.recipe import Recipe
+from onebit.schedule import peak_learning_rate
 
 
 def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
@@ -20,7 +21,8 @@ def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
 
 
 def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    groups = parameter_groups(model, recipe)
+    """The recipe's optimizer at its peak learning rate; sgd is PyTorch's, without Nesterov's momentum."""
+    groups, lr = parameter_groups(model, recipe), peak_learning_rate(recipe)
     if recipe.optimizer == "sgd":
-        return torch.optim.SGD(groups, recipe.lr, recipe.momentum)
-    return (torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW)(groups, recipe.lr)
+        return torch.optim.SGD(groups, lr, recipe.momentum)
+    return (torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW)(groups, lr)

@@ -5,6 +5,15 @@ import math
 from onebit.recipe import Recipe
 
 
+def peak_learning_rate(recipe: Recipe) -> float:
+    """lr, times batch_size / lr_batch_size where the recipe names the batch size that lr was chosen for.
+
+    The linear scaling rule: k times the images in a step, k times its length (Goyal et al. 2017, arXiv 1706.02677, sec. 2.1;
+    they add a warm-up of 5 epochs, which is the key warmup_epochs).
+    """
+    return recipe.lr * recipe.batch_size / recipe.lr_batch_size if recipe.lr_batch_size else recipe.lr
+
+
 def learning_rate_factor(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
     """Factor at optimizer step `step` (from 0): linear warm-up, then the recipe's schedule over the remaining steps.
 

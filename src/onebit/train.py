@@ -1,8 +1,10 @@
 """The training loop, visible whole, on Lightning Fabric: one process or many, CPU or GPU."""
 
 import dataclasses
+import itertools
 import math
 import random
+import signal
 import sys
 import time
 from pathlib import Path
@@ -10,59 +12,42 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
+from torch import nn
 
-from onebit import checkpoint, data, layers, models
+from onebit import checkpoint, data, layers, models, processes
+from onebit.accumulation import backward
+from onebit.devices import make_fabric, share_buffers, share_of_batch, synchronize_norms
 from onebit.distillation import distillation
-from onebit.errors import UserError
+from onebit.errors import Stopped, UserError
+from onebit.finite import first_non_finite, non_finite_parameter
 from onebit.initial import initialize_from
 from onebit.objective import Objective
 from onebit.optimizer import make_optimizer
 from onebit.progress import Progress
 from onebit.recipe import Recipe
 from onebit.run_folder import check_same_recipe, run_folder, write_run_files
-from onebit.schedule import learning_rate_factor
+from onebit.schedule import learning_rate_factor, peak_learning_rate
+from onebit.stopping import Stop
 
 
 @torch.inference_mode()
-def evaluate(model: nn.Module, batches: Any) -> tuple[float, int]:
-    """(accuracy in percent, images) of model in float32 evaluation mode."""
+def evaluate(model: nn.Module, batches: Any, fabric: Fabric | None = None) -> tuple[float, int]:
+    """(accuracy in percent, images) of model in float32 evaluation mode. With Fabric, each rank takes every n-th batch."""
     training = model.training
     model.eval()
-    correct = torch.zeros((), dtype=torch.long)
-    images = 0
-    for batch in batches:
+    rank, world = (0, 1) if fabric is None else (fabric.global_rank, fabric.world_size)
+    device = next(model.parameters()).device
+    correct, images = torch.zeros((), dtype=torch.long, device=device), 0
+    for batch in itertools.islice(batches, rank, None, world):
         images_nhwc = batch.images.contiguous(memory_format=torch.channels_last)
-        correct = correct.to(batch.labels.device) + (model(images_nhwc).argmax(1) == batch.labels).sum()
+        correct += (model(images_nhwc).argmax(1) == batch.labels).sum()
         images += len(batch.labels)
+    counts: Any = torch.tensor([int(correct), images], device=device)
+    if fabric is not None:
+        counts = fabric.all_reduce(counts, reduce_op="sum")
+    right, images = counts.tolist()
     model.train(training)
-    return 100.0 * int(correct) / max(images, 1), images
-
-
-def non_finite_parameter(model: nn.Module) -> str | None:
-    """Name of the first parameter that is not finite."""
-    return next((name for name, parameter in model.named_parameters() if not parameter.isfinite().all()), None)
-
-
-def first_non_finite(model: nn.Module, images: Tensor) -> str:
-    """Name of the first layer whose parameters or output are not finite."""
-    if culprit := non_finite_parameter(model):
-        return f"the parameter {culprit}"
-    found: list[str] = []
-
-    def watch(name: str) -> Any:
-        def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
-            if not found and isinstance(output, Tensor) and not output.isfinite().all():
-                found.append(f"the output of layer {name}")
-
-        return hook
-
-    handles = [m.register_forward_hook(watch(n)) for n, m in model.named_modules() if n and not list(m.children())]
-    with torch.no_grad():
-        model(images)
-    for handle in handles:
-        handle.remove()
-    return found[0] if found else "the loss alone"
+    return 100.0 * right / max(images, 1), images
 
 
 def train(recipe: Recipe, *, resume: bool = False, name: str = "train", quiet: bool = False) -> dict[str, Any]:
@@ -70,29 +55,28 @@ def train(recipe: Recipe, *, resume: bool = False, name: str = "train", quiet: b
 
     The run folder receives recipe.json (resolved), last.ckpt, best.ckpt, metrics.csv and TensorBoard events. With `resume`,
     last.ckpt is continued: in deterministic mode on a CPU, to the same bits as a run that was never interrupted.
-    Raises UserError for unusable values, and for a loss that is not finite, with step and layer.
+    Raises UserError for unusable values, for a loss that is not finite, with step and layer, and where another rank dies;
+    Stopped after SIGTERM or SIGINT, when the step in progress is done and saved.
     """
+    fabric = make_fabric(recipe, precision(recipe))
+    with processes.launch(fabric):
+        return train_on(fabric, recipe, resume, name, quiet)
+
+
+def train_on(fabric: Fabric, recipe: Recipe, resume: bool, name: str, quiet: bool) -> dict[str, Any]:
+    """One rank of `train`."""
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
     torch.set_flush_denormal(True)  # norm weights of 1e-8 make denormals, which slow a step twentyfold
     if recipe.deterministic:
         torch.use_deterministic_algorithms(True)
         torch.backends.cudnn.benchmark = False
-    fabric = Fabric(
-        accelerator=recipe.accelerator,
-        devices=int(recipe.devices) if recipe.devices.isdigit() else recipe.devices,
-        strategy=recipe.strategy,
-        precision=precision(recipe),
-    )
-    fabric.launch()
     seed_everything(recipe.seed)
-    out = run_folder(recipe, resume, name)
+    out = run_folder(recipe, resume, name, fabric.is_global_zero)
 
     source = data.load(recipe.data, recipe.root, data.LoadOptions.of(recipe))
     train_set, test_set = source.train.to(fabric.device), source.test.to(fabric.device)
-    if recipe.batch_size % fabric.world_size:
-        raise UserError(f"batch_size = {recipe.batch_size} is not a multiple of the {fabric.world_size} devices")
-    local_batch = recipe.batch_size // fabric.world_size
+    local_batch = share_of_batch(recipe, fabric.world_size)
     steps = train_set.training_steps(local_batch, fabric.world_size)
     if not steps:
         raise UserError(f"batch_size = {recipe.batch_size} exceeds the {len(train_set)} training images")
@@ -110,7 +94,11 @@ def train(recipe: Recipe, *, resume: bool = False, name: str = "train", quiet: b
     if recipe.initial and not (resume and (out / "last.ckpt").exists()):
         fresh = initialize_from(model, recipe.initial)
         if fresh and not quiet:
-            fabric.print(f"{recipe.initial} holds nothing for {', '.join(fresh)}", file=sys.stderr)
+            fabric.print(
+                f"{recipe.initial} lacks {len(fresh)} tensors, which start anew: {fresh[0]}, ...", file=sys.stderr
+            )
+    if recipe.sync_batch_norm:
+        model = synchronize_norms(model, fabric)
     layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
     model.to(memory_format=layout)
     with fabric.rank_zero_first(local=True):  # one process of a machine downloads
@@ -131,7 +119,7 @@ def train(recipe: Recipe, *, resume: bool = False, name: str = "train", quiet: b
         objective.compile()
     wrapped, optimizer = fabric.setup(objective, optimizer)
 
-    epoch, start, best, elapsed, accuracy = 0, 0, 0.0, 0.0, 0.0
+    epoch, start, best, elapsed, accuracy, partial = 0, 0, 0.0, 0.0, 0.0, None
     if resume and (out / "last.ckpt").exists():
         content = checkpoint.load(out / "last.ckpt")
         if "optimizer" not in content:
@@ -146,9 +134,9 @@ def train(recipe: Recipe, *, resume: bool = False, name: str = "train", quiet: b
         if average is not None:
             average.load_state_dict(content["average"])
         epoch, start, best, elapsed = content["epoch"], content["step"], content["best"], content["seconds"]
-        accuracy = content["accuracy"]
+        accuracy, partial = content["accuracy"], content.get("partial")
         torch.set_rng_state(content["rng"])
-    write_run_files(out, recipe, fabric)
+    write_run_files(out, recipe, fabric, resume, epoch, start)
 
     def save(path: Path, epoch: int, step: int, accuracy: float) -> None:
         if culprit := non_finite_parameter(model):
@@ -156,6 +144,7 @@ def train(recipe: Recipe, *, resume: bool = False, name: str = "train", quiet: b
                 f"the step before epoch {epoch}, step {step} made the parameter {culprit} not finite. "
                 f"Checkpoints in {out} are from before; lower lr or set clip_grad_norm"
             )
+        sums = progress.state() if step else None
         if fabric.is_global_zero:
             checkpoint.save(
                 path,
@@ -172,6 +161,7 @@ def train(recipe: Recipe, *, resume: bool = False, name: str = "train", quiet: b
                     "ema": None if average is None else average.module.state_dict(),
                     "epoch": epoch,
                     "step": step,
+                    "partial": sums,
                     "accuracy": accuracy,
                     "best": best,
                     "seconds": elapsed + time.perf_counter() - began,
@@ -181,24 +171,23 @@ def train(recipe: Recipe, *, resume: bool = False, name: str = "train", quiet: b
         fabric.barrier()
 
     began = time.perf_counter()
-    with Progress(
-        out, recipe.epochs, steps, recipe.batch_size, shows=not quiet, records=fabric.is_global_zero
-    ) as progress:
+    progress = Progress(fabric, out, recipe.epochs, steps, recipe.batch_size, epoch, shows=not quiet)
+    with progress, Stop() as stop:
         while epoch < recipe.epochs:
             model.train()
             if start == 0:
                 layers.set_progress(model, epoch / recipe.epochs)
-            progress.start_epoch(epoch, start)
+                share_buffers(model, fabric)
+            progress.start_epoch(epoch, partial)
             batches = train_set.training_batches(
                 local_batch, recipe.seed, epoch, start, fabric.global_rank, fabric.world_size
             )
             for step, batch in enumerate(batches, start):
                 factor = learning_rate_factor(recipe, epoch * steps + step, steps)
                 for group in optimizer.param_groups:
-                    group["lr"] = recipe.lr * factor
+                    group["lr"] = peak_learning_rate(recipe) * factor
                 images = batch.images.contiguous(memory_format=layout)
-                loss, logits = wrapped(images, batch.labels)
-                fabric.backward(loss)
+                loss, logits = backward(fabric, wrapped, images, batch.labels, recipe.accumulate)
                 if recipe.clip_grad_norm:
                     fabric.clip_gradients(wrapped, optimizer, max_norm=recipe.clip_grad_norm, error_if_nonfinite=False)
                 saves = recipe.checkpoint_steps and (step + 1) % recipe.checkpoint_steps == 0 and step + 1 < steps
@@ -214,22 +203,33 @@ def train(recipe: Recipe, *, resume: bool = False, name: str = "train", quiet: b
                 optimizer.zero_grad(set_to_none=True)
                 if average is not None:
                     average.update_parameters(model)
-                progress.step(step, loss.detach(), logits.detach(), batch.labels, optimizer.param_groups[0]["lr"])
-                if saves:
+                progress.step(step, loss, logits, batch.labels)
+                stopped_by = stop.agreed(fabric, checks)
+                if saves or stopped_by:
                     save(out / "last.ckpt", epoch, step + 1, accuracy)
-            epoch, start = epoch + 1, 0
-            if epoch % recipe.eval_every == 0 or epoch == recipe.epochs:
+                if stopped_by:
+                    raise stopped(fabric, stopped_by, epoch, step, out)
+            epoch, start, partial = epoch + 1, 0, None
+            evaluates = epoch % recipe.eval_every == 0 or epoch == recipe.epochs
+            if evaluates:
+                share_buffers(model, fabric)
                 evaluated = model if average is None else average.module
                 accuracy, _ = evaluate(
-                    evaluated, test_set.evaluation_batches(100 if fabric.device.type == "cpu" else 1000)
+                    evaluated, test_set.evaluation_batches(100 if fabric.device.type == "cpu" else 1000), fabric
                 )
-                progress.end_epoch(epoch - 1, accuracy)
-                if accuracy > best:
-                    best = accuracy
-                    save(out / "best.ckpt", epoch, 0, accuracy)
+            progress.end_epoch(epoch - 1, optimizer.param_groups[0]["lr"], accuracy if evaluates else None)
+            if evaluates and accuracy > best:
+                best = accuracy
+                save(out / "best.ckpt", epoch, 0, accuracy)
             save(out / "last.ckpt", epoch, 0, accuracy)
     seconds = elapsed + time.perf_counter() - began
     return {"accuracy": accuracy, "best": best, "epochs": recipe.epochs, "out": str(out), "seconds": round(seconds, 1)}
+
+
+def stopped(fabric: Fabric, number: int, epoch: int, step: int, out: Path) -> Stopped:
+    """What a training that a signal ended raises; one rank speaks for all."""
+    where = f"stopped by {signal.Signals(number).name} after epoch {epoch}, step {step}; continue with --resume"
+    return Stopped(f"{where} ({out / 'last.ckpt'} is saved)" if fabric.is_global_zero else "", number)
 
 
 def seed_everything(seed: int) -> None:
