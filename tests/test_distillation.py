@@ -109,6 +109,20 @@ def small(method: methods.Method) -> nn.Module:
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10))
 
 
+def test_the_teacher_computes_in_the_students_precision():
+    """Under autocast both multiply in bf16, and the loss is float32."""
+    real = methods.create("float")  # binary activations near their threshold change their sign in bf16
+    teacher = Teacher(small(real), *[Normalization((0.5,), (0.3,))] * 2)
+    objective = Objective(small(real), 0.1, Distillation(teacher, "soft", 0.75, 3.0))
+    images, labels = torch.randn(6, 1, 8, 8), torch.randint(0, 10, (6,))
+    expected, _ = objective(images, labels)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss, logits = objective(images, labels)
+        assert teacher(images).dtype == logits.dtype == torch.bfloat16
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss, expected, rtol=0.02, atol=0.02)
+
+
 @pytest.mark.parametrize("method", ["float", "adabin"])
 def test_the_objective_compiles_as_one_graph(method):
     teacher = Teacher(small(methods.create(method)), *[Normalization((0.5,), (0.3,))] * 2)

@@ -2,8 +2,11 @@
 
 With student logits s and teacher logits t, (B, classes), p(z) = softmax(z) and means over the batch:
 
-    distribution   -sum_c p(t)_c log p(s)_c, in place of the labels    (ReActNet, Liu et al. 2020, sec. 4.3, eq. 7)
-    soft           (1 - w) CE(s, labels) + w T^2 KL(p(t / T) || p(s / T))    (Hinton et al. 2015, sec. 2)
+    distribution   -sum_c p(t)_c log p(s)_c, in place of the labels
+    soft           (1 - w) CE(s, labels) + w T^2 KL(p(t / T) || p(s / T))
+
+The first is ReActNet's distributional loss (Liu et al. 2020) as its released code computes it: KL(p(t) || p(s)) plus the
+teacher's entropy, which has no gradient. The second is Hinton et al. 2015, sec. 2.
 
 The teacher is frozen: evaluation mode, no gradients; it is in no optimizer and in no checkpoint.
 """
@@ -43,8 +46,8 @@ class Teacher(nn.Module):
         return super().train(False)
 
     def forward(self, images: Tensor) -> Tensor:
-        # Nothing here requires a gradient, so none is recorded. Binary layers that evaluate without gradients read scales as
-        # Python numbers, which a compiled step cannot: where there are any, gradients stay enabled.
+        # Nothing here requires a gradient, so none is recorded. Binary layers that evaluate without gradients read
+        # scales as Python numbers, which a compiled step cannot: where there are any, gradients stay enabled.
         with torch.set_grad_enabled(self.binary):
             return self.model(images * self.scale + self.shift if self.renormalizes else images)
 

@@ -1,5 +1,6 @@
 """What a training step minimises."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -23,7 +24,7 @@ class Objective(nn.Module):
 
     def forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         logits = self.model(images)
-        loss = logits.new_zeros((), dtype=logits.float().dtype)
+        loss = logits.new_zeros((), dtype=torch.float32)
         if self.labels_weight:
             loss = self.labels_weight * F.cross_entropy(logits.float(), labels, label_smoothing=self.label_smoothing)
         if self.distillation is not None:

@@ -63,7 +63,7 @@ def create(
         "image_size": image_size,
         "options": dict(options or {}),
         "structure": dict(structure or {}),
-        **({} if binarize == "both" else {"binarize": binarize}),  # checkpoints from before it existed stay equal
+        **({} if binarize == "both" else {"binarize": binarize}),  # as checkpoints from before it existed
     }
     return model
 

@@ -52,8 +52,9 @@ class Block(nn.Module):
 def initialize(model: nn.Module, structure: Structure, convolutions: str = "kaiming_normal") -> None:
     """Weights, then whatever the binarizers derive from them.
 
-    convolutions: "kaiming_normal" (fan in, of linear layers too), "fan_in" N(0, 2 / (k^2 I)), "fan_out" N(0, 2 / (k^2 O)), or
-    "default" (PyTorch's); the structure's own initialization, where it names one, goes before.
+    convolutions: "kaiming_normal" (fan in, of linear layers too), "fan_in" N(0, 2 / (k^2 I)),
+    "fan_out" N(0, 2 / (k^2 O)), or "default" (PyTorch's); the structure's own initialization, where it names one, goes
+    before.
     """
     convolutions = structure.initialization or convolutions
     for module in model.modules():

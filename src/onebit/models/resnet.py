@@ -19,9 +19,9 @@ def option_a(method: Method, structure: Structure, inputs: int, outputs: int, st
 
 
 def projection(method: Method, structure: Structure, inputs: int, outputs: int, stride: int) -> nn.Module:
-    """1x1 convolution and batch norm: binary where the structure says so (RBNN's CIFAR ResNet-18), of every stride-th pixel
-    or of the mean of stride x stride pixels. At odd sizes the last mean is of the pixels that there are, so that both
-    paths of a block have ceil(H / stride) rows."""
+    """1x1 convolution and batch norm: binary where the structure says so (RBNN's CIFAR ResNet-18), of every stride-th
+    pixel or of the mean of stride x stride pixels. At odd sizes the last mean is of the pixels that there are, so that
+    both paths of a block have ceil(H / stride) rows."""
     average = structure.downsample == "average" and stride > 1
     conv_stride = 1 if average else stride
     if structure.shortcut == "binary":

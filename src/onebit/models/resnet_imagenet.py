@@ -1,8 +1,8 @@
-"""ImageNet ResNet-18 and ResNet-34 (He et al. 2016, table 1): a 7x7 stem of stride 2 and 3x3 max pooling, four stages of
-64 to 512 channels, 1x1 shortcuts, in the structures of the binary papers (see Structure).
+"""ImageNet ResNet-18 and ResNet-34 (He et al. 2016, table 1): a 7x7 stem of stride 2 and 3x3 max pooling, four stages
+of 64 to 512 channels, 1x1 shortcuts, in the structures of the binary papers (see Structure).
 
-With method "float" they are torchvision's resnet18 and resnet34. Convolutions start from N(0, 2 / (k^2 O)) as there and in
-AdaBin's released code; RBNN's starts from N(0, 2 / (k^2 I)), which its structure says.
+With method "float" they are torchvision's resnet18 and resnet34. Convolutions start from N(0, 2 / (k^2 O)) as there and
+in AdaBin's released code; RBNN's starts from N(0, 2 / (k^2 I)), which its structure says.
 """
 
 from collections.abc import Callable
