@@ -273,16 +273,17 @@ class Command:
         return sorted(found)
 
     def end(self) -> tuple[int, list[str]]:
-        """(exit code, the lines of onebit on standard error) when all processes have ended; fails after 30 s."""
-        deadline = time.time() + 30
+        """(exit code, the lines of onebit on standard error) when all processes have ended; fails after 100 s."""
+        deadline = time.time() + 100
         try:
-            _, errors = self.process.communicate(timeout=30)
+            _, errors = self.process.communicate(timeout=100)
             while self.members() and time.time() < deadline:
                 time.sleep(0.05)
             assert not self.members(), "a process is left over"
         finally:
             for pid in self.members():
                 os.kill(pid, signal.SIGKILL)
+            self.process.communicate()
         assert "Traceback" not in errors, errors
         return self.process.returncode, re.findall(r"^onebit: .*$", errors, re.MULTILINE)
 

@@ -60,14 +60,14 @@ class Progress:
         self.seconds, self.rate = before.get("seconds", 0.0), before.get("rate", 0.0)
         self.loss: Tensor | float = before.get("loss", 0.0)
         self.correct: Tensor | float = before.get("correct", 0.0)
-        self.done, self.seen = before.get("steps", 0.0), before.get("images", 0.0)
+        self.seen = before.get("images", 0.0)
 
     def state(self) -> dict[str, float]:
-        """The epoch so far, over all ranks (a collective operation): sums of loss and correct answers over steps and images."""
-        local = torch.tensor([float(self.loss), float(self.correct), self.done, self.seen], dtype=torch.float64)
+        """The epoch so far, over all ranks (a collective operation): sums of loss and correct answers over images."""
+        local = torch.tensor([float(self.loss), float(self.correct), self.seen], dtype=torch.float64)
         sums: Any = self.fabric.all_reduce(local.to(self.fabric.device), reduce_op="sum")
         seconds = self.seconds + time.perf_counter() - self.began
-        return dict(zip(("loss", "correct", "steps", "images"), sums.tolist(), strict=True)) | {
+        return dict(zip(("loss", "correct", "images"), sums.tolist(), strict=True)) | {
             "seconds": seconds,
             "rate": self.rate,
         }
@@ -80,10 +80,9 @@ class Progress:
     def step(self, step: int, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         """Count an optimizer step. Images with mixed labels (B, classes) count by the larger share."""
         targets = labels if labels.dim() == 1 else labels.argmax(1)
-        self.loss = self.loss + loss
+        self.loss = self.loss + loss * len(labels)
         self.correct = self.correct + (logits.argmax(1) == targets).sum()
         self.here += 1
-        self.done += 1
         self.seen += len(labels)
         if self.due(step):
             self.rate = self.here * self.batch_size / (time.perf_counter() - self.began)
@@ -91,7 +90,7 @@ class Progress:
                 self.task,
                 completed=self.epoch * self.steps + step + 1,
                 description=f"epoch {self.epoch + 1}/{self.epochs}",
-                loss=float(self.loss) / self.done,
+                loss=float(self.loss) / self.seen,
                 accuracy=100 * float(self.correct) / self.seen,
                 rate=self.rate,
             )
@@ -106,7 +105,7 @@ class Progress:
             return
         row = {
             "epoch": epoch + 1,
-            "train_loss": round(state["loss"] / state["steps"], 4),
+            "train_loss": round(state["loss"] / state["images"], 4),
             "train_accuracy": round(100 * state["correct"] / state["images"], 2),
             "test_accuracy": None if test_accuracy is None else round(test_accuracy, 2),
             "lr": lr,
