@@ -82,6 +82,15 @@ def test_rand_augment_descriptions(text):
     assert any((result != np.asarray(picture)).any() for result in results)
 
 
+@pytest.mark.parametrize("sets", ("", "-inc1", "-tweights", "-t3a"))
+def test_rand_augment_at_its_extremes(sets):
+    """Every operation at both ends of its strength, where some keep no bit of a pixel."""
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (24, 24, 3), dtype=np.uint8))
+    for strength in ("m0", "m10", "m30-mmax30"):
+        for operation in rand_augment(f"rand-{strength}-p1{sets}", 24).ops:
+            assert operation(picture).size == (24, 24)
+
+
 @pytest.mark.parametrize(
     "text", ("m9", "rand-m", "rand-x3", "rand-m9-strong", "rand-tnothing", "rand-", "augmix-m3", "9")
 )

@@ -116,6 +116,14 @@ def test_ranks_partition_each_global_batch(kind, roots):
         assert torch.equal(one.labels, torch.cat([p.labels for p in parts]))
 
 
+@pytest.mark.parametrize("kind", ("imagefolder", "digits"))
+def test_ranks_share_an_evaluation(kind, roots):
+    test = data.load(kind, roots.get(kind, "."), data.LoadOptions(**SMALL)).test
+    whole = list(test.evaluation_batches(3))
+    for rank in range(2):
+        same(whole[rank::2], test.evaluation_batches(3, rank, 2))
+
+
 def test_shuffling_visits_every_image_and_few_shards_at_a_time():
     sizes = [3 + i % 5 for i in range(5 * WINDOW + 7)]
     shard_of = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))

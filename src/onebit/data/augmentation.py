@@ -5,7 +5,7 @@ import re
 
 import torch
 from PIL import Image
-from timm.data.auto_augment import rand_augment_transform
+from timm.data import auto_augment
 from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
 
@@ -54,11 +54,22 @@ def rand_augment(description: str, image_size: int) -> object:
     try:
         if not re.fullmatch(f"rand({section})*", description):
             raise ValueError("a section is none of m, n, p, mstd, mmax, inc with a number, or tweights, t3a, t3aw")
-        return rand_augment_transform(description, {"translate_const": int(image_size * 0.45), "img_mean": mean})
+        transform = auto_augment.rand_augment_transform(
+            description, {"translate_const": int(image_size * 0.45), "img_mean": mean}
+        )
     except (AssertionError, ValueError, KeyError) as error:
         raise UserError(
             f"rand_augment = {description!r} is not a RandAugment of timm ({error}); write one like rand-m9-mstd0.5"
         ) from error
+    for operation in transform.ops:
+        if operation.aug_fn is auto_augment.posterize:
+            operation.aug_fn = posterize
+    return transform
+
+
+def posterize(image: Image.Image, bits: int, **_: object) -> Image.Image:
+    """Keep the highest bits of each pixel. The strongest RandAugment keeps none, which new versions of Pillow refuse."""
+    return auto_augment.posterize(image, bits) if bits > 0 else Image.new(image.mode, image.size)
 
 
 def lighting_shift(std: float) -> Tensor:

@@ -70,7 +70,7 @@ class ImageSet(Protocol):
 
     def to(self, device: torch.device) -> "ImageSet": ...
 
-    def evaluation_batches(self, batch_size: int) -> Iterator[Batch]: ...
+    def evaluation_batches(self, batch_size: int, rank: int = 0, world: int = 1) -> Iterator[Batch]: ...
 
     def training_steps(self, batch_size: int, world: int = 1) -> int: ...
 
@@ -108,9 +108,9 @@ class MemorySet:
         self.device = device
         return self
 
-    def evaluation_batches(self, batch_size: int) -> Iterator[Batch]:
-        """All images in order, without augmentation."""
-        for start in range(0, len(self), batch_size):
+    def evaluation_batches(self, batch_size: int, rank: int = 0, world: int = 1) -> Iterator[Batch]:
+        """All images in order, without augmentation; of several ranks, each gets every world-th batch."""
+        for start in range(rank * batch_size, len(self), world * batch_size):
             images = self.images[start : start + batch_size].permute(0, 3, 1, 2)
             yield Batch(self.normalization(images), self.labels[start : start + batch_size])
 

@@ -43,8 +43,8 @@ class MixedSet:
         self.images = self.images.to(device)
         return self
 
-    def evaluation_batches(self, batch_size: int) -> Iterator[Batch]:
-        return self.images.evaluation_batches(batch_size)
+    def evaluation_batches(self, batch_size: int, rank: int = 0, world: int = 1) -> Iterator[Batch]:
+        return self.images.evaluation_batches(batch_size, rank, world)
 
     def training_steps(self, batch_size: int, world: int = 1) -> int:
         return self.images.training_steps(batch_size, world)

@@ -213,10 +213,10 @@ class Photographs:
             images += shifts.to(self.device, non_blocking=True)[:, :, None, None]
         return Batch(images, decoded.labels.to(self.device, non_blocking=True))
 
-    def evaluation_batches(self, batch_size: int) -> Iterator[Batch]:
-        """All images in order, without augmentation."""
-        indices = np.arange(len(self))
-        return self.batches([Request(indices[i : i + batch_size], None) for i in range(0, len(self), batch_size)])
+    def evaluation_batches(self, batch_size: int, rank: int = 0, world: int = 1) -> Iterator[Batch]:
+        """All images in order, without augmentation; of several ranks, each gets every world-th batch."""
+        indices, starts = np.arange(len(self)), range(rank * batch_size, len(self), world * batch_size)
+        return self.batches([Request(indices[start : start + batch_size], None) for start in starts])
 
     def training_steps(self, batch_size: int, world: int = 1) -> int:
         """Batches an epoch; an incomplete last batch is dropped, as the papers do."""

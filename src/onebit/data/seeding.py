@@ -17,7 +17,7 @@ def seeded(seed: int, index: int) -> Iterator[None]:
         with torch.random.fork_rng(devices=[]):
             random.seed(combined)
             np.random.seed(combined % 2**32)
-            torch.manual_seed(combined)
+            torch.default_generator.manual_seed(combined)  # torch.manual_seed would reseed the GPUs too
             yield
     finally:
         random.setstate(python_state)
