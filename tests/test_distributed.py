@@ -257,7 +257,7 @@ class Command:
             start_new_session=True,
         )
         while not ((out / "last.ckpt").exists() and (out / "last.ckpt").stat().st_mtime > began):
-            assert self.process.poll() is None and time.time() < began + 120, self.process.communicate()[1]
+            assert self.process.poll() is None and time.time() < began + 200, self.process.communicate()[1]
             time.sleep(0.02)
 
     def members(self) -> list[int]:
