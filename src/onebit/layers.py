@@ -1,4 +1,4 @@
-"""Layers of binary networks: the convolution and linear layer whose operands are binarized, and the nonlinearities around."""
+"""Layers of binary networks: the convolution and linear layer whose operands are binarized, and the option-A shortcut."""
 
 from typing import Any
 
@@ -158,48 +158,26 @@ def after_step(model: nn.Module) -> None:
             layer.weight_binarizer.after_step(layer.weight)
 
 
-class Maxout(nn.Module):
-    """y = positive_c max(x, 0) + negative_c min(x, 0), both learned per channel (AdaBin sec. 3.3; starts at 1, 0.25)."""
-
-    def __init__(self, channels: int):
-        super().__init__()
-        self.positive = nn.Parameter(torch.ones(channels))
-        self.negative = nn.Parameter(torch.full((channels,), 0.25))
-
-    def forward(self, x: Tensor) -> Tensor:
-        positive, negative = (
-            p.reshape(1, -1, *[1] * (x.dim() - 2)).to(x.dtype) for p in (self.positive, self.negative)
-        )
-        return positive * x.clamp(min=0) + negative * x.clamp(max=0)
-
-
-class RPReLU(nn.Module):
-    """y = PReLU_c(x + shift_in_c) + shift_out_c (ReActNet, Liu et al. 2020, eq. 4); slope starts at 0.25, shifts at 0."""
-
-    def __init__(self, channels: int):
-        super().__init__()
-        self.shift_in = nn.Parameter(torch.zeros(channels))
-        self.slope = nn.Parameter(torch.full((channels,), 0.25))
-        self.shift_out = nn.Parameter(torch.zeros(channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        shape = (1, -1, *[1] * (x.dim() - 2))
-        shift_in, slope, shift_out = (p.reshape(shape).to(x.dtype) for p in (self.shift_in, self.slope, self.shift_out))
-        x = x + shift_in
-        return x.clamp(min=0) + slope * x.clamp(max=0) + shift_out
-
-
 class OptionA(nn.Module):
     """The parameter-free ResNet shortcut: every stride-th pixel, missing channels filled with zeros on both sides.
 
     (B, C, H, W) -> (B, out_channels, ceil(H / stride), ceil(W / stride))   (He et al. 2016, option A)
     """
 
+    projection: Tensor
+
     def __init__(self, in_channels: int, out_channels: int, stride: int):
         super().__init__()
         missing = out_channels - in_channels
         self.stride, self.before, self.after = stride, missing // 2, missing - missing // 2
+        identity = F.pad(torch.eye(in_channels), (0, 0, self.before, self.after))
+        self.register_buffer("projection", identity[:, :, None, None], persistent=False)  # (O, C, 1, 1) of 0 and 1
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x[:, :, :: self.stride, :: self.stride]
+        if self.training and x.device.type == "cpu":
+            # The same values as a convolution. The gradient of a strided slice makes torch.compile lay the gradients of
+            # all earlier blocks out as NCHW, which slows their kernels fourfold.
+            with torch.autocast("cpu", enabled=False):
+                return F.conv2d(x, self.projection.to(x.dtype), None, self.stride)
+        x = x[:, :, :: self.stride, :: self.stride]  # (B, C, H', W')
         return F.pad(x, (0, 0, 0, 0, self.before, self.after))

@@ -27,7 +27,7 @@ Surrogate = Callable[..., Tensor]
 
 def sign(x: Tensor) -> Tensor:
     """+1 where x >= 0, -1 elsewhere, in x's dtype. NaN gives +1 here; packing and loading refuse NaN."""
-    return 1 - 2 * (x < 0).to(x.dtype)
+    return (x < 0).to(x.dtype).mul_(-2).add_(1)  # in place: two passes less over memory where nothing fuses them
 
 
 def ste(x: Tensor) -> Tensor:
@@ -55,6 +55,17 @@ def swish_sign(x: Tensor, b: Tensor) -> Tensor:
     return b * (2 - b * x * torch.tanh(b * x / 2)) / (1 + torch.cosh(b * x))
 
 
+def channels_innermost(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
+    """function(*tensors) for an elementwise function of (B, C, H, W), computed over (B, H, W, C) where memory is so.
+
+    The same numbers; but torch.compile then lays the result out as (B, H, W, C) too. Left to itself it may lay gradients
+    out as (B, C, H, W), and the kernels that read both layouts are several times slower.
+    """
+    if tensors[0].dim() == 4 and tensors[0].is_contiguous(memory_format=torch.channels_last):
+        return function(*(t.permute(0, 2, 3, 1) for t in tensors)).permute(0, 3, 1, 2)
+    return function(*tensors)
+
+
 class _SurrogateSign(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, derivative: Surrogate, *parameters: Tensor) -> Tensor:
@@ -65,7 +76,9 @@ class _SurrogateSign(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, *parameters = ctx.saved_tensors
-        return grad * ctx.derivative(x, *parameters).to(grad.dtype), None, *(None for _ in parameters)
+        derivative = ctx.derivative
+        grad_x = channels_innermost(lambda x, grad: grad * derivative(x, *parameters).to(grad.dtype), x, grad)
+        return grad_x, None, *(None for _ in parameters)
 
 
 def surrogate_sign(x: Tensor, derivative: Surrogate, *parameters: Tensor) -> Tensor:

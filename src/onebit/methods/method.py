@@ -10,10 +10,10 @@ from torch import nn
 
 from onebit.binarizer import ActivationBinarizer, WeightBinarizer
 from onebit.errors import UserError
-from onebit.layers import Maxout, RPReLU
+from onebit.nonlinearities import Hardtanh, Maxout, RPReLU
 
 NONLINEARITIES: dict[str, Callable[[int], nn.Module]] = {
-    "hardtanh": lambda channels: nn.Hardtanh(),
+    "hardtanh": lambda channels: Hardtanh(),
     "identity": lambda channels: nn.Identity(),
     "maxout": Maxout,
     "prelu": nn.PReLU,

@@ -30,13 +30,14 @@ learning rate by then.
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from onebit.binarizer import ActivationBinarizer, ActivationForm, Schedule, WeightBinarizer, WeightForm, filter_mean
 from onebit.methods.method import Method, Structure, choose, imagenet_resnets
-from onebit.sign import sign, surrogate_sign, training_aware
+from onebit.sign import channels_innermost, sign, surrogate_sign, training_aware
 
 VARIANTS = ("paper", "released", "combined")
 T_MIN = 1e-2
@@ -51,13 +52,31 @@ def factors(n: int) -> tuple[int, int]:
 def align(matrices: Tensor, r1: Tensor, r2: Tensor, cycles: int = 3) -> tuple[Tensor, Tensor]:
     """R1, R2 after `cycles` of B -> R1 -> R2 (eq. 8-10) for matrices (M, n1, n2) that share them.
 
-    The polar factors maximise the summed trace, so the mean cosine between R1^T W R2 and its signs never falls.
+    Five products over all filters a cycle: Y = W R2, R1^T Y, sum B Y^T, R1 B, sum W^T (R1 B). The polar factors maximise
+    the summed trace, so the mean cosine between R1^T W R2 and its signs never falls.
     """
+    flat = matrices.flatten(0, 1)  # (M n1, n2)
     for _ in range(cycles):
-        b = sign(r1.T @ matrices @ r2)  # (M, n1, n2)
-        u, _, vh = torch.linalg.svd(torch.einsum("mij,kj,mlk->il", b, r2, matrices))
+        y = matrices @ r2  # (M, n1, n2)
+        b = sign(r1.T @ y)
+        r1 = polar(torch.bmm(y, b.transpose(1, 2)).sum(0))  # (n1, n1), the transpose of sum B R2^T W^T
+        r2 = polar(flat.T @ (r1 @ b).flatten(0, 1))  # (n2, n2)
+    return r1, r2
+
+
+def polar(matrix: Tensor) -> Tensor:
+    """The orthogonal Q that maximises tr(Q^T G) for G (n, n): U V^T of G = U S V^T."""
+    u, _, vh = torch.linalg.svd(matrix)
+    return u @ vh
+
+
+def align_by_filter(matrices: Tensor, r1: Tensor, r2: Tensor, cycles: int = 3) -> tuple[Tensor, Tensor]:
+    """The same as written in the paper, one filter at a time as in the authors' layer: the reference of `align`."""
+    for _ in range(cycles):
+        signs = [sign(r1.T @ w @ r2) for w in matrices]
+        u, _, vh = torch.linalg.svd(sum(b @ r2.T @ w.T for b, w in zip(signs, matrices, strict=True)))
         r1 = (u @ vh).T
-        u, _, vh = torch.linalg.svd(torch.einsum("mij,ik,mkl->jl", matrices, r1, b))
+        u, _, vh = torch.linalg.svd(sum(w.T @ r1 @ b for b, w in zip(signs, matrices, strict=True)))
         r2 = u @ vh
     return r1, r2
 
@@ -133,6 +152,41 @@ class TrainingAwareSign(ActivationBinarizer):
         return ActivationForm()
 
 
+class _StandardizedSign(torch.autograd.Function):
+    """sign(u), u = (x - mean) / std over each sample of n elements; backward through F', std and mean, with g = F'(u) dL/dy:
+
+        dL/dx = (g - mean(g) - u sum(g u) / (n - 1)) / std
+
+    sign(u) = sign(x - mean), so the forward pass needs no division, and x is all that is kept for the backward pass. A
+    sample whose elements are all equal has no direction to move in: its gradient is 0.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, t: Tensor, k: Tensor) -> Tensor:
+        dims = tuple(range(1, x.dim()))
+        n = x[0].numel()
+        mean = x.mean(dims, keepdim=True)  # (B, 1, ...)
+        # Over the same pass as the mean. Its cancellation costs digits of the gradient's scale alone, none of the signs.
+        variance = (x.square().sum(dims, keepdim=True) - n * mean.square()) / (n - 1)
+        ctx.save_for_backward(x, mean, variance, t, k)
+        return sign(x - mean)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        x, mean, variance, t, k = ctx.saved_tensors
+        dims = tuple(range(1, x.dim()))
+        rounding = 4 * torch.finfo(x.dtype).eps * mean.square()  # of a variance that is really 0
+        inverse = torch.where(variance > rounding, variance, torch.inf).rsqrt()
+
+        def gradient(x: Tensor, grad: Tensor, mean: Tensor, inverse: Tensor) -> Tensor:
+            u = (x - mean) * inverse
+            g = grad * training_aware(u, t, k).to(grad.dtype)
+            along = u * ((g * u).sum(dims, keepdim=True) / (x[0].numel() - 1))
+            return (g - g.mean(dims, keepdim=True) - along) * inverse
+
+        return channels_innermost(gradient, x, grad, mean, inverse), None, None
+
+
 class CentredSign(ActivationBinarizer):
     """The released activations: sign((a - mean) / std) over each sample (B; C, H, W), in training and evaluation."""
 
@@ -144,11 +198,7 @@ class CentredSign(ActivationBinarizer):
         self.schedule.set_progress(fraction)
 
     def forward(self, x: Tensor) -> Tensor:
-        dims = tuple(range(1, x.dim()))
-        centred = x - x.mean(dim=dims, keepdim=True)
-        if self.training:  # evaluation needs the sign alone
-            centred = centred / x.std(dim=dims, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)
-        return surrogate_sign(centred, training_aware, self.schedule.t, self.schedule.k)
+        return _StandardizedSign.apply(x, self.schedule.t, self.schedule.k)
 
     def freeze(self) -> ActivationForm:
         return ActivationForm(threshold="sample_mean")

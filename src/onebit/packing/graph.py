@@ -18,7 +18,8 @@ from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 
 from onebit.errors import UserError
-from onebit.layers import BinaryConv2d, BinaryLinear, Maxout, OptionA, RPReLU
+from onebit.layers import BinaryConv2d, BinaryLinear, OptionA
+from onebit.nonlinearities import Hardtanh, Maxout, RPReLU
 from onebit.packing import fold
 from onebit.packing.fold import BinaryProduct
 
@@ -294,6 +295,7 @@ MODULES: dict[type[nn.Module], Callable[..., None]] = {
     nn.Dropout: _same,
     nn.Flatten: _flatten,
     nn.Hardtanh: _hardtanh,
+    Hardtanh: lambda lowering, node, name, layer: lowering.emit(node, "hardtanh", name),
     nn.Identity: _same,
     nn.Linear: _linear,
     nn.MaxPool2d: _pool("max_pool"),
