@@ -80,9 +80,7 @@ def bench(
     """
     from onebit.train import precision as resolve
 
-    where = torch.device("cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu"))
-    if where.type == "cuda" and not torch.cuda.is_available():
-        raise UserError(f"--device {device}: PyTorch finds no such device here; use cpu")
+    where = device_of(device)
     if threads:
         torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
@@ -125,6 +123,19 @@ def bench(
         "rounds": rounds,
         "rows": [{key: round(v, 3) if isinstance(v, float) else v for key, v in row.items()} for row in rows],
     }
+
+
+def device_of(name: str) -> torch.device:
+    """The device by name; auto is a GPU where there is one."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UserError(f"--device {name}: unknown; use cpu, cuda or auto") from error
+    if device.type not in ("cpu", "cuda") or (device.type == "cuda" and not torch.cuda.is_available()):
+        raise UserError(f"--device {name}: PyTorch finds no such device here; use cpu")
+    return device
 
 
 def check(contender: Contender, images: Tensor, labels: Tensor, compiled: bool) -> None:

@@ -27,6 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if arguments and arguments[0] == "train":
             result, as_json, text = train(arguments[1:])
         else:
+            if arguments[:2] == ["bench", "train"]:
+                arguments[:2] = ["bench-train"]
             options = make_parser().parse_args(arguments)
             result, text = options.verb(options)
             as_json = options.json
@@ -109,6 +111,7 @@ def make_parser() -> argparse.ArgumentParser:
         "MODEL is a packed file, or a name of the model table, built with random weights:\n"
         "  onebit bench cifar.safetensors --threads 1,2 --isa all\n"
         "  onebit bench resnet20 --method adabin\n"
+        "onebit bench train --help: time of training steps, by method.\n"
         "Answers are checked before any time is printed; times are medians of interleaved rounds.",
         REPORT,
     )
@@ -123,6 +126,26 @@ def make_parser() -> argparse.ArgumentParser:
         "--isa", default="best", help="instruction sets: best, all, or names such as avx2,scalar (default best)"
     )
     sub.add_argument("--rounds", type=positive, default=12, help="interleaved rounds (default 12)")
+
+    sub = verb(
+        "bench-train",
+        bench_train,
+        "Time training steps of methods against their full-precision parent",
+        "  onebit bench train --model resnet20 --methods xnor,rbnn,adabin,rebnn\n"
+        "The first losses are checked against plain PyTorch before any time is printed; steps of all methods take turns,\n"
+        "and ratios are medians over rounds. `onebit bench-train` is the same verb.",
+        REPORT,
+    )
+    sub.add_argument("--model", default="resnet20", help="network of the model table (default resnet20)")
+    sub.add_argument("--methods", default="xnor,rbnn,adabin,rebnn", help="methods, such as rbnn,adabin (default: four)")
+    sub.add_argument("--size", type=positive, default=32, help="image size in pixels (default 32)")
+    sub.add_argument("--classes", type=positive, default=10, help="number of classes (default 10)")
+    sub.add_argument("--batch", type=positive, default=128, help="images a step (default 128)")
+    sub.add_argument("--precision", default="auto", choices=("auto", "32-true", "bf16-mixed"), help="as in a recipe")
+    sub.add_argument("--eager", action="store_true", help="without torch.compile")
+    sub.add_argument("--threads", type=positive, default=0, help="CPU threads (default: PyTorch's)")
+    sub.add_argument("--device", default="auto", help="cpu, cuda or auto (default auto)")
+    sub.add_argument("--rounds", type=positive, default=20, help="interleaved rounds (default 20)")
 
     sub = verb(
         "info",
@@ -194,7 +217,9 @@ def train(arguments: list[str]) -> tuple[dict[str, Any], bool, str]:
     from onebit.train import train as run_training
 
     options, values, name = training_options.parse(arguments)
-    result = run_training(recipe.Recipe(**values), resume=options.resume, name=name, quiet=options.json)
+    result = run_training(
+        recipe.Recipe(**values), resume=options.resume, name=name, quiet=options.json, profile=options.profile
+    )
     if getattr(rank_zero_only, "rank", 0):  # one of several processes prints the result
         return result, False, ""
     text = f"accuracy {result['accuracy']:.2f} % after epoch {result['epochs']}; checkpoints in {result['out']}"
@@ -248,6 +273,24 @@ def bench(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
         options.model, options.method, options.size, options.batch, options.threads, options.isa, options.rounds
     )
     return result, benchmark.table(result)
+
+
+def bench_train(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    from onebit import bench_training
+
+    result = bench_training.bench(
+        options.model,
+        options.methods.split(","),
+        size=options.size,
+        classes=options.classes,
+        batch=options.batch,
+        precision=options.precision,
+        compiled=not options.eager,
+        threads=options.threads,
+        device=options.device,
+        rounds=max(options.rounds, 2),  # quartiles need two
+    )
+    return result, bench_training.table(result)
 
 
 def info(options: argparse.Namespace) -> tuple[dict[str, Any], str]:

@@ -22,6 +22,7 @@ from onebit.finite import first_non_finite, non_finite_parameter
 from onebit.initial import initialize_from
 from onebit.objective import Objective
 from onebit.optimizer import make_optimizer
+from onebit.profiling import StepProfile
 from onebit.progress import Progress
 from onebit.recipe import Recipe
 from onebit.run_folder import check_same_recipe, run_folder, write_run_files
@@ -48,20 +49,22 @@ def evaluate(model: nn.Module, batches: Any, fabric: Fabric | None = None) -> tu
     return 100.0 * right / max(images, 1), images
 
 
-def train(recipe: Recipe, *, resume: bool = False, name: str = "train", quiet: bool = False) -> dict[str, Any]:
-    """Train by the recipe; returns {"accuracy", "best", "epochs", "out", "seconds"}.
+def train(
+    recipe: Recipe, *, resume: bool = False, name: str = "train", quiet: bool = False, profile: bool = False
+) -> dict[str, Any]:
+    """Train by the recipe; returns {"accuracy", "best", "epochs", "out", "seconds", "corrupt_images"}.
 
     The run folder receives recipe.json (resolved), last.ckpt, best.ckpt, metrics.csv and TensorBoard events. With `resume`,
-    last.ckpt is continued: in deterministic mode on a CPU, to the same bits as a run that was never interrupted.
-    Raises UserError for unusable values, for a loss that is not finite, with step and layer, and where another rank dies;
+    last.ckpt is continued: in deterministic mode on a CPU, to the same bits as a run that was never interrupted. With
+    `profile`, profile.txt and profile.json.gz say where the time of a step goes. Raises UserError for unusable values, for a loss that is not finite, with step and layer, and where another rank dies;
     Stopped after SIGTERM or SIGINT, when the step in progress is done and saved.
     """
     fabric = make_fabric(recipe, precision(recipe))
     with processes.launch(fabric):
-        return train_on(fabric, recipe, resume, name, quiet)
+        return train_on(fabric, recipe, resume, name, quiet, profile)
 
 
-def train_on(fabric: Fabric, recipe: Recipe, resume: bool, name: str, quiet: bool) -> dict[str, Any]:
+def train_on(fabric: Fabric, recipe: Recipe, resume: bool, name: str, quiet: bool, profile: bool) -> dict[str, Any]:
     """One rank of `train`."""
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
@@ -170,7 +173,7 @@ def train_on(fabric: Fabric, recipe: Recipe, resume: bool, name: str, quiet: boo
 
     began = time.perf_counter()
     progress = Progress(fabric, out, recipe.epochs, steps, recipe.batch_size, epoch, shows=not quiet)
-    with progress, Stop() as stop:
+    with progress, Stop() as stop, StepProfile(out, profile and fabric.is_global_zero) as profiled:
         while epoch < recipe.epochs:
             model.train()
             if start == 0:
@@ -202,6 +205,7 @@ def train_on(fabric: Fabric, recipe: Recipe, resume: bool, name: str, quiet: boo
                 if average is not None:
                     average.update_parameters(model)
                 progress.step(step, loss, logits, batch.labels)
+                profiled.step()
                 stopped_by = stop.agreed(fabric, checks)
                 if saves or stopped_by:
                     save(out / "last.ckpt", epoch, step + 1, accuracy)
@@ -221,7 +225,14 @@ def train_on(fabric: Fabric, recipe: Recipe, resume: bool, name: str, quiet: boo
                 save(out / "best.ckpt", epoch, 0, accuracy)
             save(out / "last.ckpt", epoch, 0, accuracy)
     seconds = elapsed + time.perf_counter() - began
-    return {"accuracy": accuracy, "best": best, "epochs": recipe.epochs, "out": str(out), "seconds": round(seconds, 1)}
+    return {
+        "accuracy": accuracy,
+        "best": best,
+        "epochs": recipe.epochs,
+        "out": str(out),
+        "seconds": round(seconds, 1),
+        "corrupt_images": len(train_set.corrupt),
+    }
 
 
 def stopped(fabric: Fabric, number: int, epoch: int, step: int, out: Path) -> Stopped:

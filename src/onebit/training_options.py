@@ -28,6 +28,9 @@ def make_parser() -> ArgumentParser:
     parser.add_argument("recipe", nargs="?", help="recipe file; recipes/ holds those that come with onebit")
     parser.add_class_arguments(recipe.Recipe)
     parser.add_argument("--resume", action="store_true", help="continue the run in the run folder, if it holds one")
+    parser.add_argument(
+        "--profile", action="store_true", help="write where a step's time goes: profile.txt, profile.json.gz"
+    )
     parser.add_argument("--json", action="store_true", help="print the result as JSON, and nothing else")
     return parser
 

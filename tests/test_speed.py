@@ -1,0 +1,161 @@
+"""What makes training steps fast: one graph, hand-written derivatives, batched rotations; the benchmark and the profile."""
+
+import gzip
+import json
+
+import pytest
+import torch
+import torch._dynamo.testing
+import torch.nn.functional as F
+from torch import nn
+
+import runs
+from onebit import bench_training, cli, layers, methods, models, training_options
+from onebit.errors import UserError
+from onebit.layers import OptionA
+from onebit.methods.rbnn import align, align_by_filter, factors
+from onebit.nonlinearities import Hardtanh, Maxout, RPReLU
+from onebit.objective import Objective
+from onebit.train import train
+
+VARIANTS = [(name, {}) for name in methods.METHODS] + [
+    (name, {"variant": variant}) for name in ("rbnn", "adabin", "rebnn") for variant in ("paper", "released")
+]
+
+
+@pytest.mark.parametrize(("method", "options"), VARIANTS, ids=str)
+def test_a_step_is_one_graph_that_schedules_do_not_recompile(method, options):
+    torch.manual_seed(0)
+    network = models.create("resnet8", method, options=options).to(memory_format=torch.channels_last).double()
+    layers.set_progress(network, 0.0)
+    objective = Objective(network, 0.1)
+    images = torch.randn(8, 3, 12, 12).double().contiguous(memory_format=torch.channels_last)
+    labels = torch.arange(8)
+
+    def gradients(step):
+        network.zero_grad()
+        loss, _ = step(images, labels)
+        loss.backward()
+        return loss.item(), [p.grad.clone() for p in network.parameters()]
+
+    torch._dynamo.reset()
+    graphs = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
+    compiled = torch.compile(objective, backend=graphs, fullgraph=True)
+    counts = []
+    for progress in (0.0, 1.0):
+        layers.set_progress(network, progress)
+        loss, plain = gradients(objective)
+        again, traced = gradients(compiled)
+        assert again == pytest.approx(loss, rel=1e-9)
+        for ours, theirs in zip(traced, plain, strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-7, atol=1e-9)
+        layers.after_step(network)
+        counts.append(graphs.frame_count)
+    assert counts[0] == counts[1] > 0
+
+
+@pytest.mark.parametrize(("filters", "n"), [(16, 144), (5, 288), (2, 720)])
+def test_rotations_of_all_filters_at_once_equal_those_one_by_one(filters, n):
+    torch.manual_seed(0)
+    n1, n2 = factors(n)
+    w = torch.randn(filters, n1, n2, dtype=torch.float64)
+    r1, r2 = (nn.init.orthogonal_(torch.empty(k, k, dtype=torch.float64)) for k in (n1, n2))
+    for ours, reference in zip(align(w, r1, r2), align_by_filter(w, r1, r2), strict=True):
+        torch.testing.assert_close(ours, reference, rtol=0, atol=1e-9)
+
+
+def plain_maxout(x, layer):
+    positive, negative = (p.reshape(1, -1, 1, 1) for p in (layer.positive, layer.negative))
+    return positive * F.relu(x) - negative * F.relu(-x)
+
+
+def plain_rprelu(x, layer):
+    shift_in, shift_out = (p.reshape(1, -1, 1, 1) for p in (layer.shift_in, layer.shift_out))
+    return F.prelu(x + shift_in, layer.slope) + shift_out
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize(
+    ("layer", "plain"),
+    [
+        (Hardtanh(), lambda x, layer: F.hardtanh(x)),
+        (Maxout(6), plain_maxout),
+        (RPReLU(6), plain_rprelu),
+        (OptionA(6, 12, 2), lambda x, layer: F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 3, 3))),
+    ],
+    ids=["hardtanh", "maxout", "rprelu", "option_a"],
+)
+def test_hand_written_derivatives_equal_those_of_autograd(layer, plain, layout):
+    torch.manual_seed(0)
+    layer = layer.double().train()
+    for parameter in layer.parameters():
+        nn.init.normal_(parameter)
+    x = (2 * torch.randn(3, 6, 5, 7, dtype=torch.float64)).contiguous(memory_format=layout).requires_grad_()
+    variables = [x, *layer.parameters()]
+    outputs = layer(x), plain(x, layer)
+    torch.testing.assert_close(*outputs, rtol=0, atol=0)
+    weights = torch.randn_like(outputs[0])
+    ours, theirs = (torch.autograd.grad((weights * y).sum(), variables) for y in outputs)
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+    assert ours[0].is_contiguous(memory_format=layout)
+
+
+def test_a_constant_sample_has_no_gradient_in_centred_activations():
+    binarizer = methods.create("rbnn").activation(4)
+    x = torch.cat([torch.full((1, 4, 3, 3), 0.3), torch.randn(1, 4, 3, 3)]).requires_grad_()
+    y = binarizer(x)
+    (gradient,) = torch.autograd.grad((y * torch.randn_like(y)).sum(), x)
+    assert (y[0] == 1).all() and (gradient[0] == 0).all() and (gradient[1] != 0).any() and gradient.isfinite().all()
+
+
+def test_the_benchmark_prints_rows(capsys):
+    arguments = (
+        "bench train --model resnet8 --methods xnor,rbnn --size 8 --batch 4 --rounds 2 --eager --device cpu --json"
+    )
+    assert cli.main(arguments.split()) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert [row["method"] for row in result["rows"]] == ["float", "xnor", "rbnn"]
+    assert result["rows"][0]["ratio"] == 1.0 and result["rows"][0]["device"] == "cpu"
+    assert all(row["step_ms"] > 0 and row["model"] == "resnet8" for row in result["rows"])
+
+
+@pytest.mark.parametrize("wrong", [False, True])
+def test_the_benchmark_checks_the_compiled_network(wrong, monkeypatch):
+    def compile_(module, **options):
+        forward = torch.compile(module.forward, backend="aot_eager", **options)
+        module.forward = (lambda *a: tuple(1.5 * t for t in forward(*a))) if wrong else forward
+
+    monkeypatch.setattr(Objective, "compile", compile_)
+    arguments = {"size": 8, "batch": 16, "rounds": 2, "device": "cpu"}
+    if wrong:
+        with pytest.raises(UserError, match="float: the compiled step 0 has the loss"):
+            bench_training.bench("resnet8", ["adabin"], **arguments)
+    else:
+        assert len(bench_training.bench("resnet8", ["adabin"], **arguments)["rows"]) == 2
+
+
+@pytest.mark.parametrize("arguments", ["--model nosuch", "--methods nosuch", "--device nosuch", "--device meta"])
+def test_the_benchmark_refuses_unknown_names(arguments, capsys):
+    assert cli.main(["bench", "train", *arguments.split()]) == 2
+    assert "nosuch" in capsys.readouterr().err or "meta" in arguments
+
+
+def test_a_profile_says_where_the_time_goes(tmp_path):
+    train(runs.digits(tmp_path, method="xnor"), quiet=True, profile=True)
+    text = (tmp_path / "profile.txt").read_text()
+    shares = {
+        kind: float(line.split("%")[0].split()[-1])
+        for line in text.splitlines()
+        for kind in ("convolution, forward", "convolution, backward", "optimizer")
+        if line.endswith(kind)
+    }
+    assert len(shares) == 3 and all(share > 0 for share in shares.values())
+    trace = json.loads(gzip.decompress((tmp_path / "profile.json.gz").read_bytes()))
+    assert any("convolution_backward" in event.get("name", "") for event in trace["traceEvents"])
+
+
+def test_a_run_too_short_for_a_profile_says_so(tmp_path, capsys):
+    train(runs.digits(tmp_path, epochs=1), quiet=True, profile=True)
+    assert "before its 17 steps" in capsys.readouterr().err and not (tmp_path / "profile.txt").exists()
+    assert training_options.parse(["--profile"])[0].profile
