@@ -1,4 +1,4 @@
-"""Where tests find real data: $ONEBIT_DATA (torchvision's layout), else the sets in ../shared, unpacked to a cache."""
+"""Where tests find real data: $ONEBIT_DATA (torchvision's layout, or packed with a prepare.py), else ../shared/data."""
 
 import os
 import subprocess
@@ -19,18 +19,16 @@ def cifar10_root() -> Path:
 
 def imagenette_root() -> Path:
     """The folder that holds train/ and val/ of Imagenette's photographs; skips the test where there is none."""
-    return _root("imagenette", "imagenette") / "imagenette"
+    return _root("imagenette/train", "imagenette") / "imagenette"
 
 
 def _root(folder: str, name: str) -> Path:
-    if "ONEBIT_DATA" in os.environ:
-        root = Path(os.environ["ONEBIT_DATA"])
-        if not (root / folder).is_dir():
-            pytest.skip(f"no {folder} in ONEBIT_DATA={root}")
-        return root
-    prepare = SHARED / "data" / "prepare.py"
+    data = Path(os.environ.get("ONEBIT_DATA", SHARED / "data"))
+    if (data / folder).is_dir():
+        return data
+    prepare = data / "prepare.py"
     if not prepare.exists():
-        pytest.skip(f"no {folder}: set ONEBIT_DATA, or provide {prepare}")
+        pytest.skip(f"no {folder} in {data}, and no prepare.py that unpacks it; set ONEBIT_DATA")
     root = Path(tempfile.gettempdir()) / "onebit-test-data"
     subprocess.run([sys.executable, prepare, root, name], check=True, capture_output=True)
     return root
