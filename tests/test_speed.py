@@ -18,7 +18,10 @@ from onebit.nonlinearities import Hardtanh, Maxout, RPReLU
 from onebit.objective import Objective
 from onebit.train import train
 
-VARIANTS = [(name, {}) for name in methods.METHODS] + [("rbnn", {"variant": "paper"}), ("rebnn", {"variant": "released"})]
+VARIANTS = [(name, {}) for name in methods.METHODS] + [
+    ("rbnn", {"variant": "paper"}),
+    ("rebnn", {"variant": "released"}),
+]
 
 
 @pytest.mark.parametrize(("method", "options"), VARIANTS, ids=str)
