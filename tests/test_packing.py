@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from onebit import layers, methods, models, pack
 from onebit.errors import UserError
 from onebit.layers import BinaryConv2d, BinaryLinear, OptionA, binary_layers
-from onebit.nonlinearities import Hardtanh, Maxout, RPReLU
+from onebit.nonlinearities import Maxout, RPReLU
 from onebit.runtime import format, load, native
 
 BACKENDS = ["engine", "reference"] if native.available() else ["reference"]
