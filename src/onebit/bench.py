@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from onebit import runtime
+from onebit import processor, runtime
 from onebit.errors import UserError
 
 TOLERANCE = 1e-3  # of logits, relative to the largest one
@@ -128,12 +128,7 @@ def torch_contender(name: str, network: Any, images: np.ndarray, expected: np.nd
 
 
 def machine() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else 'unknown CPU'}, {os.cpu_count()} CPUs"
+    return f"{processor.name()}, {processor.count()} CPUs"
 
 
 def table(result: dict[str, Any]) -> str:

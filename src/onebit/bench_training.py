@@ -19,9 +19,11 @@ from torch import Tensor
 from onebit import layers, models
 from onebit.bench import machine
 from onebit.errors import UserError
+from onebit.heap import keep_freed_memory
 from onebit.objective import Objective
 from onebit.optimizer import make_optimizer
 from onebit.recipe import Recipe
+from onebit.train import precision as resolve
 
 CHECKED_STEPS = 2
 PERTURBED_RUNS = 3
@@ -78,26 +80,21 @@ def bench(
     ratio is to the full-precision parent, "float", which is always measured. Raises UserError for unknown names, and where
     the compiled network computes another loss than the eager one.
     """
-    from onebit.train import precision as resolve
-
     where = device_of(device)
     if threads:
         torch.set_num_threads(threads)
+    keep_freed_memory()
     torch.set_flush_denormal(True)
-    try:
-        recipe = Recipe(precision=precision, accelerator=where.type)  # type: ignore[arg-type]
-        recipe.precision = resolve(recipe)
-        contenders = [
-            Contender(model, name, size, classes, recipe, where) for name in dict.fromkeys(["float", *methods])
-        ]
-    except torch.cuda.OutOfMemoryError as error:
-        raise UserError(f"--batch {batch}: the device's memory does not hold these networks") from error
+    recipe = Recipe(precision=precision, accelerator=where.type)  # type: ignore[arg-type]
+    recipe.precision = resolve(recipe)
+    contenders = [Contender(model, name, size, classes, recipe, where) for name in dict.fromkeys(["float", *methods])]
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(batch, 3, size, size, generator=generator).to(where, memory_format=torch.channels_last)
     labels = torch.randint(classes, (batch,), generator=generator).to(where)
-    with torch._dynamo.config.patch(recompile_limit=8 * len(contenders)):  # all share the code of Objective.forward
-        for contender in contenders:
-            check(contender, images, labels, compiled)
+    if compiled:
+        with torch._dynamo.config.patch(recompile_limit=8 * len(contenders)):  # all share the code of Objective.forward
+            for contender in contenders:
+                compile_checked(contender, images, labels)
     hooks = {c.method: min(c.epoch_seconds() for _ in range(3)) for c in contenders}
     for _ in range(rounds):
         for contender in contenders:
@@ -138,8 +135,8 @@ def device_of(name: str) -> torch.device:
     return device
 
 
-def check(contender: Contender, images: Tensor, labels: Tensor, compiled: bool) -> None:
-    """Compare the first losses of the path that is timed with those of the plain path, all from the same state."""
+def compile_checked(contender: Contender, images: Tensor, labels: Tensor) -> None:
+    """Compile the contender's objective; its first losses must be those of the plain path, all from the same state."""
     model = copy.deepcopy(contender.network.state_dict())
     optimizer = copy.deepcopy(contender.optimizer.state_dict())
 
@@ -148,8 +145,6 @@ def check(contender: Contender, images: Tensor, labels: Tensor, compiled: bool) 
         contender.optimizer.load_state_dict(optimizer)
         return [contender.step(inputs, labels) for _ in range(CHECKED_STEPS)]
 
-    if not compiled:
-        return
     plain = losses(images)
     generator = torch.Generator(images.device).manual_seed(0)
     noise = [torch.empty_like(images).normal_(std=1e-6, generator=generator) for _ in range(PERTURBED_RUNS)]

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from onebit import checkpoint
+from onebit import checkpoint, weights
 from onebit.data.dataset import IMAGENET_MEAN, IMAGENET_STD, Data, Normalization
 from onebit.errors import UserError
 from onebit.layers import binary_layers
@@ -182,35 +182,6 @@ def _downloaded(name: str, create: Any) -> nn.Module:
 
 def _load(model: nn.Module, name: str, path: str) -> None:
     """Load a safetensors or PyTorch file, without executing anything. UserError for any tensor left over or missing."""
-    state = _state_dict(path)
-    expected = model.state_dict()
-    for key, value in state.items():
-        if key not in expected:
-            raise UserError(
-                f"teacher_weights {path}: tensor {key!r} has no place in {name}; give the file of that network"
-            )
-        if value.shape != expected[key].shape:
-            shapes = f"{tuple(value.shape)}, {name} for these classes has {tuple(expected[key].shape)}"
-            raise UserError(f"teacher_weights {path}: tensor {key!r} has shape {shapes}; give another file or teacher")
-    if missing := [key for key in expected if key not in state and not key.endswith("num_batches_tracked")]:
-        raise UserError(f"teacher_weights {path}: tensor {missing[0]!r} of {name} is missing ({len(missing)} in all)")
-    model.load_state_dict({**expected, **state}, strict=True)
-
-
-def _state_dict(path: str) -> dict[str, Tensor]:
-    if path.endswith(".safetensors"):
-        import safetensors.torch
-
-        try:
-            content: Any = safetensors.torch.load_file(path)
-        except (OSError, ValueError, safetensors.SafetensorError) as error:
-            reason = str(error).split("\n")[0][:200]
-            raise UserError(f"teacher_weights {path}: not a safetensors file that can be read ({reason})") from error
-    else:
-        content = checkpoint.read(path, "set teacher_weights to a file of the teacher's weights")
-    for entry in ("state_dict", "model"):
-        if isinstance(content, dict) and isinstance(content.get(entry), dict):
-            content = content[entry]
-    if not isinstance(content, dict) or not content or not all(isinstance(v, Tensor) for v in content.values()):
-        raise UserError(f"teacher_weights {path} holds no state dict; give a file of named tensors")
-    return {name.removeprefix("module."): value for name, value in content.items()}
+    remedy = "set teacher_weights to a file of the teacher's weights"
+    state = {key.removeprefix("module."): value for key, value in weights.read(path, remedy).items()}
+    weights.load(model, state, f"teacher_weights {path}", name, remedy, lambda key: key.endswith("num_batches_tracked"))

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from onebit import checkpoint, models
+from onebit import models, weights
 from onebit.data.cifar import CIFAR10_LABELS
 from onebit.data.dataset import IMAGENET_MEAN, IMAGENET_STD
 from onebit.errors import UserError
@@ -57,38 +57,24 @@ IMPORTERS = {
 SCHEDULES = re.compile(r"schedule\.[tk]$|num_batches_tracked$")
 
 
-def read(path: str | Path) -> dict[str, torch.Tensor]:
-    """The state dict of a checkpoint: the file itself, or its entry "state_dict"."""
-    content = checkpoint.read(path, "give the authors' checkpoint")
-    state = content.get("state_dict", content) if isinstance(content, dict) else content
-    if not isinstance(state, dict) or not state or not all(isinstance(v, torch.Tensor) for v in state.values()):
-        raise UserError(f"{path} holds no state dict; give the file that the authors' training code saved")
-    return state
-
-
 def load(kind: str, path: str | Path) -> dict[str, Any]:
     """A checkpoint of onebit from the authors' file. Raises UserError naming any tensor left over, missing or misshapen."""
     if kind not in IMPORTERS:
         raise UserError(f"import: {kind!r} is unknown; choose one of {', '.join(sorted(IMPORTERS))}")
     importer = IMPORTERS[kind]
     model = models.create(importer.model, importer.method, structure=importer.structure)
-    expected = model.state_dict()
     found: dict[str, torch.Tensor] = {}
-    for name, value in read(path).items():
+    names: dict[str, str] = {}
+    for name, value in weights.read(path, "give the file that the authors' training code saved").items():
         ours = name
         for pattern, replacement in importer.renames:
             ours = re.sub(pattern, replacement, ours)
-        if ours not in expected:
-            raise UserError(f"{path}: tensor {name!r} has no place in {kind}; is the file of another network?")
-        if value.shape != expected[ours].shape:
-            shapes = f"{tuple(value.shape)}, {kind} has {tuple(expected[ours].shape)}"
-            raise UserError(f"{path}: tensor {name!r} has shape {shapes}; is the file of another network?")
         if ours in found:
             raise UserError(f"{path}: two tensors are both {ours!r} of {kind}")
-        found[ours] = value
-    if missing := [name for name in expected if name not in found and not SCHEDULES.search(name)]:
-        raise UserError(f"{path}: tensor {missing[0]!r} of {kind} is missing ({len(missing)} in all)")
-    model.load_state_dict({**expected, **found}, strict=True)
+        found[ours], names[ours] = value, name
+    weights.load(
+        model, found, str(path), kind, "is the file of another network?", lambda n: bool(SCHEDULES.search(n)), names
+    )
     return {
         "config": model.config,
         "model": model.state_dict(),

@@ -4,8 +4,7 @@ from pathlib import Path
 
 from torch import nn
 
-from onebit import checkpoint
-from onebit.errors import UserError
+from onebit import checkpoint, weights
 from onebit.layers import binary_layers
 
 
@@ -18,22 +17,14 @@ def initialize_from(model: nn.Module, path: str | Path) -> list[str]:
     """
     content = checkpoint.load(path)
     state = content.get("ema") or content["model"]
-    expected = model.state_dict()
-    for name, value in state.items():
-        if name not in expected:
-            raise UserError(
-                f"initial = {path}: tensor {name!r} has no place in this network; {_networks(content, model)}"
-            )
-        if value.shape != expected[name].shape:
-            shapes = f"{tuple(value.shape)}, this network's {tuple(expected[name].shape)}"
-            raise UserError(f"initial = {path}: tensor {name!r} has shape {shapes}; {_networks(content, model)}")
-    missing = [name for name in expected if name not in state]
-    for name in missing:
-        if ".weight_binarizer." not in name and ".activation_binarizer." not in name:
-            raise UserError(
-                f"initial = {path}: tensor {name!r} of this network is missing; {_networks(content, model)}"
-            )
-    model.load_state_dict({**expected, **state}, strict=True)
+    missing = weights.load(
+        model,
+        state,
+        f"initial = {path}",
+        "this network",
+        _networks(content, model),
+        lambda name: ".weight_binarizer." in name or ".activation_binarizer." in name,
+    )
     for name, layer in binary_layers(model):
         found = any(key.startswith(f"{name}.weight_binarizer.") for key in state)
         if layer.weight_binarizer is not None and not found:

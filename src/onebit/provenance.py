@@ -1,7 +1,6 @@
 """Where a result comes from: versions, revision of the source, machine."""
 
 import importlib.metadata
-import os
 import platform
 import subprocess
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 
 import onebit
+from onebit import processor
 
 PACKAGES = ("numpy", "torchvision", "lightning-fabric", "timm")
 
@@ -52,20 +52,10 @@ def source(package: Path | None = None) -> dict[str, Any] | None:
 
 def machine() -> dict[str, Any]:
     """Host, processor, cores that this process may use, and GPUs."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "host": platform.node(),
         "system": platform.platform(),
-        "cpu": processor(),
-        "cores": cores,
+        "cpu": processor.name(),
+        "cores": processor.count(),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
     }
-
-
-def processor() -> str:
-    """The processor's model where Linux tells it, else its architecture."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()

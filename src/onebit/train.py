@@ -19,6 +19,7 @@ from onebit.devices import make_fabric, share_buffers, share_of_batch, synchroni
 from onebit.distillation import distillation
 from onebit.errors import Stopped, UserError
 from onebit.finite import first_non_finite, non_finite_parameter
+from onebit.heap import keep_freed_memory
 from onebit.initial import initialize_from
 from onebit.objective import Objective
 from onebit.optimizer import make_optimizer
@@ -56,7 +57,8 @@ def train(
 
     The run folder receives recipe.json (resolved), last.ckpt, best.ckpt, metrics.csv and TensorBoard events. With `resume`,
     last.ckpt is continued: in deterministic mode on a CPU, to the same bits as a run that was never interrupted. With
-    `profile`, profile.txt and profile.json.gz say where the time of a step goes. Raises UserError for unusable values, for a loss that is not finite, with step and layer, and where another rank dies;
+    `profile`, profile.txt and profile.json.gz say where the time of a step goes.
+    Raises UserError for unusable values, for a loss that is not finite, with step and layer, and where another rank dies;
     Stopped after SIGTERM or SIGINT, when the step in progress is done and saved.
     """
     fabric = make_fabric(recipe, precision(recipe))
@@ -68,6 +70,7 @@ def train_on(fabric: Fabric, recipe: Recipe, resume: bool, name: str, quiet: boo
     """One rank of `train`."""
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
+    keep_freed_memory()
     torch.set_flush_denormal(True)  # norm weights of 1e-8 make denormals, which slow a step twentyfold
     if recipe.deterministic:
         torch.use_deterministic_algorithms(True)

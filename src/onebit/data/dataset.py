@@ -42,18 +42,18 @@ class Normalization:
 
 @dataclass(frozen=True)
 class LoadOptions:
-    """What a row of the data table may need: the keys of a recipe that concern data, under their names there."""
+    """What a row of the data table may need: the keys of a recipe that concern data, with their names and defaults there."""
 
-    download: bool = False
-    image_size: int = 224
-    workers: int = 2
-    crop_scale: float = 0.08
-    color_jitter: float = 0.0
-    rand_augment: str = ""
-    lighting: float = 0.0
-    mixup: float = 0.0
-    cutmix: float = 0.0
-    max_corrupt: int = 10
+    download: bool = Recipe.download
+    image_size: int = Recipe.image_size
+    workers: int = Recipe.workers
+    crop_scale: float = Recipe.crop_scale
+    color_jitter: float = Recipe.color_jitter
+    rand_augment: str = Recipe.rand_augment
+    lighting: float = Recipe.lighting
+    mixup: float = Recipe.mixup
+    cutmix: float = Recipe.cutmix
+    max_corrupt: int = Recipe.max_corrupt
 
     @classmethod
     def of(cls, recipe: Recipe) -> Self:
@@ -72,7 +72,9 @@ class ImageSet(Protocol):
 
     def evaluation_batches(self, batch_size: int, rank: int = 0, world: int = 1) -> Iterator[Batch]: ...
 
-    def training_steps(self, batch_size: int, world: int = 1) -> int: ...
+    def training_steps(self, batch_size: int, world: int = 1) -> int:
+        """Batches an epoch; an incomplete last batch is dropped, as the papers do."""
+        return len(self) // (batch_size * world)
 
     def training_batches(
         self, batch_size: int, seed: int, epoch: int, start: int = 0, rank: int = 0, world: int = 1
@@ -84,7 +86,7 @@ def epoch_seed(seed: int, epoch: int) -> int:
     return seed * 1_000_003 + epoch
 
 
-class MemorySet:
+class MemorySet(ImageSet):
     """Images in memory: uint8 (N, C, H, W), labels int64 (N,).
 
     pad, flip: random crops out of the image padded by `pad` zero pixels, random horizontal flips; for training only.
@@ -113,10 +115,6 @@ class MemorySet:
         for start in range(rank * batch_size, len(self), world * batch_size):
             images = self.images[start : start + batch_size].permute(0, 3, 1, 2)
             yield Batch(self.normalization(images), self.labels[start : start + batch_size])
-
-    def training_steps(self, batch_size: int, world: int = 1) -> int:
-        """Batches an epoch; an incomplete last batch is dropped, as the papers do."""
-        return len(self) // (batch_size * world)
 
     def training_batches(
         self, batch_size: int, seed: int, epoch: int, start: int = 0, rank: int = 0, world: int = 1

@@ -15,8 +15,8 @@ from onebit.data.seeding import seeded
 from onebit.errors import UserError
 
 
-class MixedSet:
-    """An ImageSet whose training batches are mixed; their labels are probabilities, float32 (B, classes), rows sum to 1.
+class MixedSet(ImageSet):
+    """A set whose training batches are mixed; their labels are probabilities, float32 (B, classes), rows sum to 1.
 
     Labels are not smoothed here: cross-entropy smooths probabilities too, (1 - e) y + e / classes, and once is enough.
     Random numbers come from (seed, epoch, step, rank) alone.
@@ -45,9 +45,6 @@ class MixedSet:
 
     def evaluation_batches(self, batch_size: int, rank: int = 0, world: int = 1) -> Iterator[Batch]:
         return self.images.evaluation_batches(batch_size, rank, world)
-
-    def training_steps(self, batch_size: int, world: int = 1) -> int:
-        return self.images.training_steps(batch_size, world)
 
     def training_batches(
         self, batch_size: int, seed: int, epoch: int, start: int = 0, rank: int = 0, world: int = 1

@@ -21,8 +21,18 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from onebit import processor
 from onebit.data.augmentation import decode, evaluation_transform, lighting_shift, resize_of, training_transform
-from onebit.data.dataset import IMAGENET_MEAN, IMAGENET_STD, Batch, Data, LoadOptions, Normalization, epoch_seed
+from onebit.data.dataset import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Batch,
+    Data,
+    ImageSet,
+    LoadOptions,
+    Normalization,
+    epoch_seed,
+)
 from onebit.data.seeding import seeded
 from onebit.data.shards import shuffled
 from onebit.errors import UserError
@@ -130,8 +140,8 @@ class Decoder(Dataset[Decoded]):
         )
 
 
-class Photographs:
-    """An ImageSet of samples. Worker processes live from the first batch on; each batch is decoded by one of them.
+class Photographs(ImageSet):
+    """A set of samples. Worker processes live from the first batch on; each batch is decoded by one of them.
 
     Args:
         samples: encoded images and labels
@@ -142,8 +152,7 @@ class Photographs:
     def __init__(self, samples: Samples, options: LoadOptions, normalization: Normalization):
         self.samples, self.normalization = samples, normalization
         self.decoder = Decoder(samples, options)
-        processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        self.workers = min(options.workers, processors)
+        self.workers = min(options.workers, processor.count())
         self.device = torch.device("cpu")
         self.reasons: dict[int, str] = {}  # why a training image could not be decoded
         self.idle: list[tuple[DataLoader[Any], list[Request]]] = []
@@ -217,10 +226,6 @@ class Photographs:
         """All images in order, without augmentation; of several ranks, each gets every world-th batch."""
         indices, starts = np.arange(len(self)), range(rank * batch_size, len(self), world * batch_size)
         return self.batches([Request(indices[start : start + batch_size], None) for start in starts])
-
-    def training_steps(self, batch_size: int, world: int = 1) -> int:
-        """Batches an epoch; an incomplete last batch is dropped, as the papers do."""
-        return len(self) // (batch_size * world)
 
     def training_batches(
         self, batch_size: int, seed: int, epoch: int, start: int = 0, rank: int = 0, world: int = 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from importlib import import_module
 from importlib.util import find_spec
@@ -10,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from onebit import processor
 from onebit.errors import UserError
 from onebit.runtime.graph import INPUT, Graph, Node
 from onebit.runtime.operators import CHANNEL, SAMPLE_MEAN, Tensors, infer_shapes
@@ -42,7 +42,7 @@ class Engine:
     def __init__(self, graph: Graph, tensors: Mapping[str, np.ndarray], threads: int | None, isa: str | None) -> None:
         module = _module()
         if threads is None:
-            threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+            threads = processor.count()
         try:
             self._engine = module.Graph(isa or "", threads)
         except ValueError as error:

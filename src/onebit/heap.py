@@ -1,0 +1,24 @@
+"""The C library's heap during training.
+
+A training step frees what it allocated, some gigabyte in tensors of many megabytes, and the next step asks for it again.
+glibc hands such memory back to the system at once, and every page that comes anew costs a fault and 4 KiB of zeros: 53,000
+faults and 100 of 420 ms in a ResNet-20 step at batch 128 on two cores. PyTorch caches GPU memory for the same reason.
+"""
+
+import ctypes
+import os
+import platform
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h of glibc
+
+
+def keep_freed_memory() -> bool:
+    """Let malloc keep freed memory for the process's next allocations; says whether the C library could be told so.
+
+    Does nothing where the C library is not glibc or the environment sets MALLOC_TRIM_THRESHOLD_ or MALLOC_MMAP_MAX_. The
+    process then holds on to the most memory it ever used.
+    """
+    if platform.libc_ver()[0] != "glibc" or {"MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_MAX_"} & set(os.environ):
+        return False
+    mallopt = ctypes.CDLL(None).mallopt
+    return all(mallopt(option, value) == 1 for option, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1)))
