@@ -164,20 +164,11 @@ class OptionA(nn.Module):
     (B, C, H, W) -> (B, out_channels, ceil(H / stride), ceil(W / stride))   (He et al. 2016, option A)
     """
 
-    projection: Tensor
-
     def __init__(self, in_channels: int, out_channels: int, stride: int):
         super().__init__()
         missing = out_channels - in_channels
         self.stride, self.before, self.after = stride, missing // 2, missing - missing // 2
-        identity = F.pad(torch.eye(in_channels), (0, 0, self.before, self.after))
-        self.register_buffer("projection", identity[:, :, None, None], persistent=False)  # (O, C, 1, 1) of 0 and 1
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.training and x.device.type == "cpu":
-            # The same values as a convolution. The gradient of a strided slice makes torch.compile lay the gradients of
-            # all earlier blocks out as NCHW, which slows their kernels fourfold.
-            with torch.autocast("cpu", enabled=False):
-                return F.conv2d(x, self.projection.to(x.dtype), None, self.stride)
         x = x[:, :, :: self.stride, :: self.stride]  # (B, C, H', W')
         return F.pad(x, (0, 0, 0, 0, self.before, self.after))
