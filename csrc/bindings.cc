@@ -175,6 +175,22 @@ nb::list trace(Graph& graph, const Floats& images) {
   return result;
 }
 
+// List of (node index, index of the last node fused behind it, input (H, W, C), output (H, W, C), seconds).
+nb::list profile(Graph& graph, const Floats& images, int rounds) {
+  const Shape image = image_shape(images);
+  std::vector<Profiled> stages;
+  {
+    nb::gil_scoped_release release;
+    stages = graph.profile(images.data(), image, static_cast<int>(between(1, rounds, 1 << 20)));
+  }
+  nb::list result;
+  const auto shape = [](Shape s) { return nb::make_tuple(s.h, s.w, s.c); };
+  for (const Profiled& stage : stages) {
+    result.append(nb::make_tuple(stage.node, stage.tail, shape(stage.in), shape(stage.out), stage.seconds));
+  }
+  return result;
+}
+
 nb::dict kernels(const Graph& graph) {
   nb::dict names;
   names["pack"] = select_pack(graph.isa()).name;
@@ -218,5 +234,6 @@ NB_MODULE(_engine, module) {
                           {between(1, height, kMaxSize), between(1, width, kMaxSize), between(1, channels, kMaxSize)});
            })
       .def("run", run, nb::arg("images"))
-      .def("trace", trace, nb::arg("images"));
+      .def("trace", trace, nb::arg("images"))
+      .def("profile", profile, nb::arg("images"), nb::arg("rounds"));
 }

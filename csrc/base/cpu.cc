@@ -37,8 +37,8 @@ Isa best_isa() {
 #if defined(ONEBIT_X86)
   unsigned eax, ebx, ecx, edx;
   if (!__get_cpuid(1, &eax, &ebx, &ecx, &edx)) return Isa::scalar;
-  // leaf 1 ecx: 23 POPCNT, 27 OSXSAVE, 28 AVX
-  if (!all(ecx, {23, 27, 28})) return Isa::scalar;
+  // leaf 1 ecx: 12 FMA, 23 POPCNT, 27 OSXSAVE, 28 AVX
+  if (!all(ecx, {12, 23, 27, 28})) return Isa::scalar;
   const unsigned long long states = saved_states();
   if ((states & 0x6) != 0x6) return Isa::scalar;  // XMM, YMM
   if (!__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx)) return Isa::scalar;

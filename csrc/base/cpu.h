@@ -8,7 +8,7 @@ namespace onebit {
 // Each level includes the ones before it.
 enum class Isa {
   scalar,    // any CPU
-  avx2,      // AVX2, POPCNT
+  avx2,      // AVX2, FMA, POPCNT
   avx512,    // AVX-512 F, BW, VL, DQ
   avx512vp,  // + VPOPCNTDQ
 };

@@ -34,6 +34,13 @@ struct Axis {
     const int64_t end = room <= 0 ? 0 : std::min(kernel, (room + dilation - 1) / dilation);
     return {begin, std::max(begin, end)};
   }
+
+  // The output positions of 0..out whose taps all lie inside 0..size.
+  Range inside(int64_t size, int64_t out) const {
+    const int64_t room = size - 1 - dilation * (kernel - 1) + padding;  // the last of them is room / stride
+    const int64_t begin = std::min(out, (padding + stride - 1) / stride);
+    return {begin, std::max(begin, room < 0 ? 0 : std::min(out, room / stride + 1))};
+  }
 };
 
 struct Window {

@@ -1,20 +1,21 @@
 #include "bconv/bconv.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "base/bits.h"
 
 namespace onebit {
 
-void count_scalar(const uint64_t* windows, size_t pixels, size_t words, const uint32_t* weights, size_t blocks,
-                  int32_t* counts) {
-  const size_t stride = (words + 1) / 2;
-  for (size_t p = 0; p < pixels; ++p) {
-    for (size_t block = 0; block < blocks; ++block, counts += kBinaryLanes) {
-      const uint32_t* w = weights + block * words * kBinaryLanes;
+void count_scalar(const Count& c) {
+  int32_t* counts = c.counts;
+  for (size_t p = 0; p < c.pixels; ++p) {
+    for (size_t block = 0; block < c.blocks; ++block, counts += kBinaryLanes) {
+      const uint32_t* w = c.weights + block * c.words * kBinaryLanes;
       std::fill_n(counts, kBinaryLanes, 0);
-      for (size_t k = 0; k < words; ++k) {
-        const uint32_t a = static_cast<uint32_t>(windows[p * stride + k / 2] >> (k % 2 * 32));
+      for (size_t k = 0; k < c.words; ++k) {
+        uint32_t a;
+        std::memcpy(&a, c.bits + p * c.step + c.offsets[k], sizeof(a));
         for (size_t lane = 0; lane < kBinaryLanes; ++lane) counts[lane] += popcount(a ^ w[k * kBinaryLanes + lane]);
       }
     }

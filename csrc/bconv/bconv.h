@@ -1,13 +1,13 @@
 // The heart of a binary convolution: how many signs differ between each window and each output's weights.
 //
-//   counts[p][o] = Σ_k popcount(windows[p][k] xor weights[o][k])
+//   counts[p][o] = Σ_k popcount(word k of window p xor weights[o][k])
 //
-//   windows  (pixels, ceil(words / 2)) of 64 bits, read as 32-bit words; `words` counts those
+// Words have 32 bits: they waste less of a short window than 64 (3×3 taps of 16 channels are 144 bits), and a count in
+// each 32-bit lane is stored as it is. Word k of window p lies at bits + p·step + offsets[k], in bytes, unaligned: a
+// kernel reads the windows in a packed image as well as gathered ones.
+//
 //   weights  (blocks, words, 16): 16 outputs side by side, so that one register holds the same word of 16 outputs
 //   counts   (pixels, 16·blocks)
-//
-// Words of 32 bits waste less of a short window than 64 (3×3 taps of 16 channels are 144 bits) and a count in each
-// 32-bit lane is stored as it is.
 // Contract: all sizes >= 1; weights and counts are aligned to 64 bytes; words <= 2^19 (MAX_PRODUCTS of the format /
 // 32).
 #pragma once
@@ -21,14 +21,23 @@ namespace onebit {
 
 constexpr size_t kBinaryLanes = 16;
 
+struct Count {
+  const char* bits;
+  size_t step;
+  const size_t* offsets;  // (words)
+  size_t words, pixels;
+  const uint32_t* weights;
+  size_t blocks;
+  int32_t* counts;
+};
+
 struct CountKernel {
   const char* name;
   Isa isa;
-  void (*run)(const uint64_t* windows, size_t pixels, size_t words, const uint32_t* weights, size_t blocks,
-              int32_t* counts);
+  void (*run)(const Count&);
 };
 
-#define ONEBIT_KERNEL(function, isa) void function(const uint64_t*, size_t, size_t, const uint32_t*, size_t, int32_t*);
+#define ONEBIT_KERNEL(function, isa) void function(const Count&);
 #include "bconv/kernels.inc"
 #undef ONEBIT_KERNEL
 

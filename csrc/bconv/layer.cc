@@ -10,6 +10,7 @@ namespace onebit {
 namespace {
 
 constexpr int64_t kLanes = static_cast<int64_t>(kBinaryLanes);
+constexpr int64_t kMaxDirectPadding = 8;  // pixels: more would waste memory
 
 // The valid taps of each output position along one axis.
 std::vector<Range> all_taps(const Axis& axis, int64_t size, int64_t out) {
@@ -65,6 +66,7 @@ BinaryConv::BinaryConv(BinaryWeights weights, Isa isa)
   contiguous_ = w.groups == 1 && w.window.columns.dilation == 1;
   lane_words_ = (products + 31) / 32;
   blocks_ = (group_out_ + kLanes - 1) / kLanes;
+  for (int64_t k = 0; k < lane_words_; ++k) gathered_.push_back(4 * k);
   packed_ = Buffer<uint32_t>(w.groups * blocks_ * lane_words_ * kLanes);
   std::vector<uint32_t> row(lane_words_);
   for (int64_t o = 0; o < w.out; ++o) {
@@ -89,18 +91,31 @@ BinaryPlan BinaryConv::plan(Shape in) const {
   BinaryPlan plan;
   plan.in = in;
   plan.out = out_shape(in);
+  const Axis &vertical_axis = w.window.rows, &horizontal_axis = w.window.columns;
+  plan.direct = w.groups == 1 && w.in % 32 == 0 && vertical_axis.padding <= kMaxDirectPadding &&
+                horizontal_axis.padding <= kMaxDirectPadding;
+  plan.rows = in.h;
   plan.row_words = words_for(in.w * in.c) + 1;
+  if (plan.direct) {
+    // The first pixel starts at a whole word; a partial word before it belongs to nobody.
+    plan.top = vertical_axis.padding;
+    plan.rows += 2 * plan.top;
+    plan.lead_words = words_for(horizontal_axis.padding * in.c);
+    plan.row_words += 2 * plan.lead_words;
+    const int64_t before = plan.lead_words * 8 - horizontal_axis.padding * in.c / 8;  // bytes
+    for (int64_t kh = 0; kh < vertical_axis.kernel; ++kh) {
+      for (int64_t kw = 0; kw < horizontal_axis.kernel; ++kw) {
+        const int64_t pixel = before + kh * vertical_axis.dilation * plan.row_words * 8 +
+                              kw * horizontal_axis.dilation * in.c / 8;
+        for (int64_t k = 0; k < in.c / 32; ++k) plan.offsets.push_back(pixel + 4 * k);
+      }
+    }
+  }
   plan.row_taps = all_taps(w.window.rows, in.h, plan.out.h);
   plan.column_taps = all_taps(w.window.columns, in.w, plan.out.w);
   const std::vector<Range> rows = classify(plan.row_taps, plan.row_class);
   const std::vector<Range> columns = classify(plan.column_taps, plan.column_class);
-  plan.inside = {plan.out.w, plan.out.w};
-  for (int64_t x = plan.out.w; x-- > 0;) {
-    const Range taps = plan.column_taps[x];
-    if (taps.size() < w.window.columns.kernel) continue;
-    if (plan.inside.begin == plan.out.w) plan.inside.end = x + 1;
-    plan.inside.begin = x;
-  }
+  plan.inside = horizontal_axis.inside(in.w, plan.out.w);
   plan.column_classes = static_cast<int64_t>(columns.size());
   const size_t classes = rows.size() * columns.size();
   plan.base = Buffer<int32_t>(classes * w.out);
@@ -140,16 +155,33 @@ void BinaryConv::reserve(BinaryScratch& scratch) const {
   };
   grow(scratch.windows, kTile * words_);
   grow(scratch.counts, kTile * blocks_ * kLanes);
+  grow(scratch.ones, kTile);
   grow(scratch.sums, kTile);
 }
 
-void BinaryConv::pack(const BinaryPlan& plan, const float* x, int64_t begin, int64_t end, float mean,
-                      uint64_t* bits) const {
+BitImage BinaryConv::image(const BinaryPlan& plan) const {
+  BitImage image;
+  image.bits = Buffer<uint64_t>(plan.rows * plan.row_words);
+  if (plan.direct && with_offset()) {
+    image.ones = Buffer<int32_t>(plan.rows * (plan.in.w + 2 * weights_.window.columns.padding));
+  }
+  return image;
+}
+
+void BinaryConv::pack(const BinaryPlan& plan, const float* x, int64_t y, float mean, BitImage& image) const {
   const bool per_channel = weights_.threshold == Threshold::channel;
   const float* levels = per_channel ? plan.levels.data() : needs_mean() ? &mean : weights_.levels.data();
-  const int64_t row = plan.in.w * plan.in.c;  // floats
-  for (int64_t y = begin; y < end; ++y) {
-    pack_.run(x + y * row, levels, per_channel ? 1 : 0, row, bits + y * plan.row_words);
+  uint64_t* row = image.bits.data() + (plan.top + y) * plan.row_words + plan.lead_words;
+  pack_.run(x, levels, per_channel ? 1 : 0, plan.in.w * plan.in.c, row);
+  if (image.ones.size() == 0) return;
+  const int64_t padding = weights_.window.columns.padding;
+  int32_t* ones = image.ones.data() + (plan.top + y) * (plan.in.w + 2 * padding) + padding;
+  if (plan.in.c == 64) {  // the usual case
+    for (int64_t pixel = 0; pixel < plan.in.w; ++pixel) ones[pixel] = popcount(row[pixel]);
+    return;
+  }
+  for (int64_t pixel = 0; pixel < plan.in.w; ++pixel) {
+    ones[pixel] = static_cast<int32_t>(count_bits(row, pixel * plan.in.c, plan.in.c));
   }
 }
 
@@ -229,15 +261,53 @@ void BinaryConv::gather(const BinaryPlan& plan, const uint64_t* bits, int64_t y,
   }
 }
 
-void BinaryConv::row(const BinaryPlan& plan, const uint64_t* bits, int64_t y, BinaryScratch& scratch, float* out,
+void BinaryConv::row(const BinaryPlan& plan, const BitImage& image, int64_t y, BinaryScratch& scratch, float* out,
                      int32_t* accumulators) const {
+  const Axis &rows = weights_.window.rows, &columns = weights_.window.columns;
+  Count count;
+  count.words = lane_words_;
+  count.blocks = blocks_;
+  count.counts = scratch.counts.data();
   for (int64_t group = 0; group < weights_.groups; ++group) {
-    const uint32_t* packed = packed_.data() + group * blocks_ * lane_words_ * kLanes;
+    count.weights = packed_.data() + group * blocks_ * lane_words_ * kLanes;
     for (int64_t x = 0; x < plan.out.w; x += kTile) {
       const int64_t pixels = std::min(kTile, plan.out.w - x);
-      gather(plan, bits, y, {x, x + pixels}, group, scratch.windows.data());
-      count_.run(scratch.windows.data(), pixels, lane_words_, packed, blocks_, scratch.counts.data());
+      count.pixels = pixels;
+      if (plan.direct) {
+        const int64_t step = columns.stride * plan.in.c / 8;  // bytes
+        count.bits = reinterpret_cast<const char*>(image.bits.data() + y * rows.stride * plan.row_words) + x * step;
+        count.step = step;
+        count.offsets = plan.offsets.data();
+      } else {
+        gather(plan, image.bits.data(), y, {x, x + pixels}, group, scratch.windows.data());
+        count.bits = reinterpret_cast<const char*>(scratch.windows.data());
+        count.step = words_ * 8;
+        count.offsets = gathered_.data();
+      }
+      count_.run(count);
+      if (with_offset()) window_ones(plan, image, y, {x, x + pixels}, scratch);
       finish(plan, y, x, pixels, group, scratch, out, accumulators);
+    }
+  }
+}
+
+void BinaryConv::window_ones(const BinaryPlan& plan, const BitImage& image, int64_t y, Range pixels,
+                             BinaryScratch& scratch) const {
+  const Axis &rows = weights_.window.rows, &columns = weights_.window.columns;
+  int32_t* ones = scratch.ones.data();
+  if (!plan.direct) {
+    for (int64_t p = 0; p < pixels.size(); ++p) {
+      ones[p] = static_cast<int32_t>(count_bits(scratch.windows.data() + p * words_, 0, words_ * kWordBits));
+    }
+    return;
+  }
+  std::fill_n(ones, pixels.size(), 0);
+  const int64_t width = plan.in.w + 2 * columns.padding;
+  for (int64_t kh = 0; kh < rows.kernel; ++kh) {
+    const int32_t* row = image.ones.data() + (y * rows.stride + kh * rows.dilation) * width;
+    for (int64_t kw = 0; kw < columns.kernel; ++kw) {
+      const int32_t* from = row + pixels.begin * columns.stride + kw * columns.dilation;
+      for (int64_t p = 0; p < pixels.size(); ++p) ones[p] += from[p * columns.stride];
     }
   }
 }
@@ -245,7 +315,6 @@ void BinaryConv::row(const BinaryPlan& plan, const uint64_t* bits, int64_t y, Bi
 void BinaryConv::finish(const BinaryPlan& plan, int64_t y, int64_t x, int64_t pixels, int64_t group,
                         BinaryScratch& scratch, float* out, int32_t* accumulators) const {
   const int64_t outputs = weights_.out, stride = blocks_ * kLanes;
-  const bool with_offset = weights_.channels.size() == static_cast<size_t>(3 * outputs);
   const float* scale = weights_.channels.data() + group * group_out_;
   float* sums = scratch.sums.data();
   for (int64_t begin = 0, end; begin < pixels; begin = end) {
@@ -256,9 +325,9 @@ void BinaryConv::finish(const BinaryPlan& plan, int64_t y, int64_t x, int64_t pi
     const int32_t* base = plan.base.data() + i * outputs + group * group_out_;
     const int32_t* counts = scratch.counts.data() + begin * stride;
     const int64_t n = plan.products[i];
-    if (with_offset) {
+    if (with_offset()) {
       for (int64_t p = begin; p < end; ++p) {
-        const int64_t sum = n - 2 * count_bits(scratch.windows.data() + p * words_, 0, words_ * kWordBits);  // A·1
+        const int64_t sum = n - 2 * scratch.ones[p];  // A·1
         sums[p] = static_cast<float>(sum) + static_cast<float>(weights_.shift * static_cast<double>(n));
       }
     }
@@ -271,7 +340,7 @@ void BinaryConv::finish(const BinaryPlan& plan, int64_t y, int64_t x, int64_t pi
     d.shifted = weights_.shift != 0 ? plan.shifted.data() + i * outputs + group * group_out_ : nullptr;
     d.scale = scale;
     d.bias = scale + outputs;
-    d.offset = with_offset ? scale + 2 * outputs : nullptr;
+    d.offset = with_offset() ? scale + 2 * outputs : nullptr;
     d.window = sums + begin;
     d.out = out + (x + begin) * outputs + group * group_out_;
     d.out_stride = outputs;

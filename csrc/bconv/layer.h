@@ -35,13 +35,18 @@ struct BinaryWeights {
   std::vector<float> levels;  // (1), or (I) for Threshold::channel
 };
 
-// What depends on the image size.
+// What depends on the image size. If a pixel's channels fill 32-bit words and the padding is small, windows are read
+// where they are (`direct`): image rows lie padded with pixels of 0 bits, so word k of every window has the same offset
+// from its first. Otherwise windows are gathered, and rows lie as they are packed.
 struct BinaryPlan {
   Shape in, out;
+  bool direct = false;
+  int64_t rows = 0, row_words = 0;               // of the packed image, in 64-bit words, slack for read_bits included
+  int64_t top = 0, lead_words = 0;               // padding rows above, words before a row's first pixel
+  std::vector<size_t> offsets;                   // (lane words), bytes: of the words of a window
   std::vector<Range> row_taps, column_taps;      // (OH), (OW)
   Range inside{0, 0};                            // output columns whose taps are all valid
   bool whole_words = false;                      // whether gather_inside may be used
-  int64_t row_words = 0;                         // of one packed image row, one word of slack included
   std::vector<int64_t> row_class, column_class;  // (OH), (OW)
   int64_t column_classes = 0;
   Buffer<int32_t> base;           // (classes, O)
@@ -50,10 +55,17 @@ struct BinaryPlan {
   std::vector<float> levels;      // thresholds of one image row (W·I), only for Threshold::channel
 };
 
+// A packed image: what BinaryConv::pack writes and BinaryConv::row reads.
+struct BitImage {
+  Buffer<uint64_t> bits;  // (rows, row_words)
+  Buffer<int32_t> ones;   // (rows, padded pixels): 1 bits of each pixel; only if direct and the weights have offsets
+};
+
 // Per-thread memory for one tile of pixels.
 struct BinaryScratch {
   Buffer<uint64_t> windows;
   Buffer<int32_t> counts;
+  Buffer<int32_t> ones;
   Buffer<float> sums;
 };
 
@@ -70,11 +82,13 @@ class BinaryConv {
 
   bool needs_mean() const { return weights_.threshold == Threshold::sample_mean; }
 
-  // Packs image rows [rows.begin, rows.end) of x (H, W, I) into bits (H, row_words). `mean` is used by sample_mean.
-  void pack(const BinaryPlan& plan, const float* x, int64_t begin, int64_t end, float mean, uint64_t* bits) const;
+  BitImage image(const BinaryPlan& plan) const;
+
+  // Packs image row y of x (W, I), the row alone. `mean` is used by sample_mean.
+  void pack(const BinaryPlan& plan, const float* x, int64_t y, float mean, BitImage& image) const;
 
   // Output row y -> out (OW, O); also A·B into accumulators (OW, O) unless null.
-  void row(const BinaryPlan& plan, const uint64_t* bits, int64_t y, BinaryScratch& scratch, float* out,
+  void row(const BinaryPlan& plan, const BitImage& image, int64_t y, BinaryScratch& scratch, float* out,
            int32_t* accumulators) const;
 
  private:
@@ -90,14 +104,18 @@ class BinaryConv {
                     uint64_t* window) const;
   void gather_inside(const BinaryPlan& plan, const uint64_t* bits, int64_t y, int64_t x, int64_t pixels,
                      uint64_t* windows) const;
+  // Popcounts of the windows of `pixels` from x on.
+  void window_ones(const BinaryPlan& plan, const BitImage& image, int64_t y, Range pixels, BinaryScratch& scratch) const;
   void finish(const BinaryPlan& plan, int64_t y, int64_t x, int64_t pixels, int64_t group, BinaryScratch& scratch,
               float* out, int32_t* accumulators) const;
+  bool with_offset() const { return weights_.channels.size() == static_cast<size_t>(3 * weights_.out); }
 
   BinaryWeights weights_;
   bool contiguous_;  // whether the taps of a kernel row are neighbours in memory
   int64_t group_in_, group_out_, blocks_;
   int64_t words_;            // of a window, 64 bits each
   int64_t lane_words_;       // of a window, 32 bits each
+  std::vector<size_t> gathered_;  // (lane words): offsets in a gathered window
   Buffer<uint32_t> packed_;  // (groups, blocks, lane words, 16)
   const PackKernel& pack_;
   const CountKernel& count_;

@@ -1,7 +1,22 @@
 #include "fconv/fconv.h"
 
+#include <cmath>
+
+namespace onebit {
+namespace {
+
+using Vector = float;
+constexpr int kWidth = 1;
+
+inline Vector broadcast(float x) { return x; }
+inline Vector fma(Vector a, Vector b, Vector c) { return std::fma(a, b, c); }
+
+}  // namespace
+}  // namespace onebit
+
 #define ONEBIT_FUNCTION multiply_scalar
-#define ONEBIT_WIDTH 4
+#define ONEBIT_PIXELS 1
+#define ONEBIT_BLOCKS 1
 #include "fconv/body.inc"
 
 namespace onebit {

@@ -1,11 +1,15 @@
-// The heart of a float convolution, one rounding per multiplication and per addition and a fixed order of the
-// additions, so that every instruction set gives the same bits as the reference (no FMA: it rounds once):
+// The heart of a float convolution. Sums start at the bias and take the products in one order with one rounding each
+// (fused multiply-add), so that every instruction set gives the same bits as the reference:
 //
-//   out[p][o] = (((0 + x[p][0]·w[o][0]) + x[p][1]·w[o][1]) + ...)
+//   out[p][o] = fma(x[p][n - 1], w[o][n - 1], ... fma(x[p][1], w[o][1], fma(x[p][0], w[o][0], bias[o])))
 //
-//   windows  pixel p starts at windows + p·window_stride and has `depth` floats
-//   weights  (blocks, depth, 16): 16 outputs side by side, aligned to 64 bytes
-//   out      (pixels, 16·blocks), aligned to 64 bytes
+// A window is `count` runs of floats, one for each row of taps:
+//   x[p][r·run + i] = rows[r][p·step + i],   n = count·run
+//
+//   weights  (blocks, n, 16): 16 outputs side by side, aligned to 64 bytes
+//   bias     (16·blocks), aligned to 64 bytes
+//   out      those of pixel p start at out + p·out_step; 16·(blocks - 1) < outputs <= 16·blocks
+// Contract: all sizes >= 1.
 #pragma once
 
 #include <cstddef>
@@ -16,14 +20,24 @@ namespace onebit {
 
 constexpr size_t kFloatLanes = 16;
 
+struct Multiply {
+  const float* const* rows;
+  size_t count, run, step;
+  size_t pixels;
+  const float* weights;
+  const float* bias;
+  size_t blocks, outputs;
+  float* out;
+  size_t out_step;  // floats from pixel to pixel
+};
+
 struct MultiplyKernel {
   const char* name;
   Isa isa;
-  void (*run)(const float* windows, size_t window_stride, size_t pixels, size_t depth, const float* weights,
-              size_t blocks, float* out);
+  void (*run)(const Multiply&);
 };
 
-#define ONEBIT_KERNEL(function, isa) void function(const float*, size_t, size_t, size_t, const float*, size_t, float*);
+#define ONEBIT_KERNEL(function, isa) void function(const Multiply&);
 #include "fconv/kernels.inc"
 #undef ONEBIT_KERNEL
 

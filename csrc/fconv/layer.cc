@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstring>
 #include <stdexcept>
-#include <utility>
 
 namespace onebit {
 namespace {
@@ -24,8 +23,8 @@ inline void copy_floats(const float* from, int64_t n, float* to) {
 }  // namespace
 
 FloatConv::FloatConv(Window window, int64_t in, int64_t out, int64_t groups, const std::vector<float>& weight,
-                     std::vector<float> bias, Isa isa)
-    : window_(window), in_(in), out_(out), groups_(groups), bias_(std::move(bias)), multiply_(select_multiply(isa)) {
+                     const std::vector<float>& bias, Isa isa)
+    : window_(window), in_(in), out_(out), groups_(groups), multiply_(select_multiply(isa)) {
   require(in >= 1 && out >= 1 && groups >= 1 && in % groups == 0 && out % groups == 0,
           "convolution: groups must divide the channels");
   group_in_ = in / groups;
@@ -34,10 +33,12 @@ FloatConv::FloatConv(Window window, int64_t in, int64_t out, int64_t groups, con
   depth_ = taps * group_in_;
   blocks_ = (group_out_ + kLanes - 1) / kLanes;
   require(static_cast<int64_t>(weight.size()) == out * depth_, "convolution: the weight has the wrong size");
-  require(bias_.empty() || static_cast<int64_t>(bias_.size()) == out, "convolution: the bias has the wrong size");
+  require(bias.empty() || static_cast<int64_t>(bias.size()) == out, "convolution: the bias has the wrong size");
   packed_ = Buffer<float>(groups * blocks_ * depth_ * kLanes);
+  bias_ = Buffer<float>(groups * blocks_ * kLanes);
   for (int64_t o = 0; o < out; ++o) {
     const int64_t group = o / group_out_, block = o % group_out_ / kLanes, lane = o % group_out_ % kLanes;
+    if (!bias.empty()) bias_[(group * blocks_ + block) * kLanes + lane] = bias[o];
     float* to = packed_.data() + (group * blocks_ + block) * depth_ * kLanes + lane;
     for (int64_t c = 0; c < group_in_; ++c) {
       for (int64_t tap = 0; tap < taps; ++tap) {
@@ -54,11 +55,9 @@ Shape FloatConv::out_shape(Shape in) const {
 }
 
 void FloatConv::reserve(FloatScratch& scratch) const {
-  const auto grow = [](Buffer<float>& buffer, int64_t size) {
-    if (static_cast<int64_t>(buffer.size()) < size) buffer = Buffer<float>(size);
-  };
-  grow(scratch.windows, kTile * depth_);
-  grow(scratch.sums, kTile * blocks_ * kLanes);
+  const size_t size = kTile * depth_, rows = window_.rows.kernel;
+  if (scratch.windows.size() < size) scratch.windows = Buffer<float>(size);
+  if (scratch.rows.size() < rows) scratch.rows = Buffer<const float*>(rows);
 }
 
 void FloatConv::gather(Shape in, const float* x, int64_t y, int64_t at, int64_t group, float* window) const {
@@ -83,29 +82,37 @@ void FloatConv::gather(Shape in, const float* x, int64_t y, int64_t at, int64_t 
 void FloatConv::row(Shape in, const float* x, int64_t y, FloatScratch& scratch, float* out) const {
   const Shape shape = out_shape(in);
   const Axis &rows = window_.rows, &columns = window_.columns;
-  // A 1×1 convolution without padding reads its windows where they are.
-  const bool direct = groups_ == 1 && rows.kernel == 1 && columns.kernel == 1 && !rows.padding && !columns.padding;
+  const Range vertical = rows.valid_taps(y, in.h);
+  // Where all taps are inside the image and those of a row are neighbours in memory, windows are read where they are.
+  const bool direct = groups_ == 1 && (columns.dilation == 1 || columns.kernel == 1) && vertical.size() == rows.kernel;
+  const Range inside = direct ? columns.inside(in.w, shape.w) : Range{0, 0};
+  Multiply m;
+  m.rows = scratch.rows.data();
+  m.blocks = blocks_;
+  m.outputs = group_out_;
+  m.out_step = out_;
   for (int64_t group = 0; group < groups_; ++group) {
-    const float* packed = packed_.data() + group * blocks_ * depth_ * kLanes;
-    for (int64_t begin = 0; begin < shape.w; begin += kTile) {
-      const int64_t pixels = std::min(kTile, shape.w - begin);
-      const float* windows = scratch.windows.data();
-      int64_t stride = depth_;
-      if (direct) {
-        windows = x + (y * rows.stride * in.w + begin * columns.stride) * in.c;
-        stride = columns.stride * in.c;
-      } else {
-        for (int64_t p = 0; p < pixels; ++p) {
-          gather(in, x, y, begin + p, group, scratch.windows.data() + p * depth_);
+    m.weights = packed_.data() + group * blocks_ * depth_ * kLanes;
+    m.bias = bias_.data() + group * blocks_ * kLanes;
+    for (int64_t at = 0, end; at < shape.w; at = end) {
+      m.out = out + at * out_ + group * group_out_;
+      if (at >= inside.begin && at < inside.end) {
+        end = inside.end;
+        for (int64_t kh = 0; kh < rows.kernel; ++kh) {
+          scratch.rows[kh] = x + ((rows.origin(y) + kh * rows.dilation) * in.w + columns.origin(at)) * in.c;
         }
+        m.count = rows.kernel;
+        m.run = columns.kernel * in.c;
+        m.step = columns.stride * in.c;
+      } else {
+        end = std::min(at + kTile, at < inside.begin ? inside.begin : shape.w);
+        for (int64_t p = at; p < end; ++p) gather(in, x, y, p, group, scratch.windows.data() + (p - at) * depth_);
+        scratch.rows[0] = scratch.windows.data();
+        m.count = 1;
+        m.run = m.step = depth_;
       }
-      multiply_.run(windows, stride, pixels, depth_, packed, blocks_, scratch.sums.data());
-      for (int64_t p = 0; p < pixels; ++p) {
-        const float* sums = scratch.sums.data() + p * blocks_ * kLanes;
-        float* to = out + (begin + p) * out_ + group * group_out_;
-        const float* bias = bias_.empty() ? nullptr : bias_.data() + group * group_out_;
-        for (int64_t o = 0; o < group_out_; ++o) to[o] = bias ? sums[o] + bias[o] : sums[o];
-      }
+      m.pixels = end - at;
+      multiply_.run(m);
     }
   }
 }

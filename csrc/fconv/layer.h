@@ -12,16 +12,16 @@ namespace onebit {
 // Per-thread memory for one tile of pixels.
 struct FloatScratch {
   Buffer<float> windows;
-  Buffer<float> sums;
+  Buffer<const float*> rows;
 };
 
 class FloatConv {
  public:
-  static constexpr int64_t kTile = 32;  // pixels computed at once
+  static constexpr int64_t kTile = 32;  // pixels whose windows are gathered at once
 
   // weight (O, I/g, KH, KW), bias (O) or empty. Throws std::invalid_argument if the arrays have other sizes.
   FloatConv(Window window, int64_t in, int64_t out, int64_t groups, const std::vector<float>& weight,
-            std::vector<float> bias, Isa isa);
+            const std::vector<float>& bias, Isa isa);
 
   Shape out_shape(Shape in) const;
   void reserve(FloatScratch& scratch) const;
@@ -35,7 +35,7 @@ class FloatConv {
   Window window_;
   int64_t in_, out_, groups_, group_in_ = 0, group_out_ = 0, depth_ = 0, blocks_ = 0;
   Buffer<float> packed_;  // (groups, blocks, depth, 16)
-  std::vector<float> bias_;
+  Buffer<float> bias_;    // (groups, blocks, 16)
   const MultiplyKernel& multiply_;
 };
 

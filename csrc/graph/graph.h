@@ -24,9 +24,16 @@ struct Traced {
   std::vector<int32_t> accumulators;
 };
 
+// A stage: the node that it computes and the last one that was fused behind it.
+struct Profiled {
+  int node, tail;
+  Shape in, out;
+  double seconds;
+};
+
 class Graph {
  public:
-  Graph(Isa isa, int threads) : isa_(isa), pool_(threads), workers_(threads) { nodes_.emplace_back(); }
+  Graph(Isa isa, int threads) : isa_(isa), steps_(select_steps(isa)), pool_(threads), workers_(threads) { nodes_.emplace_back(); }
 
   Isa isa() const { return isa_; }
   int threads() const { return pool_.threads(); }
@@ -46,37 +53,47 @@ class Graph {
 
   std::vector<Traced> trace(const float* images, int64_t batch, Shape image);
 
+  // Where the time of one image goes, on one thread: each stage's seconds, the least of `rounds` runs.
+  std::vector<Profiled> profile(const float* image, Shape shape, int rounds);
+
  private:
   // Memory of one sample's values.
   struct Arena {
+    int64_t plan = 0;  // the serial number of the plan that it was made for
     std::vector<Buffer<float>> slots;
-    Buffer<uint64_t> bits;
+    std::vector<BitImage> images;               // by stage: packed inputs of binary convolutions
     std::vector<Buffer<int32_t>> accumulators;  // by stage, only to trace
   };
   struct Worker {
     BinaryScratch binary;
     FloatScratch floats;
+    Buffer<float> row;
     Arena arena;
   };
   struct CachedPlan {
     Shape image;
+    int64_t serial;
     Plan plan;
   };
 
-  const Plan& plan_for(Shape image);
-  void prepare(const Plan& plan, Arena& arena) const;
+  const CachedPlan& plan_for(Shape image);
+  void prepare(const CachedPlan& plan, Arena& arena) const;
+  void prepare(const CachedPlan& plan, Worker& worker) const;
   const float* value(const Plan& plan, int stage, const Arena& arena, const float* image) const;
-  void pack_rows(const Stage& stage, const float* x, float mean, Range rows, Arena& arena) const;
+  // Packs the input of a binary convolution that packs it itself.
+  void pack(const Plan& plan, int stage, const float* image, Arena& arena) const;
   void rows(const Plan& plan, int index, const float* image, Range range, Arena& arena, Worker& worker) const;
-  void run_alone(const Plan& plan, const float* image, Arena& arena, Worker& worker) const;
+  void run_alone(const Plan& plan, const float* image, Arena& arena, Worker& worker, double* seconds = nullptr) const;
   void run_together(const Plan& plan, const float* image, Arena& arena);
 
   Isa isa_;
+  const StepKernels& steps_;
   Pool pool_;
   std::vector<Worker> workers_;  // by thread
   std::vector<Node> nodes_;
   int output_ = -1;
   std::list<CachedPlan> plans_;  // most recent first
+  int64_t plans_made_ = 0;
   std::mutex mutex_;             // one run at a time: they share the arenas
 };
 

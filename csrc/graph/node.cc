@@ -21,7 +21,7 @@ int64_t pool_size(const Axis& axis, int64_t size, bool ceil_mode) {
   return ceil_mode && (out - 1) * axis.stride >= size + axis.padding ? out - 1 : out;
 }
 
-void pool_row(const Node& node, Shape in, Shape out, const float* x, int64_t y, float* to) {
+void pool_row(const Node& node, const StepKernels& steps, Shape in, Shape out, const float* x, int64_t y, float* to) {
   const Axis &rows = node.window.rows, &columns = node.window.columns;
   const bool max = node.op == Op::max_pool;
   const int64_t top = rows.origin(y), row_begin = std::max<int64_t>(top, 0);
@@ -34,9 +34,9 @@ void pool_row(const Node& node, Shape in, Shape out, const float* x, int64_t y, 
       for (int64_t column = column_begin; column < column_end; ++column) {
         const float* pixel = x + (row * in.w + column) * in.c;
         if (max) {
-          for (int64_t c = 0; c < in.c; ++c) to[c] = pixel[c] > to[c] ? pixel[c] : to[c];
+          steps.maximum(to, pixel, in.c);
         } else {
-          for (int64_t c = 0; c < in.c; ++c) to[c] += pixel[c];
+          steps.run[static_cast<int>(Step::add)](to, pixel, to, 1, in.c);
         }
       }
     }
@@ -49,11 +49,9 @@ void pool_row(const Node& node, Shape in, Shape out, const float* x, int64_t y, 
   }
 }
 
-void global_average(Shape in, const float* x, float* to) {
+void global_average(const StepKernels& steps, Shape in, const float* x, float* to) {
   std::vector<double> sums(in.c);
-  for (int64_t pixel = 0; pixel < in.h * in.w; ++pixel, x += in.c) {
-    for (int64_t c = 0; c < in.c; ++c) sums[c] += static_cast<double>(x[c]);
-  }
+  steps.channel_sums(x, sums.data(), in.h * in.w, in.c);
   for (int64_t c = 0; c < in.c; ++c) to[c] = static_cast<float>(sums[c] / static_cast<double>(in.h * in.w));
 }
 
@@ -100,13 +98,13 @@ Shape infer(const Node& node, const std::vector<Shape>& inputs) {
   return out;
 }
 
-void simple_row(const Node& node, Shape in, Shape out, const float* x, int64_t y, float* to) {
+void simple_row(const Node& node, const StepKernels& steps, Shape in, Shape out, const float* x, int64_t y, float* to) {
   switch (node.op) {
     case Op::max_pool:
     case Op::avg_pool:
-      return pool_row(node, in, out, x, y, to);
+      return pool_row(node, steps, in, out, x, y, to);
     case Op::global_avg_pool:
-      return global_average(in, x, to);
+      return global_average(steps, in, x, to);
     case Op::option_a:
       for (int64_t at = 0; at < out.w; ++at, to += out.c) {
         const float* pixel = x + (y * node.stride * in.w + at * node.stride) * in.c;

@@ -31,6 +31,6 @@ Shape infer(const Node& node, const std::vector<Shape>& inputs);
 
 // One output row of the operators that read x (H, W, C) and need no scratch: pools, flatten, option_a, or a copy
 // (step).
-void simple_row(const Node& node, Shape in, Shape out, const float* x, int64_t y, float* to);
+void simple_row(const Node& node, const StepKernels& steps, Shape in, Shape out, const float* x, int64_t y, float* to);
 
 }  // namespace onebit

@@ -35,12 +35,16 @@ bool fuse(const std::vector<Node>& nodes, int index, const std::vector<int>& rea
   return true;
 }
 
-// Gives each stage memory that no value still to be read occupies.
+// Whether a stage reads its input as floats: a binary convolution may read bits that were packed before.
+bool reads_floats(const Stage& stage) { return stage.binary.row_words == 0 || stage.packs_itself; }
+
+// Gives each stage memory that no value still to be read occupies. A value that is last read as the other operand of an
+// addition is overwritten by its sum, row by row: one map less in cache.
 void assign_slots(Plan& plan, bool trace) {
   const int stages = static_cast<int>(plan.stages.size());
   std::vector<int> last_reader(stages, -1);
   for (int i = 0; i < stages; ++i) {
-    if (plan.stages[i].input != kImage) last_reader[plan.stages[i].input] = i;
+    if (plan.stages[i].input != kImage && reads_floats(plan.stages[i])) last_reader[plan.stages[i].input] = i;
     for (const FusedStep& step : plan.stages[i].steps) {
       if (step.other != kImage) last_reader[step.other] = i;
     }
@@ -49,7 +53,15 @@ void assign_slots(Plan& plan, bool trace) {
   std::vector<int> free;
   for (int i = 0; i < stages; ++i) {
     Stage& stage = plan.stages[i];
-    if (free.empty() || trace) {
+    if (last_reader[i] < 0 && !trace) continue;  // only its bits are read
+    int in_place = kImage;
+    for (const FusedStep& step : stage.steps) {
+      const bool last = step.other != kImage && last_reader[step.other] == i;
+      if (last && !(reads_floats(stage) && stage.input == step.other)) in_place = step.other;
+    }
+    if (in_place != kImage && !trace) {
+      stage.slot = plan.stages[in_place].slot;
+    } else if (free.empty() || trace) {
       stage.slot = static_cast<int>(plan.slots.size());
       plan.slots.push_back(0);
     } else {
@@ -58,7 +70,7 @@ void assign_slots(Plan& plan, bool trace) {
     }
     plan.slots[stage.slot] = std::max(plan.slots[stage.slot], stage.out.elements());
     for (int j = 0; j <= i; ++j) {
-      if (last_reader[j] == i || (j == i && last_reader[j] < 0)) free.push_back(plan.stages[j].slot);
+      if (last_reader[j] == i && j != in_place) free.push_back(plan.stages[j].slot);
     }
   }
 }
@@ -83,11 +95,13 @@ Plan make_plan(const std::vector<Node>& nodes, int output, Shape image, bool tra
     stage.out = shapes.back();
     if (node.op == Op::step)
       stage.steps.push_back({index, node.inputs.size() == 2 ? stage_of[node.inputs[1]] : kImage});
+    stage_of[index] = static_cast<int>(plan.stages.size());
     if (node.op == Op::binary_conv) {
       stage.binary = node.binary_conv->plan(stage.in);
-      plan.bit_words = std::max(plan.bit_words, stage.in.h * stage.binary.row_words);
+      stage.packs_itself = stage.input == kImage || node.binary_conv->needs_mean();
+      if (!stage.packs_itself) plan.stages[stage.input].packs.push_back(stage_of[index]);
     }
-    stage_of[index] = static_cast<int>(plan.stages.size());
+    plan.row = std::max(plan.row, stage.out.w * stage.out.c);
     plan.stages.push_back(std::move(stage));
   }
   plan.output = stage_of[output];

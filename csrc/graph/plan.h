@@ -10,7 +10,8 @@
 
 namespace onebit {
 
-constexpr int kImage = -1;  // as a stage index: the network's input
+constexpr int kImage = -1;    // as a stage index: the network's input
+constexpr int kNowhere = -1;  // as a slot: nobody reads the floats
 
 struct FusedStep {
   int node;
@@ -23,14 +24,18 @@ struct Stage {
   int input = kImage;  // a stage
   std::vector<FusedStep> steps;
   Shape in, out;
-  int slot = 0;  // memory of the output
+  int slot = kNowhere;  // memory of the output
   BinaryPlan binary;
+  // Binary convolutions that read the output: its rows are packed for them while they are in cache. Those with a
+  // threshold that needs the whole map (sample_mean), or that read the image, pack their input themselves.
+  std::vector<int> packs;
+  bool packs_itself = false;
 };
 
 struct Plan {
   std::vector<Stage> stages;
   std::vector<int64_t> slots;  // floats
-  int64_t bit_words = 0;       // for the packed input of one binary convolution
+  int64_t row = 0;             // floats of the longest row
   int output = 0;              // a stage
 };
 

@@ -1,9 +1,10 @@
-// Elementwise operators on a run of pixels, in place: the steps fused behind a convolution or run on their own.
+// Elementwise operators on a run of pixels: the steps fused behind a convolution or run on their own.
 //
 //   x       (pixels, channels) floats
 //   params  what the operator's tensor holds: (rows, channels) floats; for `add` the other operand, shaped as x
+//   out     (pixels, channels) floats; may be x or, for `add`, params
 //
-// and `dequantize`, which turns the counts of a binary convolution into floats.
+// `dequantize`, which turns the counts of a binary convolution into floats, and what pools and means are made of.
 #pragma once
 
 #include <cstddef>
@@ -36,8 +37,12 @@ struct Dequantize {
 struct StepKernels {
   const char* name;
   Isa isa;
-  void (*run[kSteps])(float* x, const float* params, size_t pixels, size_t channels);  // by Step
+  // By Step.
+  void (*run[kSteps])(const float* x, const float* params, float* out, size_t pixels, size_t channels);
   void (*dequantize)(const Dequantize&);
+  void (*maximum)(float* x, const float* other, size_t n);  // x[i] = other[i] > x[i] ? other[i] : x[i]
+  // sums[c] += x[p][c], over the pixels in order
+  void (*channel_sums)(const float* x, double* sums, size_t pixels, size_t channels);
 };
 
 #define ONEBIT_KERNEL(table, isa) extern const StepKernels table;

@@ -1,7 +1,8 @@
 """The oracle: every operator as plain numpy, for reading, never for speed.
 
-Float arithmetic is float32 with one rounding per multiplication and per addition, summed in the order (kh, kw,
-channel); the engine does the same, so both give the same bits. Integer parts are exact. Maps are (B, H, W, C),
+Float arithmetic is float32 with one rounding per operation; convolutions and linear layers start at the bias and take
+their products in the order (kh, kw, channel) by fused multiply-add, one rounding each. The engine does the same, so
+both give the same bits. Integer parts are exact. Maps are (B, H, W, C),
 vectors (B, C).
 
 The binary convolution. With A = sign(x − τ) and B the weight signs, both ±1, a padded tap contributes 0, so
@@ -77,28 +78,43 @@ def _conv_taps(node: Node, x: np.ndarray, kernel: Pair) -> Iterator[tuple[int, i
     return _taps(x, kernel, stride, padding, dilation, (rows, columns), 0)
 
 
+def fma(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
+    """a·b + c in float32, rounded once.
+
+    A product of two float32 is exact in float64, but its sum with c may be rounded to float64 and then to float32, which
+    differs where the first rounding ends half-way between two float32. Rounding the float64 sum to odd avoids that
+    (Boldo and Melquiond 2008): where it is inexact and its last bit is 0, it takes the neighbour on the error's side.
+    """
+    product, addend = np.multiply(a, b, dtype=np.float64), c.astype(np.float64)
+    total = product + addend
+    back = total - product
+    error = (product - (total - back)) + (addend - back)  # exact (Knuth's TwoSum)
+    even = (total.view(np.int64) & 1) == 0
+    odd = np.nextafter(total, np.where(error > 0, np.inf, -np.inf))
+    return np.where((error != 0) & even, odd, total).astype(np.float32)
+
+
 def conv(node: Node, tensors: dict[str, np.ndarray], x: np.ndarray) -> np.ndarray:
     """y[o] = Σ_{kh, kw, c} x·w[o] (+ bias[o]) with zero padding; (B, H, W, I) -> (B, OH, OW, O)."""
     weight = tensors["weight"]  # (O, I/g, KH, KW)
     out, group_channels, *kernel = weight.shape
     groups = node["groups"]
     weight = weight.reshape(groups, out // groups, group_channels, *kernel)  # (G, O/g, I/g, KH, KW)
-    y: np.ndarray = np.zeros(1, np.float32)
+    y: np.ndarray = tensors.get("bias", np.zeros(out, np.float32)).reshape(groups, -1)  # (G, O/g)
     for kh, kw, pixel in _conv_taps(node, x, tuple(kernel)):
         pixel = pixel.reshape(*pixel.shape[:3], groups, group_channels)  # (B, OH, OW, G, I/g)
         for c in range(group_channels):
-            y = y + pixel[..., c, None] * weight[:, :, c, kh, kw]  # (B, OH, OW, G, O/g)
-    y = y.reshape(*y.shape[:3], out)  # (B, OH, OW, O)
-    return y + tensors["bias"] if "bias" in tensors else y
+            y = fma(pixel[..., c, None], weight[:, :, c, kh, kw], y)  # (B, OH, OW, G, O/g)
+    return y.reshape(*y.shape[:3], out)  # (B, OH, OW, O)
 
 
 def linear(node: Node, tensors: dict[str, np.ndarray], x: np.ndarray) -> np.ndarray:
     """y[o] = Σ_i x[i]·w[o, i] (+ bias[o]); (B, I) -> (B, O)."""
     weight = tensors["weight"]  # (O, I)
-    y: np.ndarray = np.zeros(1, np.float32)
+    y: np.ndarray = tensors.get("bias", np.zeros(len(weight), np.float32))
     for i in range(weight.shape[1]):
-        y = y + x[:, i, None] * weight[:, i]  # (B, O)
-    return y + tensors["bias"] if "bias" in tensors else y
+        y = fma(x[:, i, None], weight[:, i], y)  # (B, O)
+    return y
 
 
 def sample_mean(x: np.ndarray) -> np.ndarray:
