@@ -123,7 +123,8 @@ int add_option_a(Graph& graph, int input, int64_t stride, Pair pad) {
   return graph.add(std::move(node));
 }
 
-Shape image_shape(const Floats& images) {
+template <typename Array>
+Shape image_shape(const Array& images) {
   if (images.ndim() != 4 || images.size() == 0) throw std::invalid_argument("images must be (B, H, W, C)");
   between(1, images.shape(0), kMaxBatch);
   return {between(1, images.shape(1), kMaxSize), between(1, images.shape(2), kMaxSize),
@@ -141,18 +142,45 @@ nb::ndarray<nb::numpy, T> to_numpy(std::vector<T> values, int64_t batch, Shape s
                                    owner);
 }
 
-nb::ndarray<nb::numpy, float> run(Graph& graph, const Floats& images) {
-  const Shape image = image_shape(images);
-  const int64_t batch = images.shape(0);
+nb::ndarray<nb::numpy, float> run_images(Graph& graph, const Images& images, int64_t batch, Shape image) {
   std::vector<float> out;
   Shape shape;
   {
     nb::gil_scoped_release release;
     shape = graph.out_shape(image);
     out.resize(batch * shape.elements());
-    graph.run(images.data(), batch, image, out.data());
+    graph.run(images, batch, image, out.data());
   }
   return to_numpy(std::move(out), batch, shape);
+}
+
+// images (B, H, W, C)
+nb::ndarray<nb::numpy, float> run(Graph& graph, const Floats& images) {
+  const Shape image = image_shape(images);
+  Images source;
+  source.channels_last = images.data();
+  return run_images(graph, source, images.shape(0), image);
+}
+
+// images (B, C, H, W)
+nb::ndarray<nb::numpy, float> run_channels_first(Graph& graph, const Floats& images) {
+  const Shape shape = image_shape(images);  // of (C, H, W)
+  Images source;
+  source.channels_first = images.data();
+  return run_images(graph, source, images.shape(0), {shape.w, shape.c, shape.h});
+}
+
+// images (B, H, W, C), mean and std (C)
+nb::ndarray<nb::numpy, float> run_bytes(Graph& graph, const Bytes& images, const Floats& mean, const Floats& std) {
+  const Shape image = image_shape(images);
+  if (static_cast<int64_t>(mean.size()) != image.c || static_cast<int64_t>(std.size()) != image.c) {
+    throw std::invalid_argument("mean and std must have one number per channel");
+  }
+  Images source;
+  source.bytes = images.data();
+  source.mean = mean.data();
+  source.std = std.data();
+  return run_images(graph, source, images.shape(0), image);
 }
 
 // List of (node index, float32 values, int32 accumulators or None).
@@ -234,6 +262,8 @@ NB_MODULE(_engine, module) {
                           {between(1, height, kMaxSize), between(1, width, kMaxSize), between(1, channels, kMaxSize)});
            })
       .def("run", run, nb::arg("images"))
+      .def("run_channels_first", run_channels_first, nb::arg("images"))
+      .def("run_bytes", run_bytes, nb::arg("images"), nb::arg("mean"), nb::arg("std"))
       .def("trace", trace, nb::arg("images"))
       .def("profile", profile, nb::arg("images"), nb::arg("rounds"));
 }

@@ -261,8 +261,8 @@ void BinaryConv::gather(const BinaryPlan& plan, const uint64_t* bits, int64_t y,
   }
 }
 
-void BinaryConv::row(const BinaryPlan& plan, const BitImage& image, int64_t y, BinaryScratch& scratch, float* out,
-                     int32_t* accumulators) const {
+void BinaryConv::row(const BinaryPlan& plan, const BitImage& image, int64_t y, Step step, const Finish& finish,
+                     BinaryScratch& scratch, int32_t* accumulators) const {
   const Axis &rows = weights_.window.rows, &columns = weights_.window.columns;
   Count count;
   count.words = lane_words_;
@@ -274,9 +274,9 @@ void BinaryConv::row(const BinaryPlan& plan, const BitImage& image, int64_t y, B
       const int64_t pixels = std::min(kTile, plan.out.w - x);
       count.pixels = pixels;
       if (plan.direct) {
-        const int64_t step = columns.stride * plan.in.c / 8;  // bytes
-        count.bits = reinterpret_cast<const char*>(image.bits.data() + y * rows.stride * plan.row_words) + x * step;
-        count.step = step;
+        count.step = columns.stride * plan.in.c / 8;
+        count.bits = reinterpret_cast<const char*>(image.bits.data() + y * rows.stride * plan.row_words);
+        count.bits += x * count.step;
         count.offsets = plan.offsets.data();
       } else {
         gather(plan, image.bits.data(), y, {x, x + pixels}, group, scratch.windows.data());
@@ -286,7 +286,7 @@ void BinaryConv::row(const BinaryPlan& plan, const BitImage& image, int64_t y, B
       }
       count_.run(count);
       if (with_offset()) window_ones(plan, image, y, {x, x + pixels}, scratch);
-      finish(plan, y, x, pixels, group, scratch, out, accumulators);
+      dequantize(plan, y, x, pixels, group, step, finish, scratch, accumulators);
     }
   }
 }
@@ -312,8 +312,8 @@ void BinaryConv::window_ones(const BinaryPlan& plan, const BitImage& image, int6
   }
 }
 
-void BinaryConv::finish(const BinaryPlan& plan, int64_t y, int64_t x, int64_t pixels, int64_t group,
-                        BinaryScratch& scratch, float* out, int32_t* accumulators) const {
+void BinaryConv::dequantize(const BinaryPlan& plan, int64_t y, int64_t x, int64_t pixels, int64_t group, Step step,
+                            const Finish& finish, BinaryScratch& scratch, int32_t* accumulators) const {
   const int64_t outputs = weights_.out, stride = blocks_ * kLanes;
   const float* scale = weights_.channels.data() + group * group_out_;
   float* sums = scratch.sums.data();
@@ -334,17 +334,20 @@ void BinaryConv::finish(const BinaryPlan& plan, int64_t y, int64_t x, int64_t pi
     Dequantize d;
     d.counts = counts;
     d.count_stride = stride;
-    d.pixels = end - begin;
-    d.outputs = group_out_;
     d.base = base;
     d.shifted = weights_.shift != 0 ? plan.shifted.data() + i * outputs + group * group_out_ : nullptr;
     d.scale = scale;
     d.bias = scale + outputs;
     d.offset = with_offset() ? scale + 2 * outputs : nullptr;
     d.window = sums + begin;
-    d.out = out + (x + begin) * outputs + group * group_out_;
-    d.out_stride = outputs;
-    steps_.dequantize(d);
+    const int64_t at = (x + begin) * outputs + group * group_out_;
+    d.finish = finish;
+    d.finish.pixels = end - begin;
+    d.finish.channels = group_out_;
+    d.finish.out += at;
+    if (finish.other) d.finish.other += at;
+    if (finish.params) d.finish.params += group * group_out_;
+    steps_.dequantize[static_cast<int>(step)](d);
     if (!accumulators) continue;
     for (int64_t p = begin; p < end; ++p) {
       int32_t* to = accumulators + (x + p) * outputs + group * group_out_;

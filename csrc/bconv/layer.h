@@ -79,6 +79,8 @@ class BinaryConv {
   Shape out_shape(Shape in) const;
   BinaryPlan plan(Shape in) const;
   void reserve(BinaryScratch& scratch) const;
+  const Window& window() const { return weights_.window; }
+  int64_t weight_bytes() const { return static_cast<int64_t>(packed_.size() * sizeof(packed_[0])); }
 
   bool needs_mean() const { return weights_.threshold == Threshold::sample_mean; }
 
@@ -87,9 +89,10 @@ class BinaryConv {
   // Packs image row y of x (W, I), the row alone. `mean` is used by sample_mean.
   void pack(const BinaryPlan& plan, const float* x, int64_t y, float mean, BitImage& image) const;
 
-  // Output row y -> out (OW, O); also A·B into accumulators (OW, O) unless null.
-  void row(const BinaryPlan& plan, const BitImage& image, int64_t y, BinaryScratch& scratch, float* out,
-           int32_t* accumulators) const;
+  // Output row y, followed by `step`, which `finish` describes for the whole row (OW, O); also A·B into accumulators
+  // (OW, O) unless null.
+  void row(const BinaryPlan& plan, const BitImage& image, int64_t y, Step step, const Finish& finish,
+           BinaryScratch& scratch, int32_t* accumulators) const;
 
  private:
   // Windows (pixels, words_) of output row y. Three ways: bits of any group size; bytes if a group's channels fill
@@ -106,8 +109,8 @@ class BinaryConv {
                      uint64_t* windows) const;
   // Popcounts of the windows of `pixels` from x on.
   void window_ones(const BinaryPlan& plan, const BitImage& image, int64_t y, Range pixels, BinaryScratch& scratch) const;
-  void finish(const BinaryPlan& plan, int64_t y, int64_t x, int64_t pixels, int64_t group, BinaryScratch& scratch,
-              float* out, int32_t* accumulators) const;
+  void dequantize(const BinaryPlan& plan, int64_t y, int64_t x, int64_t pixels, int64_t group, Step step,
+                  const Finish& finish, BinaryScratch& scratch, int32_t* accumulators) const;
   bool with_offset() const { return weights_.channels.size() == static_cast<size_t>(3 * weights_.out); }
 
   BinaryWeights weights_;

@@ -57,6 +57,7 @@ Shape FloatConv::out_shape(Shape in) const {
 void FloatConv::reserve(FloatScratch& scratch) const {
   const size_t size = kTile * depth_, rows = window_.rows.kernel;
   if (scratch.windows.size() < size) scratch.windows = Buffer<float>(size);
+  if (scratch.sums.size() < static_cast<size_t>(kTile * group_out_)) scratch.sums = Buffer<float>(kTile * group_out_);
   if (scratch.rows.size() < rows) scratch.rows = Buffer<const float*>(rows);
 }
 
@@ -79,7 +80,8 @@ void FloatConv::gather(Shape in, const float* x, int64_t y, int64_t at, int64_t 
   }
 }
 
-void FloatConv::row(Shape in, const float* x, int64_t y, FloatScratch& scratch, float* out) const {
+void FloatConv::row(Shape in, const float* x, int64_t y, void (*step)(const Finish&), const Finish& finish,
+                    FloatScratch& scratch) const {
   const Shape shape = out_shape(in);
   const Axis &rows = window_.rows, &columns = window_.columns;
   const Range vertical = rows.valid_taps(y, in.h);
@@ -90,14 +92,17 @@ void FloatConv::row(Shape in, const float* x, int64_t y, FloatScratch& scratch, 
   m.rows = scratch.rows.data();
   m.blocks = blocks_;
   m.outputs = group_out_;
-  m.out_step = out_;
   for (int64_t group = 0; group < groups_; ++group) {
     m.weights = packed_.data() + group * blocks_ * depth_ * kLanes;
     m.bias = bias_.data() + group * blocks_ * kLanes;
     for (int64_t at = 0, end; at < shape.w; at = end) {
-      m.out = out + at * out_ + group * group_out_;
+      const int64_t first = at * out_ + group * group_out_;
+      // The other operand of an addition may lie where the output goes.
+      const bool apart = step && finish.other;
+      m.out = apart ? scratch.sums.data() : finish.out + first;
+      m.out_step = apart ? group_out_ : out_;
       if (at >= inside.begin && at < inside.end) {
-        end = inside.end;
+        end = std::min(at + kTile, inside.end);
         for (int64_t kh = 0; kh < rows.kernel; ++kh) {
           scratch.rows[kh] = x + ((rows.origin(y) + kh * rows.dilation) * in.w + columns.origin(at)) * in.c;
         }
@@ -113,6 +118,16 @@ void FloatConv::row(Shape in, const float* x, int64_t y, FloatScratch& scratch, 
       }
       m.pixels = end - at;
       multiply_.run(m);
+      if (!step) continue;
+      Finish part = finish;  // while the pixels are in cache
+      part.x = m.out;
+      part.x_stride = m.out_step;
+      part.out += first;
+      part.pixels = m.pixels;
+      part.channels = group_out_;
+      if (part.other) part.other += first;
+      if (part.params) part.params += group * group_out_;
+      step(part);
     }
   }
 }

@@ -6,18 +6,20 @@
 #include "base/buffer.h"
 #include "base/window.h"
 #include "fconv/fconv.h"
+#include "steps/steps.h"
 
 namespace onebit {
 
 // Per-thread memory for one tile of pixels.
 struct FloatScratch {
   Buffer<float> windows;
+  Buffer<float> sums;
   Buffer<const float*> rows;
 };
 
 class FloatConv {
  public:
-  static constexpr int64_t kTile = 32;  // pixels whose windows are gathered at once
+  static constexpr int64_t kTile = 48;  // pixels computed at once
 
   // weight (O, I/g, KH, KW), bias (O) or empty. Throws std::invalid_argument if the arrays have other sizes.
   FloatConv(Window window, int64_t in, int64_t out, int64_t groups, const std::vector<float>& weight,
@@ -25,9 +27,13 @@ class FloatConv {
 
   Shape out_shape(Shape in) const;
   void reserve(FloatScratch& scratch) const;
+  const Window& window() const { return window_; }
+  int64_t weight_bytes() const { return static_cast<int64_t>(packed_.size() * sizeof(packed_[0])); }
 
-  // Output row y of x (H, W, I) -> out (OW, O).
-  void row(Shape in, const float* x, int64_t y, FloatScratch& scratch, float* out) const;
+  // Output row y of x (H, W, I) -> finish.out (OW, O), followed, unless null, by `step`, which `finish` describes for
+  // the whole row.
+  void row(Shape in, const float* x, int64_t y, void (*step)(const Finish&), const Finish& finish,
+           FloatScratch& scratch) const;
 
  private:
   void gather(Shape in, const float* x, int64_t y, int64_t at, int64_t group, float* window) const;

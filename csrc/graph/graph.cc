@@ -1,6 +1,7 @@
 #include "graph/graph.h"
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <stdexcept>
 
@@ -68,6 +69,9 @@ const Graph::CachedPlan& Graph::plan_for(Shape image) {
 void Graph::prepare(const CachedPlan& cached, Arena& arena) const {
   if (arena.plan == cached.serial) return;
   const Plan& plan = cached.plan;
+  if (static_cast<int64_t>(arena.image.size()) < cached.image.elements()) {
+    arena.image = Buffer<float>(cached.image.elements());
+  }
   if (arena.slots.size() < plan.slots.size()) arena.slots.resize(plan.slots.size());
   for (size_t i = 0; i < plan.slots.size(); ++i) {
     if (static_cast<int64_t>(arena.slots[i].size()) < plan.slots[i]) arena.slots[i] = Buffer<float>(plan.slots[i]);
@@ -82,6 +86,7 @@ void Graph::prepare(const CachedPlan& cached, Arena& arena) const {
 
 void Graph::prepare(const CachedPlan& cached, Worker& worker) const {
   if (static_cast<int64_t>(worker.row.size()) < cached.plan.row) worker.row = Buffer<float>(cached.plan.row);
+  worker.done.resize(cached.plan.stages.size());
 }
 
 const float* Graph::value(const Plan& plan, int stage, const Arena& arena, const float* image) const {
@@ -100,6 +105,25 @@ void Graph::pack(const Plan& plan, int index, const float* image, Arena& arena) 
   }
 }
 
+Finish Graph::finish_of(const Plan& plan, const Stage& stage, size_t step, int64_t y, const float* image,
+                        const Arena& arena) const {
+  Finish finish{};
+  finish.pixels = stage.out.w;
+  finish.channels = finish.stride = finish.x_stride = finish.params_stride = stage.out.c;
+  if (step >= stage.steps.size()) return finish;
+  const FusedStep& fused = stage.steps[step];
+  if (fused.other != kNothing) {
+    finish.other = value(plan, fused.other, arena, image) + y * stage.out.w * stage.out.c;
+  }
+  if (fused.node != kNothing) finish.params = nodes_[fused.node].params.data();
+  return finish;
+}
+
+Step Graph::step_of(const Stage& stage, size_t step) const {
+  if (step >= stage.steps.size() || stage.steps[step].node == kNothing) return Step::add;
+  return nodes_[stage.steps[step].node].step;
+}
+
 // A row is made in the worker's memory, which stays in cache; the last step writes it to where it is kept.
 void Graph::rows(const Plan& plan, int index, const float* image, Range range, Arena& arena, Worker& worker) const {
   const Stage& stage = plan.stages[index];
@@ -108,21 +132,29 @@ void Graph::rows(const Plan& plan, int index, const float* image, Range range, A
   const int64_t row = stage.out.w * stage.out.c;  // floats
   for (int64_t y = range.begin; y < range.end; ++y) {
     float* kept = stage.slot == kNowhere ? worker.row.data() : arena.slots[stage.slot].data() + y * row;
-    float* to = stage.steps.empty() ? kept : worker.row.data();
+    const auto target = [&](size_t steps) { return stage.steps.size() <= steps ? kept : worker.row.data(); };
+    size_t taken = 0;  // steps applied
     if (node.op == Op::binary_conv) {
+      Finish finish = finish_of(plan, stage, 0, y, image, arena);
+      finish.out = target(1);
       int32_t* accumulators = arena.accumulators.empty() ? nullptr : arena.accumulators[index].data() + y * row;
-      node.binary_conv->row(stage.binary, arena.images[index], y, worker.binary, to, accumulators);
+      node.binary_conv->row(stage.binary, arena.images[index], y, step_of(stage, 0), finish, worker.binary,
+                            accumulators);
+      taken = 1;
     } else if (node.op == Op::conv) {
-      node.conv->row(stage.in, x, y, worker.floats, to);
+      Finish finish = finish_of(plan, stage, 0, y, image, arena);
+      finish.out = target(1);
+      node.conv->row(stage.in, x, y, stage.steps.empty() ? nullptr : steps_.finish[static_cast<int>(step_of(stage, 0))],
+                     finish, worker.floats);
+      taken = 1;
     } else {
-      simple_row(node, steps_, stage.in, stage.out, x, y, to);
+      simple_row(node, steps_, stage.in, stage.out, x, y, target(0));
     }
-    for (const FusedStep& step : stage.steps) {
-      const Node& fused = nodes_[step.node];
-      const float* params = fused.params.data();
-      if (fused.step == Step::add) params = value(plan, step.other, arena, image) + y * row;
-      float* out = &step == &stage.steps.back() ? kept : to;
-      steps_.run[static_cast<int>(fused.step)](to, params, out, stage.out.w, stage.out.c);
+    for (; taken < stage.steps.size(); ++taken) {
+      Finish finish = finish_of(plan, stage, taken, y, image, arena);
+      finish.x = worker.row.data();
+      finish.out = target(taken + 1);
+      steps_.finish[static_cast<int>(step_of(stage, taken))](finish);
     }
     for (int reader : stage.packs) {
       const Stage& binary = plan.stages[reader];
@@ -131,13 +163,33 @@ void Graph::rows(const Plan& plan, int index, const float* image, Range range, A
   }
 }
 
-void Graph::run_alone(const Plan& plan, const float* image, Arena& arena, Worker& worker, double* seconds) const {
-  for (size_t i = 0; i < plan.stages.size(); ++i) {
-    const Stage& stage = plan.stages[i];
+void Graph::advance(const Plan& plan, const Group& group, int index, int64_t count, const float* image, Arena& arena,
+                    Worker& worker, double* seconds) const {
+  const Stage& stage = plan.stages[index];
+  const Node& node = nodes_[stage.node];
+  for (int64_t& y = worker.done[index]; y < count; ++y) {
+    if (stage.input >= group.begin) {
+      advance(plan, group, stage.input, rows_needed(node, stage, y), image, arena, worker, seconds);
+    }
+    for (const FusedStep& step : stage.steps) {
+      if (step.other >= group.begin) advance(plan, group, step.other, y + 1, image, arena, worker, seconds);
+    }
     const auto start = seconds ? Clock::now() : Clock::time_point{};
-    if (stage.packs_itself) pack(plan, static_cast<int>(i), image, arena);
-    rows(plan, static_cast<int>(i), image, {0, stage.out.h}, arena, worker);
-    if (seconds) seconds[i] = std::chrono::duration<double>(Clock::now() - start).count();
+    rows(plan, index, image, {y, y + 1}, arena, worker);
+    if (seconds) seconds[index] += std::chrono::duration<double>(Clock::now() - start).count();
+  }
+}
+
+void Graph::run_alone(const Plan& plan, const float* image, Arena& arena, Worker& worker, double* seconds) const {
+  std::fill(worker.done.begin(), worker.done.end(), 0);
+  for (const Group& group : plan.groups) {
+    const auto start = seconds ? Clock::now() : Clock::time_point{};
+    if (plan.stages[group.begin].packs_itself) pack(plan, group.begin, image, arena);
+    if (seconds) seconds[group.begin] += std::chrono::duration<double>(Clock::now() - start).count();
+    // The last stage asks for nearly everything; what it does not need, nobody may, but a run must not depend on that.
+    for (int i = group.end; i-- > group.begin;) {
+      advance(plan, group, i, plan.stages[i].out.h, image, arena, worker, seconds);
+    }
   }
 }
 
@@ -152,11 +204,17 @@ void Graph::run_together(const Plan& plan, const float* image, Arena& arena) {
   }
 }
 
-void Graph::run(const float* images, int64_t batch, Shape image, float* out) {
+void Graph::run(const Images& images, int64_t batch, Shape image, float* out) {
   std::lock_guard<std::mutex> lock(mutex_);
   const CachedPlan& cached = plan_for(image);
   const Plan& plan = cached.plan;
-  const int64_t in_size = image.elements(), out_size = plan.stages[plan.output].out.elements();
+  const int64_t out_size = plan.stages[plan.output].out.elements();
+  std::atomic<bool> finite{true};
+  const auto load = [&](Arena& arena, int64_t sample) {
+    const float* x = load_image(images, sample, image, arena.image.data());
+    if (!images.bytes && !all_finite(x, image.elements())) finite = false;
+    return x;
+  };
   const auto store = [&](const Arena& arena, int64_t sample) {
     std::copy_n(value(plan, plan.output, arena, nullptr), out_size, out + sample * out_size);
   };
@@ -165,17 +223,18 @@ void Graph::run(const float* images, int64_t batch, Shape image, float* out) {
     Arena& arena = workers_[0].arena;
     prepare(cached, arena);
     for (int64_t sample = 0; sample < batch; ++sample) {
-      run_together(plan, images + sample * in_size, arena);
+      run_together(plan, load(arena, sample), arena);
       store(arena, sample);
     }
-    return;
+  } else {
+    for (Worker& worker : workers_) prepare(cached, worker.arena);
+    pool_.run(static_cast<int>(batch), [&](int sample, int thread) {
+      Worker& worker = workers_[thread];
+      run_alone(plan, load(worker.arena, sample), worker.arena, worker);
+      store(worker.arena, sample);
+    });
   }
-  for (Worker& worker : workers_) prepare(cached, worker.arena);
-  pool_.run(static_cast<int>(batch), [&](int sample, int thread) {
-    Worker& worker = workers_[thread];
-    run_alone(plan, images + sample * in_size, worker.arena, worker);
-    store(worker.arena, sample);
-  });
+  if (!finite) throw std::invalid_argument("images contain NaN or infinity; check how they were normalised");
 }
 
 std::vector<Profiled> Graph::profile(const float* image, Shape shape, int rounds) {
@@ -188,6 +247,7 @@ std::vector<Profiled> Graph::profile(const float* image, Shape shape, int rounds
   for (const Stage& stage : cached.plan.stages) result.push_back({stage.node, stage.tail, stage.in, stage.out, 0});
   std::vector<double> seconds(result.size());
   for (int round = 0; round < rounds; ++round) {
+    std::fill(seconds.begin(), seconds.end(), 0.0);
     run_alone(cached.plan, image, worker.arena, worker, seconds.data());
     for (size_t i = 0; i < result.size(); ++i) {
       result[i].seconds = round == 0 ? seconds[i] : std::min(result[i].seconds, seconds[i]);

@@ -11,6 +11,7 @@
 #include "base/buffer.h"
 #include "base/cpu.h"
 #include "base/pool.h"
+#include "graph/image.h"
 #include "graph/node.h"
 #include "graph/plan.h"
 
@@ -47,9 +48,10 @@ class Graph {
   // Shape of the output for an image of the given size.
   Shape out_shape(Shape image);
 
-  // images (B, H, W, C) -> out (B, output shape). The result does not depend on the number of threads: samples are
-  // split over threads if there are enough, else the rows of each layer; no sum is ever split.
-  void run(const float* images, int64_t batch, Shape image, float* out);
+  // images -> out (B, output shape). The result does not depend on the number of threads: samples are split over
+  // threads if there are enough, else the rows of each layer; no sum is ever split.
+  // Throws std::invalid_argument if a value of an image is NaN or infinite.
+  void run(const Images& images, int64_t batch, Shape image, float* out);
 
   std::vector<Traced> trace(const float* images, int64_t batch, Shape image);
 
@@ -60,6 +62,7 @@ class Graph {
   // Memory of one sample's values.
   struct Arena {
     int64_t plan = 0;  // the serial number of the plan that it was made for
+    Buffer<float> image;
     std::vector<Buffer<float>> slots;
     std::vector<BitImage> images;               // by stage: packed inputs of binary convolutions
     std::vector<Buffer<int32_t>> accumulators;  // by stage, only to trace
@@ -68,6 +71,7 @@ class Graph {
     BinaryScratch binary;
     FloatScratch floats;
     Buffer<float> row;
+    std::vector<int64_t> done;  // by stage: rows computed
     Arena arena;
   };
   struct CachedPlan {
@@ -82,8 +86,15 @@ class Graph {
   const float* value(const Plan& plan, int stage, const Arena& arena, const float* image) const;
   // Packs the input of a binary convolution that packs it itself.
   void pack(const Plan& plan, int stage, const float* image, Arena& arena) const;
+  // Step number `step` of a stage for its row y, all but x and out; without such a step, one that does nothing.
+  Finish finish_of(const Plan& plan, const Stage& stage, size_t step, int64_t y, const float* image,
+                   const Arena& arena) const;
+  Step step_of(const Stage& stage, size_t step) const;
   void rows(const Plan& plan, int index, const float* image, Range range, Arena& arena, Worker& worker) const;
   void run_alone(const Plan& plan, const float* image, Arena& arena, Worker& worker, double* seconds = nullptr) const;
+  // Computes the rows of a stage up to `count`, and before each those of its group that it needs.
+  void advance(const Plan& plan, const Group& group, int stage, int64_t count, const float* image, Arena& arena,
+               Worker& worker, double* seconds) const;
   void run_together(const Plan& plan, const float* image, Arena& arena);
 
   Isa isa_;

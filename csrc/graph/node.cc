@@ -36,7 +36,7 @@ void pool_row(const Node& node, const StepKernels& steps, Shape in, Shape out, c
         if (max) {
           steps.maximum(to, pixel, in.c);
         } else {
-          steps.run[static_cast<int>(Step::add)](to, pixel, to, 1, in.c);
+          steps.add(to, pixel, in.c);
         }
       }
     }

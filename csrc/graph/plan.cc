@@ -6,6 +6,8 @@
 namespace onebit {
 namespace {
 
+constexpr int64_t kGroupBytes = 256 << 10;  // a quarter of a usual L2 cache
+
 // Number of readers of each node's value, the caller of the network included.
 std::vector<int> count_readers(const std::vector<Node>& nodes, int output) {
   std::vector<int> readers(nodes.size(), 0);
@@ -16,12 +18,23 @@ std::vector<int> count_readers(const std::vector<Node>& nodes, int output) {
   return readers;
 }
 
+// An operator after a plain addition is applied together with it.
+void append(std::vector<FusedStep>& steps, const Node& node, int index, int other) {
+  if (node.step == Step::add) {
+    steps.push_back({other, kNothing});
+  } else if (!steps.empty() && steps.back().node == kNothing) {
+    steps.back().node = index;
+  } else {
+    steps.push_back({kNothing, index});
+  }
+}
+
 // Appends an elementwise node to the stage of one of its inputs. This is possible if nothing else reads that input and
 // the other operand, if any, is computed by an earlier stage: so the later stage of the two is tried.
 bool fuse(const std::vector<Node>& nodes, int index, const std::vector<int>& readers, std::vector<int>& stage_of,
           std::vector<Stage>& stages) {
   const Node& node = nodes[index];
-  int chosen = node.inputs[0], other = kImage;
+  int chosen = node.inputs[0], other = kNothing;
   if (node.step == Step::add) {
     if (node.inputs[0] == node.inputs[1]) return false;
     if (stage_of[node.inputs[1]] > stage_of[chosen]) chosen = node.inputs[1];
@@ -29,53 +42,107 @@ bool fuse(const std::vector<Node>& nodes, int index, const std::vector<int>& rea
   }
   const int stage = stage_of[chosen];
   if (stage == kImage || readers[chosen] != 1) return false;
-  stages[stage].steps.push_back({index, other});
+  append(stages[stage].steps, node, index, other);
   stages[stage].tail = index;
   stage_of[index] = stage;
   return true;
 }
 
-// Whether a stage reads its input as floats: a binary convolution may read bits that were packed before.
-bool reads_floats(const Stage& stage) { return stage.binary.row_words == 0 || stage.packs_itself; }
 
-// Gives each stage memory that no value still to be read occupies. A value that is last read as the other operand of an
-// addition is overwritten by its sum, row by row: one map less in cache.
+int64_t weight_bytes(const Node& node) {
+  return node.conv ? node.conv->weight_bytes() : node.binary_conv ? node.binary_conv->weight_bytes() : 0;
+}
+
+// The stages whose outputs a stage reads as floats: a binary convolution may read bits that were packed before.
+std::vector<int> floats_read(const Stage& stage) {
+  std::vector<int> read;
+  const bool binary = stage.binary.row_words != 0;
+  if (stage.input != kImage && (!binary || stage.packs_itself)) read.push_back(stage.input);
+  for (const FusedStep& step : stage.steps) {
+    if (step.other >= 0) read.push_back(step.other);
+  }
+  return read;
+}
+
+std::vector<Group> make_groups(const std::vector<Node>& nodes, const std::vector<Stage>& stages) {
+  std::vector<Group> groups;
+  int64_t bytes = 0;
+  for (int i = 0; i < static_cast<int>(stages.size()); ++i) {
+    const int64_t own = weight_bytes(nodes[stages[i].node]);
+    bytes += own;
+    if (groups.empty() || bytes > kGroupBytes || stages[i].packs_itself) {
+      groups.push_back({i, i});
+      bytes = own;
+    }
+    groups.back().end = i + 1;
+  }
+  return groups;
+}
+
+// Gives each stage memory that no value still to be read occupies; within a group all values may still be read. A value
+// that is last read as the other operand of an addition is overwritten by its sum, row by row: one map less in cache.
 void assign_slots(Plan& plan, bool trace) {
   const int stages = static_cast<int>(plan.stages.size());
-  std::vector<int> last_reader(stages, -1);
+  std::vector<int> last_reader(stages, -1), readers(stages, 0);  // of the floats; readers in the current group
   for (int i = 0; i < stages; ++i) {
-    if (plan.stages[i].input != kImage && reads_floats(plan.stages[i])) last_reader[plan.stages[i].input] = i;
-    for (const FusedStep& step : plan.stages[i].steps) {
-      if (step.other != kImage) last_reader[step.other] = i;
-    }
+    for (int read : floats_read(plan.stages[i])) last_reader[read] = i;
   }
   last_reader[plan.output] = stages;
   std::vector<int> free;
-  for (int i = 0; i < stages; ++i) {
-    Stage& stage = plan.stages[i];
-    if (last_reader[i] < 0 && !trace) continue;  // only its bits are read
-    int in_place = kImage;
-    for (const FusedStep& step : stage.steps) {
-      const bool last = step.other != kImage && last_reader[step.other] == i;
-      if (last && !(reads_floats(stage) && stage.input == step.other)) in_place = step.other;
+  for (const Group& group : plan.groups) {
+    std::vector<bool> taken(stages, false);  // overwritten in place
+    std::fill(readers.begin(), readers.end(), 0);
+    for (int i = group.begin; i < group.end; ++i) {
+      for (int read : floats_read(plan.stages[i])) ++readers[read];
     }
-    if (in_place != kImage && !trace) {
-      stage.slot = plan.stages[in_place].slot;
-    } else if (free.empty() || trace) {
-      stage.slot = static_cast<int>(plan.slots.size());
-      plan.slots.push_back(0);
-    } else {
-      stage.slot = free.back();
-      free.pop_back();
+    for (int i = group.begin; i < group.end; ++i) {
+      Stage& stage = plan.stages[i];
+      if (last_reader[i] < 0 && !trace) continue;  // only its bits are read
+      int in_place = kImage;
+      for (const FusedStep& step : stage.steps) {
+        if (step.other >= 0 && last_reader[step.other] == i && readers[step.other] == 1) in_place = step.other;
+      }
+      if (in_place != kImage && !trace) {
+        stage.slot = plan.stages[in_place].slot;
+        taken[in_place] = true;
+      } else if (free.empty() || trace) {
+        stage.slot = static_cast<int>(plan.slots.size());
+        plan.slots.push_back(0);
+      } else {
+        stage.slot = free.back();
+        free.pop_back();
+      }
+      plan.slots[stage.slot] = std::max(plan.slots[stage.slot], stage.out.elements());
     }
-    plan.slots[stage.slot] = std::max(plan.slots[stage.slot], stage.out.elements());
-    for (int j = 0; j <= i; ++j) {
-      if (last_reader[j] == i && j != in_place) free.push_back(plan.stages[j].slot);
+    for (int j = 0; j < group.end; ++j) {
+      const bool ends = last_reader[j] >= group.begin && last_reader[j] < group.end;
+      if (ends && !taken[j]) free.push_back(plan.stages[j].slot);
     }
   }
 }
 
 }  // namespace
+
+int64_t rows_needed(const Node& node, const Stage& stage, int64_t y) {
+  const auto seen = [&](const Axis& axis) {
+    return std::clamp<int64_t>(axis.origin(y) + (axis.kernel - 1) * axis.dilation + 1, 0, stage.in.h);
+  };
+  switch (node.op) {
+    case Op::conv:
+      return seen(node.conv->window().rows);
+    case Op::binary_conv:
+      return seen(node.binary_conv->window().rows);
+    case Op::max_pool:
+    case Op::avg_pool:
+      return seen(node.window.rows);
+    case Op::option_a:
+      return y * node.stride + 1;
+    case Op::step:
+      return y + 1;
+    default:
+      return stage.in.h;
+  }
+}
 
 Plan make_plan(const std::vector<Node>& nodes, int output, Shape image, bool trace) {
   Plan plan;
@@ -93,8 +160,9 @@ Plan make_plan(const std::vector<Node>& nodes, int output, Shape image, bool tra
     stage.input = stage_of[node.inputs[0]];
     stage.in = inputs[0];
     stage.out = shapes.back();
-    if (node.op == Op::step)
-      stage.steps.push_back({index, node.inputs.size() == 2 ? stage_of[node.inputs[1]] : kImage});
+    if (node.op == Op::step) {
+      append(stage.steps, node, index, node.inputs.size() == 2 ? stage_of[node.inputs[1]] : kNothing);
+    }
     stage_of[index] = static_cast<int>(plan.stages.size());
     if (node.op == Op::binary_conv) {
       stage.binary = node.binary_conv->plan(stage.in);
@@ -105,6 +173,7 @@ Plan make_plan(const std::vector<Node>& nodes, int output, Shape image, bool tra
     plan.stages.push_back(std::move(stage));
   }
   plan.output = stage_of[output];
+  plan.groups = make_groups(nodes, plan.stages);
   assign_slots(plan, trace);
   return plan;
 }

@@ -11,18 +11,20 @@
 namespace onebit {
 
 constexpr int kImage = -1;    // as a stage index: the network's input
+constexpr int kNothing = -2;
 constexpr int kNowhere = -1;  // as a slot: nobody reads the floats
 
+// f(x + other): an addition, another elementwise operator, or both.
 struct FusedStep {
-  int node;
-  int other;  // for add: the stage whose output is the second operand
+  int other;  // the stage whose output is added; kNothing if none
+  int node;   // the operator f; kNothing if none
 };
 
 struct Stage {
   int node = 0;        // computes a row from `input`
   int tail = 0;        // the node whose value the stage's output is
   int input = kImage;  // a stage
-  std::vector<FusedStep> steps;
+  std::vector<FusedStep> steps;  // the first one is applied before the row is stored
   Shape in, out;
   int slot = kNowhere;  // memory of the output
   BinaryPlan binary;
@@ -32,12 +34,22 @@ struct Stage {
   bool packs_itself = false;
 };
 
+// Stages [begin, end) whose rows one thread computes in an order that uses them while they are in cache: a row as soon as
+// a later stage asks for it. Their weights together stay in cache as well.
+struct Group {
+  int begin, end;
+};
+
 struct Plan {
   std::vector<Stage> stages;
+  std::vector<Group> groups;
   std::vector<int64_t> slots;  // floats
   int64_t row = 0;             // floats of the longest row
   int output = 0;              // a stage
 };
+
+// The number of rows of its input that a stage needs for its output row y.
+int64_t rows_needed(const Node& node, const Stage& stage, int64_t y);
 
 // With `trace` every node is a stage of its own and no memory is shared, so that all values remain.
 // Throws std::invalid_argument if the shapes do not fit.

@@ -1,10 +1,12 @@
-// Elementwise operators on a run of pixels: the steps fused behind a convolution or run on their own.
+// Elementwise operators on a run of pixels, alone or fused behind a convolution:
 //
-//   x       (pixels, channels) floats
-//   params  what the operator's tensor holds: (rows, channels) floats; for `add` the other operand, shaped as x
-//   out     (pixels, channels) floats; may be x or, for `add`, params
+//   finish      out = f(x + other)
+//   dequantize  out = f(what the counts of a binary convolution mean + other)
 //
-// `dequantize`, which turns the counts of a binary convolution into floats, and what pools and means are made of.
+// f is a Step (Step::add: nothing more) with parameters (rows, channels), what the operator's tensor holds; `other`,
+// the second operand of an addition, may be null. Values are (pixels, channels) floats; out may be x or other.
+//
+// And what pools and means are made of.
 #pragma once
 
 #include <cstddef>
@@ -17,30 +19,39 @@ namespace onebit {
 enum class Step { affine, add, hardtanh, relu, prelu, rprelu, maxout };
 constexpr size_t kSteps = 7;
 
+// Pixels that are `stride` floats apart, in x `x_stride`; `channels` of each.
+struct Finish {
+  const float* x;
+  size_t x_stride;
+  const float* other;   // or null
+  const float* params;  // rows params_stride floats apart
+  size_t params_stride;
+  float* out;
+  size_t pixels, channels, stride;
+};
+
 // Counts to outputs, for pixels of one border class (derived in bconv/layer.h):
 //   y[o] = (scale[o]·(float(base[o] - 2·count[o]) + shifted[o]) + offset[o]·window) + bias[o]
 // `shifted` and `offset` may be null: then their terms are left out.
 struct Dequantize {
   const int32_t* counts;  // (pixels, count_stride)
   size_t count_stride;
-  size_t pixels, outputs;
   const int32_t* base;   // (outputs)
   const float* shifted;  // (outputs) or null
   const float* scale;    // (outputs)
   const float* bias;     // (outputs)
   const float* offset;   // (outputs) or null
   const float* window;   // (pixels), read only with offset
-  float* out;            // (pixels, out_stride)
-  size_t out_stride;
+  Finish finish;         // its x is not read
 };
 
 struct StepKernels {
   const char* name;
   Isa isa;
-  // By Step.
-  void (*run[kSteps])(const float* x, const float* params, float* out, size_t pixels, size_t channels);
-  void (*dequantize)(const Dequantize&);
+  void (*finish[kSteps])(const Finish&);          // by Step
+  void (*dequantize[kSteps])(const Dequantize&);  // by Step
   void (*maximum)(float* x, const float* other, size_t n);  // x[i] = other[i] > x[i] ? other[i] : x[i]
+  void (*add)(float* x, const float* other, size_t n);      // x[i] += other[i]
   // sums[c] += x[p][c], over the pixels in order
   void (*channel_sums)(const float* x, double* sums, size_t pixels, size_t channels);
 };

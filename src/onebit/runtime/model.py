@@ -11,6 +11,7 @@ from onebit.errors import UserError
 from onebit.runtime import format as files
 from onebit.runtime.graph import MAX_SIZE, Graph, to_dict
 from onebit.runtime.operators import OPERATORS, Tensors, infer_shapes
+from onebit.runtime.reference import Reference, normalized
 
 BACKENDS = ("auto", "engine", "reference")
 
@@ -22,9 +23,17 @@ class Backend(Protocol):
     @property
     def threads(self) -> int: ...
 
-    def run(self, images: np.ndarray) -> np.ndarray: ...
+    def run(self, images: np.ndarray) -> np.ndarray:
+        """Normalised float32 (B, C, H, W) -> logits (B, classes) or a map (B, H, W, C)."""
+        ...
 
-    def trace(self, images: np.ndarray) -> dict[str, np.ndarray]: ...
+    def run_bytes(self, images: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
+        """As `run`, for uint8 (B, H, W, C), which become (byte / 255 - mean) / std."""
+        ...
+
+    def trace(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """Every node's output for normalised float32 (B, H, W, C)."""
+        ...
 
 
 def load(
@@ -52,7 +61,6 @@ def load(
 
 def _backend(graph: Graph, tensors: dict[str, np.ndarray], threads: int | None, isa: str | None, name: str) -> Backend:
     from onebit.runtime import native
-    from onebit.runtime.reference import Reference
 
     if name == "reference" or (name == "auto" and not native.available()):
         if isa is not None:
@@ -110,15 +118,18 @@ class Model:
                                          caller's duty (see `graph["input"]`)
         float32 (B, C, H, W)             are taken as normalised already, as the PyTorch model sees them
         """
-        return _channels_first(self._backend.run(self._prepare(images)))
+        images = self._checked(images)
+        if images.dtype == np.uint8:
+            return _channels_first(self._backend.run_bytes(images, self._mean, self._std))
+        return _channels_first(self._backend.run(images))
 
     def trace(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Output of every node by name, (B, C, H, W) or (B, C); int32 A·B of binary nodes as "<node>:accumulator"."""
-        values = self._backend.trace(self._prepare(images))
+        values = self._backend.trace(normalized(self._checked(images), self._mean, self._std))
         return {name: _channels_first(value) for name, value in values.items()}
 
-    def _prepare(self, images: np.ndarray) -> np.ndarray:
-        """Checked and normalised float32 (B, H, W, C)."""
+    def _checked(self, images: np.ndarray) -> np.ndarray:
+        """uint8 (B, H, W, C) or float32 (B, C, H, W), of a size that the network takes."""
         if hasattr(images, "__array__"):  # torch tensors and Pillow images too
             images = np.asarray(images)
         if not isinstance(images, np.ndarray):
@@ -129,17 +140,14 @@ class Model:
                 images = images[None]  # (1, H, W, C)
             if images.ndim != 4 or images.shape[-1] != channels:
                 raise UserError(f"uint8 images must be (B, H, W, {channels}) or (H, W, {channels}), got {images.shape}")
-            x = (images.astype(np.float32) / np.float32(255) - self._mean) / self._std
+            self._check_size(images.shape)
         elif images.dtype == np.float32:
             if images.ndim != 4 or images.shape[1] != channels:
                 raise UserError(f"float32 images must be (B, {channels}, H, W), got {images.shape}")
-            x = np.ascontiguousarray(images.transpose(0, 2, 3, 1))  # (B, H, W, C)
-            if not np.isfinite(x).all():
-                raise UserError("images contain NaN or infinity; check how they were normalised")
+            self._check_size((images.shape[0], *images.shape[2:], channels))
         else:
             raise UserError(f"images must be uint8 (B, H, W, C) or float32 (B, C, H, W), got {images.dtype}")
-        self._check_size(x.shape)
-        return x
+        return images
 
     def _check_size(self, shape: tuple[int, ...]) -> None:
         batch, height, width, _ = shape

@@ -37,7 +37,7 @@ def _module() -> Any:
 
 
 class Engine:
-    """Runs a checked graph. `run` and `trace` take normalised float32 images (B, H, W, C)."""
+    """Runs a checked graph: the methods of `model.Backend`."""
 
     def __init__(self, graph: Graph, tensors: Mapping[str, np.ndarray], threads: int | None, isa: str | None) -> None:
         module = _module()
@@ -71,7 +71,13 @@ class Engine:
         return self._engine.kernels
 
     def run(self, images: np.ndarray) -> np.ndarray:
-        return self._shaped(self._output, self._engine.run(images))
+        try:
+            return self._shaped(self._output, self._engine.run_channels_first(np.ascontiguousarray(images)))
+        except ValueError as error:
+            raise UserError(str(error)) from None
+
+    def run_bytes(self, images: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
+        return self._shaped(self._output, self._engine.run_bytes(np.ascontiguousarray(images), mean, std))
 
     def trace(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Output of every node, and "<node>:accumulator" (int32) of every binary node."""
@@ -82,6 +88,15 @@ class Engine:
             if accumulator is not None:
                 values[f"{name}:accumulator"] = self._shaped(name, accumulator)
         return values
+
+    def profile(self, images: np.ndarray, rounds: int = 20) -> list[dict[str, Any]]:
+        """Where the time of one image goes on one thread, by stage: the node it computes ("node", with its "op"), those
+        fused behind it ("fused_to"), "input" and "output" shapes (H, W, C), and "seconds", the least of all rounds."""
+        rows = self._engine.profile(images, rounds)
+        return [
+            {"node": self._names[node], "fused_to": self._names[tail], "input": i, "output": o, "seconds": seconds}
+            for node, tail, i, o, seconds in rows
+        ]
 
     def _shaped(self, name: str, value: np.ndarray) -> np.ndarray:
         return value.reshape(len(value), -1) if len(self._shapes[name]) == 1 else value  # (B, C) or (B, H, W, C)

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from onebit.errors import UserError
 from onebit.runtime.bits import unpack, unpack_weight
 from onebit.runtime.graph import INPUT, Graph, Node
 from onebit.runtime.operators import CHANNEL, SAMPLE_MEAN, pool_size, window_size
@@ -28,7 +29,7 @@ Pair = tuple[int, int]
 
 
 class Reference:
-    """Runs a checked graph. `run` and `trace` take normalised float32 images (B, H, W, C)."""
+    """Runs a checked graph: the methods of `model.Backend`."""
 
     isa = "reference"
     threads = 1
@@ -38,7 +39,10 @@ class Reference:
         self._tensors = tensors
 
     def run(self, images: np.ndarray) -> np.ndarray:
-        return self.trace(images)[self._graph.output]
+        return self.trace(normalized(images))[self._graph.output]
+
+    def run_bytes(self, images: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
+        return self.trace(normalized(images, mean, std))[self._graph.output]
 
     def trace(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Output of every node, and "<node>:accumulator" (int32) of every binary node."""
@@ -57,6 +61,16 @@ class Reference:
                 values[node.name] = FLOAT[node.op](node, tensors, *inputs)
         del values[INPUT]
         return values
+
+
+def normalized(images: np.ndarray, mean: np.ndarray | float = 0.0, std: np.ndarray | float = 1.0) -> np.ndarray:
+    """float32 (B, H, W, C) from uint8 (B, H, W, C), or from float32 (B, C, H, W), which is normalised already."""
+    if images.dtype == np.uint8:
+        return (images.astype(np.float32) / np.float32(255) - mean) / std
+    x = np.ascontiguousarray(images.transpose(0, 2, 3, 1))  # (B, H, W, C)
+    if not np.isfinite(x).all():
+        raise UserError("images contain NaN or infinity; check how they were normalised")
+    return x
 
 
 def _taps(
