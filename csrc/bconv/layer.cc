@@ -10,7 +10,7 @@ namespace onebit {
 namespace {
 
 constexpr int64_t kLanes = static_cast<int64_t>(kBinaryLanes);
-constexpr int64_t kMaxDirectPadding = 8;  // pixels: more would waste memory
+constexpr int64_t kMaxPadding = 8;  // pixels that are stored: more would waste memory
 
 // The valid taps of each output position along one axis.
 std::vector<Range> all_taps(const Axis& axis, int64_t size, int64_t out) {
@@ -92,8 +92,8 @@ BinaryPlan BinaryConv::plan(Shape in) const {
   plan.in = in;
   plan.out = out_shape(in);
   const Axis &vertical_axis = w.window.rows, &horizontal_axis = w.window.columns;
-  plan.direct = w.groups == 1 && w.in % 32 == 0 && vertical_axis.padding <= kMaxDirectPadding &&
-                horizontal_axis.padding <= kMaxDirectPadding;
+  plan.padded = w.groups == 1 && vertical_axis.padding <= kMaxPadding && horizontal_axis.padding <= kMaxPadding;
+  plan.direct = plan.padded && w.in % 32 == 0;
   plan.rows = in.h;
   plan.row_words = words_for(in.w * in.c) + 1;
   if (plan.direct) {
@@ -105,8 +105,8 @@ BinaryPlan BinaryConv::plan(Shape in) const {
     const int64_t before = plan.lead_words * 8 - horizontal_axis.padding * in.c / 8;  // bytes
     for (int64_t kh = 0; kh < vertical_axis.kernel; ++kh) {
       for (int64_t kw = 0; kw < horizontal_axis.kernel; ++kw) {
-        const int64_t pixel = before + kh * vertical_axis.dilation * plan.row_words * 8 +
-                              kw * horizontal_axis.dilation * in.c / 8;
+        const int64_t pixel =
+            before + kh * vertical_axis.dilation * plan.row_words * 8 + kw * horizontal_axis.dilation * in.c / 8;
         for (int64_t k = 0; k < in.c / 32; ++k) plan.offsets.push_back(pixel + 4 * k);
       }
     }
@@ -162,8 +162,8 @@ void BinaryConv::reserve(BinaryScratch& scratch) const {
 BitImage BinaryConv::image(const BinaryPlan& plan) const {
   BitImage image;
   image.bits = Buffer<uint64_t>(plan.rows * plan.row_words);
-  if (plan.direct && with_offset()) {
-    image.ones = Buffer<int32_t>(plan.rows * (plan.in.w + 2 * weights_.window.columns.padding));
+  if (plan.padded && with_offset()) {
+    image.ones = Buffer<int32_t>((plan.in.h + 2 * weights_.window.rows.padding) * padded_width(plan.in.w));
   }
   return image;
 }
@@ -174,15 +174,8 @@ void BinaryConv::pack(const BinaryPlan& plan, const float* x, int64_t y, float m
   uint64_t* row = image.bits.data() + (plan.top + y) * plan.row_words + plan.lead_words;
   pack_.run(x, levels, per_channel ? 1 : 0, plan.in.w * plan.in.c, row);
   if (image.ones.size() == 0) return;
-  const int64_t padding = weights_.window.columns.padding;
-  int32_t* ones = image.ones.data() + (plan.top + y) * (plan.in.w + 2 * padding) + padding;
-  if (plan.in.c == 64) {  // the usual case
-    for (int64_t pixel = 0; pixel < plan.in.w; ++pixel) ones[pixel] = popcount(row[pixel]);
-    return;
-  }
-  for (int64_t pixel = 0; pixel < plan.in.w; ++pixel) {
-    ones[pixel] = static_cast<int32_t>(count_bits(row, pixel * plan.in.c, plan.in.c));
-  }
+  const int64_t at = (weights_.window.rows.padding + y) * padded_width(plan.in.w) + weights_.window.columns.padding;
+  pack_.ones(row, plan.in.w, plan.in.c, image.ones.data() + at);
 }
 
 void BinaryConv::gather_bits(const BinaryPlan& plan, const uint64_t* bits, int64_t y, int64_t x, int64_t group,
@@ -295,14 +288,14 @@ void BinaryConv::window_ones(const BinaryPlan& plan, const BitImage& image, int6
                              BinaryScratch& scratch) const {
   const Axis &rows = weights_.window.rows, &columns = weights_.window.columns;
   int32_t* ones = scratch.ones.data();
-  if (!plan.direct) {
+  if (image.ones.size() == 0) {
     for (int64_t p = 0; p < pixels.size(); ++p) {
       ones[p] = static_cast<int32_t>(count_bits(scratch.windows.data() + p * words_, 0, words_ * kWordBits));
     }
     return;
   }
   std::fill_n(ones, pixels.size(), 0);
-  const int64_t width = plan.in.w + 2 * columns.padding;
+  const int64_t width = padded_width(plan.in.w);
   for (int64_t kh = 0; kh < rows.kernel; ++kh) {
     const int32_t* row = image.ones.data() + (y * rows.stride + kh * rows.dilation) * width;
     for (int64_t kw = 0; kw < columns.kernel; ++kw) {
@@ -326,9 +319,9 @@ void BinaryConv::dequantize(const BinaryPlan& plan, int64_t y, int64_t x, int64_
     const int32_t* counts = scratch.counts.data() + begin * stride;
     const int64_t n = plan.products[i];
     if (with_offset()) {
+      const float shifted = static_cast<float>(weights_.shift * static_cast<double>(n));
       for (int64_t p = begin; p < end; ++p) {
-        const int64_t sum = n - 2 * scratch.ones[p];  // A·1
-        sums[p] = static_cast<float>(sum) + static_cast<float>(weights_.shift * static_cast<double>(n));
+        sums[p] = static_cast<float>(n - 2 * scratch.ones[p]) + shifted;  // A·1 + shift·N
       }
     }
     Dequantize d;

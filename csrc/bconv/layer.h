@@ -41,6 +41,7 @@ struct BinaryWeights {
 struct BinaryPlan {
   Shape in, out;
   bool direct = false;
+  bool padded = false;                           // whether padding pixels may be stored
   int64_t rows = 0, row_words = 0;               // of the packed image, in 64-bit words, slack for read_bits included
   int64_t top = 0, lead_words = 0;               // padding rows above, words before a row's first pixel
   std::vector<size_t> offsets;                   // (lane words), bytes: of the words of a window
@@ -58,7 +59,8 @@ struct BinaryPlan {
 // A packed image: what BinaryConv::pack writes and BinaryConv::row reads.
 struct BitImage {
   Buffer<uint64_t> bits;  // (rows, row_words)
-  Buffer<int32_t> ones;   // (rows, padded pixels): 1 bits of each pixel; only if direct and the weights have offsets
+  Buffer<int32_t>
+      ones;  // (padded rows, padded pixels): 1 bits of each pixel; only if padded and the weights have offsets
 };
 
 // Per-thread memory for one tile of pixels.
@@ -108,18 +110,20 @@ class BinaryConv {
   void gather_inside(const BinaryPlan& plan, const uint64_t* bits, int64_t y, int64_t x, int64_t pixels,
                      uint64_t* windows) const;
   // Popcounts of the windows of `pixels` from x on.
-  void window_ones(const BinaryPlan& plan, const BitImage& image, int64_t y, Range pixels, BinaryScratch& scratch) const;
+  void window_ones(const BinaryPlan& plan, const BitImage& image, int64_t y, Range pixels,
+                   BinaryScratch& scratch) const;
   void dequantize(const BinaryPlan& plan, int64_t y, int64_t x, int64_t pixels, int64_t group, Step step,
                   const Finish& finish, BinaryScratch& scratch, int32_t* accumulators) const;
+  int64_t padded_width(int64_t width) const { return width + 2 * weights_.window.columns.padding; }
   bool with_offset() const { return weights_.channels.size() == static_cast<size_t>(3 * weights_.out); }
 
   BinaryWeights weights_;
   bool contiguous_;  // whether the taps of a kernel row are neighbours in memory
   int64_t group_in_, group_out_, blocks_;
-  int64_t words_;            // of a window, 64 bits each
-  int64_t lane_words_;       // of a window, 32 bits each
+  int64_t words_;                 // of a window, 64 bits each
+  int64_t lane_words_;            // of a window, 32 bits each
   std::vector<size_t> gathered_;  // (lane words): offsets in a gathered window
-  Buffer<uint32_t> packed_;  // (groups, blocks, lane words, 16)
+  Buffer<uint32_t> packed_;       // (groups, blocks, lane words, 16)
   const PackKernel& pack_;
   const CountKernel& count_;
   const StepKernels& steps_;

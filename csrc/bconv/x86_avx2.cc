@@ -13,8 +13,8 @@ inline Vector add_bytes(Vector a, Vector b) { return _mm256_add_epi8(a, b); }
 
 inline Vector table(int weight) {
   const char w = static_cast<char>(weight);
-  return _mm256_broadcastsi128_si256(_mm_setr_epi8(0, w, w, 2 * w, w, 2 * w, 2 * w, 3 * w, w, 2 * w, 2 * w, 3 * w,
-                                                   2 * w, 3 * w, 3 * w, 4 * w));
+  return _mm256_broadcastsi128_si256(
+      _mm_setr_epi8(0, w, w, 2 * w, w, 2 * w, 2 * w, 3 * w, w, 2 * w, 2 * w, 3 * w, 2 * w, 3 * w, 3 * w, 4 * w));
 }
 
 inline Vector look_up(Vector table, Vector bits) {

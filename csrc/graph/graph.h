@@ -34,7 +34,9 @@ struct Profiled {
 
 class Graph {
  public:
-  Graph(Isa isa, int threads) : isa_(isa), steps_(select_steps(isa)), pool_(threads), workers_(threads) { nodes_.emplace_back(); }
+  Graph(Isa isa, int threads) : isa_(isa), steps_(select_steps(isa)), pool_(threads), workers_(threads) {
+    nodes_.emplace_back();
+  }
 
   Isa isa() const { return isa_; }
   int threads() const { return pool_.threads(); }
@@ -105,7 +107,7 @@ class Graph {
   int output_ = -1;
   std::list<CachedPlan> plans_;  // most recent first
   int64_t plans_made_ = 0;
-  std::mutex mutex_;             // one run at a time: they share the arenas
+  std::mutex mutex_;  // one run at a time: they share the arenas
 };
 
 }  // namespace onebit

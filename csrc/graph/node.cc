@@ -1,7 +1,6 @@
 #include "graph/node.h"
 
 #include <algorithm>
-#include <limits>
 #include <stdexcept>
 
 namespace onebit {
@@ -24,22 +23,20 @@ int64_t pool_size(const Axis& axis, int64_t size, bool ceil_mode) {
 void pool_row(const Node& node, const StepKernels& steps, Shape in, Shape out, const float* x, int64_t y, float* to) {
   const Axis &rows = node.window.rows, &columns = node.window.columns;
   const bool max = node.op == Op::max_pool;
+  std::vector<const float*> taps;
+  taps.reserve(rows.kernel * columns.kernel);
   const int64_t top = rows.origin(y), row_begin = std::max<int64_t>(top, 0);
   const int64_t row_end = std::min(top + rows.kernel, in.h);
   for (int64_t at = 0; at < out.w; ++at, to += out.c) {
     const int64_t left = columns.origin(at), column_begin = std::max<int64_t>(left, 0);
     const int64_t column_end = std::min(left + columns.kernel, in.w);
-    std::fill_n(to, out.c, max ? -std::numeric_limits<float>::infinity() : 0.0f);
+    taps.clear();
     for (int64_t row = row_begin; row < row_end; ++row) {
       for (int64_t column = column_begin; column < column_end; ++column) {
-        const float* pixel = x + (row * in.w + column) * in.c;
-        if (max) {
-          steps.maximum(to, pixel, in.c);
-        } else {
-          steps.add(to, pixel, in.c);
-        }
+        taps.push_back(x + (row * in.w + column) * in.c);
       }
     }
+    (max ? steps.maximum : steps.sum)(taps.data(), taps.size(), in.c, to);
     if (max) continue;
     const int64_t whole = (std::min(top + rows.kernel, in.h + rows.padding) - top) *
                           (std::min(left + columns.kernel, in.w + columns.padding) - left);

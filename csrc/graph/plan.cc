@@ -48,7 +48,6 @@ bool fuse(const std::vector<Node>& nodes, int index, const std::vector<int>& rea
   return true;
 }
 
-
 int64_t weight_bytes(const Node& node) {
   return node.conv ? node.conv->weight_bytes() : node.binary_conv ? node.binary_conv->weight_bytes() : 0;
 }

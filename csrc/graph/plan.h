@@ -10,7 +10,7 @@
 
 namespace onebit {
 
-constexpr int kImage = -1;    // as a stage index: the network's input
+constexpr int kImage = -1;  // as a stage index: the network's input
 constexpr int kNothing = -2;
 constexpr int kNowhere = -1;  // as a slot: nobody reads the floats
 
@@ -21,9 +21,9 @@ struct FusedStep {
 };
 
 struct Stage {
-  int node = 0;        // computes a row from `input`
-  int tail = 0;        // the node whose value the stage's output is
-  int input = kImage;  // a stage
+  int node = 0;                  // computes a row from `input`
+  int tail = 0;                  // the node whose value the stage's output is
+  int input = kImage;            // a stage
   std::vector<FusedStep> steps;  // the first one is applied before the row is stored
   Shape in, out;
   int slot = kNowhere;  // memory of the output
@@ -34,8 +34,8 @@ struct Stage {
   bool packs_itself = false;
 };
 
-// Stages [begin, end) whose rows one thread computes in an order that uses them while they are in cache: a row as soon as
-// a later stage asks for it. Their weights together stay in cache as well.
+// Stages [begin, end) whose rows one thread computes in an order that uses them while they are in cache: a row as soon
+// as a later stage asks for it. Their weights together stay in cache as well.
 struct Group {
   int begin, end;
 };

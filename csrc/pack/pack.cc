@@ -1,5 +1,11 @@
 #include "pack/pack.h"
 
+#include "base/bits.h"
+
+#define popcount64(x) popcount(static_cast<uint64_t>(x))
+#define ONEBIT_FUNCTION pack_scalar_ones
+#include "pack/ones.inc"
+
 namespace onebit {
 
 void pack_scalar(const float* x, const float* threshold, size_t step, size_t n, uint64_t* words) {
@@ -14,7 +20,7 @@ void pack_scalar(const float* x, const float* threshold, size_t step, size_t n, 
 
 const PackKernel& select_pack(Isa isa) {
   static const PackKernel kTable[] = {
-#define ONEBIT_KERNEL(function, isa) {#function, Isa::isa, function},
+#define ONEBIT_KERNEL(function, isa) {#function, Isa::isa, function, function##_ones},
 #include "pack/kernels.inc"
 #undef ONEBIT_KERNEL
   };

@@ -19,3 +19,7 @@ void pack_avx512(const float* x, const float* threshold, size_t step, size_t n, 
 }
 
 }  // namespace onebit
+
+#define popcount64(x) static_cast<int32_t>(__builtin_popcountll(x))
+#define ONEBIT_FUNCTION pack_avx512_ones
+#include "pack/ones.inc"

@@ -50,8 +50,9 @@ struct StepKernels {
   Isa isa;
   void (*finish[kSteps])(const Finish&);          // by Step
   void (*dequantize[kSteps])(const Dequantize&);  // by Step
-  void (*maximum)(float* x, const float* other, size_t n);  // x[i] = other[i] > x[i] ? other[i] : x[i]
-  void (*add)(float* x, const float* other, size_t n);      // x[i] += other[i]
+  // Over the taps k of a pooling window in order, count >= 1: out[i] = max_k taps[k][i], and 0 + Σ_k taps[k][i].
+  void (*maximum)(const float* const* taps, size_t count, size_t n, float* out);
+  void (*sum)(const float* const* taps, size_t count, size_t n, float* out);
   // sums[c] += x[p][c], over the pixels in order
   void (*channel_sums)(const float* x, double* sums, size_t pixels, size_t channels);
 };
