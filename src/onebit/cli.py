@@ -107,12 +107,20 @@ def make_parser() -> argparse.ArgumentParser:
     sub = verb(
         "bench",
         bench,
-        "Time a network in the engine, against PyTorch where it is installed",
+        "Time a network in the engine, against PyTorch or against other engines",
         "MODEL is a packed file, or a name of the model table, built with random weights:\n"
         "  onebit bench cifar.safetensors --threads 1,2 --isa all\n"
         "  onebit bench resnet20 --method adabin\n"
+        "  onebit bench imagenet_resnet18 --size 224 --threads 1,2 --isa all --peers onnxruntime,openvino,torch\n"
         "onebit bench train --help: time of training steps, by method.\n"
-        "Answers are checked before any time is printed; times are medians of interleaved rounds.",
+        "Answers are checked before any time is printed; times are medians of interleaved rounds.\n"
+        "\n"
+        "--peers times the network's full-precision parent in other engines, in the same rounds: torch and torch-compile\n"
+        "in float32, onnxruntime and openvino in float32 and static int8 (pip install 'onebit[peers]'). Peers choose\n"
+        "their instruction set. To hold those of torch and openvino to a lower one, set the variable of oneDNN, which\n"
+        "reads it once when the process starts:\n"
+        "  ONEDNN_MAX_CPU_ISA=AVX2 onebit bench ... --isa avx2         (or AVX2_VNNI, AVX512_CORE, AVX512_CORE_VNNI, ...)\n"
+        "onnxruntime has no such switch and always uses the best one.",
         REPORT,
     )
     sub.add_argument("model", metavar="MODEL", help="packed file (.safetensors) or name of a model, such as resnet20")
@@ -125,7 +133,21 @@ def make_parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--isa", default="best", help="instruction sets: best, all, or names such as avx2,scalar (default best)"
     )
-    sub.add_argument("--rounds", type=positive, default=12, help="interleaved rounds (default 12)")
+    sub.add_argument(
+        "--rounds", type=positive, default=12, help="interleaved rounds of 9 to 30 timed runs each (default 12)"
+    )
+    sub.add_argument(
+        "--peers",
+        type=lambda text: list(dict.fromkeys(text.split(","))),
+        default=[],
+        help="other engines to time: names among torch,torch-compile,onnxruntime,openvino (default none)",
+    )
+    sub.add_argument("--random", action="store_true", help="MODEL is a name of the table, even where a file has it too")
+    sub.add_argument(
+        "--require-idle",
+        action="store_true",
+        help="exit with 2 where other processes use more than 10 %% of a CPU before or during the run",
+    )
 
     sub = verb(
         "bench-train",
@@ -270,7 +292,16 @@ def bench(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     from onebit import bench as benchmark
 
     result = benchmark.bench(
-        options.model, options.method, options.size, options.batch, options.threads, options.isa, options.rounds
+        options.model,
+        options.method,
+        size=options.size,
+        batch=options.batch,
+        threads=options.threads,
+        isa=options.isa,
+        rounds=options.rounds,
+        peers=options.peers,
+        random=options.random,
+        require_idle=options.require_idle,
     )
     return result, benchmark.table(result)
 
