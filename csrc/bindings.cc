@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "graph/graph.h"
+#include "graph/peak.h"
 
 namespace nb = nanobind;
 
@@ -244,6 +245,13 @@ NB_MODULE(_engine, module) {
           nb::arg("isa"), nb::arg("threads"))
       .def_prop_ro("isa", [](const Graph& graph) { return std::string(isa_name(graph.isa())); })
       .def_prop_ro("threads", &Graph::threads)
+      .def("peaks",
+           [](const Graph& graph) {
+             nb::dict peaks;  // multiply-accumulates a second on one thread
+             peaks["binary"] = binary_peak(graph.isa());
+             peaks["float"] = float_peak(graph.isa());
+             return peaks;
+           })
       .def_prop_ro("kernels", kernels)
       .def("conv", add_conv, nb::arg("input"), nb::arg("weight"), nb::arg("bias").none(), nb::arg("stride"),
            nb::arg("padding"), nb::arg("dilation"), nb::arg("groups"))

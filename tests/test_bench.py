@@ -13,6 +13,7 @@ import torch
 from onebit import bench, cpu_load, models, pack, peers
 from onebit.cli import main
 from onebit.errors import UserError
+from onebit.runtime import native
 
 TINY = ("resnet8", "--size", "8", "--rounds", "2")
 
@@ -214,3 +215,26 @@ def test_a_wrong_engine_is_not_timed(monkeypatch):
     monkeypatch.setattr(native.Engine, "run", lambda self, images: right(self, images) * np.float32(1.01))
     with pytest.raises(UserError, match="no time is reported"):
         bench.bench("resnet8", size=8, rounds=2)
+
+
+def test_layers_and_their_share_of_the_peak(capsys):
+    arguments = ["bench", "resnet8", "--size", "8", "--layers", "--rounds", "3", "--isa", "all", "--json"]
+    assert main(arguments) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert [part["isa"] for part in result["tables"]] == native.supported()
+    for part in result["tables"]:
+        rows = {row["layer"]: row for row in part["rows"]}
+        stem, binary = rows["conv1"], next(row for row in part["rows"] if row["op"] == "binary_conv")
+        assert stem["mmac"] == pytest.approx(8 * 8 * 16 * 27 / 1e6)
+        assert binary["mmac"] == pytest.approx(8 * 8 * 16 * 9 * 16 / 1e6)
+        for row, kind in ((stem, "float"), (binary, "binary")):
+            assert row["gmacs"] == pytest.approx(1e3 * row["mmac"] / row["us"])
+            assert row["peak_share"] == pytest.approx(row["gmacs"] / part["peaks_gmacs"][kind])
+        assert part["total_us"] == pytest.approx(sum(row["us"] for row in part["rows"]))
+    assert main(["bench", "resnet8", "--size", "8", "--layers", "--rounds", "1"]) == 0
+    assert "of peak" in capsys.readouterr().out
+
+
+def test_layers_of_a_missing_file(capsys):
+    assert main(["bench", "nosuch.safetensors", "--layers"]) == 2
+    assert "nosuch.safetensors" in capsys.readouterr().err

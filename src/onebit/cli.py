@@ -134,7 +134,14 @@ def make_parser() -> argparse.ArgumentParser:
         "--isa", default="best", help="instruction sets: best, all, or names such as avx2,scalar (default best)"
     )
     sub.add_argument(
-        "--rounds", type=positive, default=12, help="interleaved rounds of 9 to 30 timed runs each (default 12)"
+        "--rounds",
+        type=positive,
+        help="interleaved rounds of 9 to 30 timed runs each (default 12; with --layers runs, 50)",
+    )
+    sub.add_argument(
+        "--layers",
+        action="store_true",
+        help="where the time goes instead: each layer's time, rate, and share of the peak of its kernels (1 thread)",
     )
     sub.add_argument(
         "--peers",
@@ -291,6 +298,18 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
 def bench(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     from onebit import bench as benchmark
 
+    if options.layers:
+        from onebit import bench_layers
+
+        layers = bench_layers.bench_layers(
+            options.model,
+            options.method,
+            size=options.size,
+            isa=options.isa,
+            rounds=options.rounds or 50,
+            random=options.random,
+        )
+        return layers, bench_layers.table(layers)
     result = benchmark.bench(
         options.model,
         options.method,
@@ -298,7 +317,7 @@ def bench(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
         batch=options.batch,
         threads=options.threads,
         isa=options.isa,
-        rounds=options.rounds,
+        rounds=options.rounds or 12,
         peers=options.peers,
         random=options.random,
         require_idle=options.require_idle,

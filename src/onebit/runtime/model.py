@@ -107,6 +107,11 @@ class Model:
         return self._backend.threads
 
     @property
+    def backend(self) -> Backend:
+        """What computes: a `native.Engine` or a `reference.Reference`."""
+        return self._backend
+
+    @property
     def graph(self) -> dict[str, Any]:
         """The graph as in the file's metadata."""
         return to_dict(self._graph, OPERATORS)

@@ -56,6 +56,9 @@ class Engine:
             self._names.append(node.name)
         self._engine.finish(index[graph.output], height, width, channels)
         self._output = graph.output
+        self._weights = {
+            name.removesuffix(".weight"): t.shape for name, t in tensors.items() if name.endswith(".weight")
+        }
 
     @property
     def isa(self) -> str:
@@ -97,6 +100,15 @@ class Engine:
             {"node": self._names[node], "fused_to": self._names[tail], "input": i, "output": o, "seconds": seconds}
             for node, tail, i, o, seconds in rows
         ]
+
+    def weight_shape(self, node: str) -> tuple[int, ...] | None:
+        """(O, I/g, KH, KW) or (O, I) of a node with float weights."""
+        return self._weights.get(node)
+
+    def peaks(self) -> dict[str, float]:
+        """The most that this instruction set's kernels reach on one thread with operands in the L1 cache, in
+        multiply-accumulates a second: "binary" and "float"."""
+        return self._engine.peaks()
 
     def _shaped(self, name: str, value: np.ndarray) -> np.ndarray:
         return value.reshape(len(value), -1) if len(self._shapes[name]) == 1 else value  # (B, C) or (B, H, W, C)

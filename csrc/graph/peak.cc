@@ -1,0 +1,71 @@
+#include "graph/peak.h"
+
+#include <algorithm>
+#include <chrono>
+#include <vector>
+
+#include "base/buffer.h"
+#include "bconv/bconv.h"
+#include "fconv/fconv.h"
+
+namespace onebit {
+namespace {
+
+constexpr int kRepeats = 200;
+
+// Operations a second of a call that does `work` of them: the fastest of many calls, each long enough to be timed.
+template <typename Call>
+double fastest(double work, Call call) {
+  using Clock = std::chrono::steady_clock;
+  double best = 0;
+  for (int repeat = 0; repeat < kRepeats; ++repeat) {
+    const auto start = Clock::now();
+    call();
+    best = std::max(best, work / std::chrono::duration<double>(Clock::now() - start).count());
+  }
+  return best;
+}
+
+}  // namespace
+
+double binary_peak(Isa isa) {
+  constexpr size_t kWords = 240, kPixels = 64;  // 15 KiB of weights
+  const Buffer<uint32_t> weights(kWords * kBinaryLanes), windows(kWords);
+  Buffer<int32_t> counts(kPixels * kBinaryLanes);
+  std::vector<size_t> offsets;
+  for (size_t k = 0; k < kWords; ++k) offsets.push_back(4 * k);
+  Count count;
+  count.bits = reinterpret_cast<const char*>(windows.data());
+  count.step = 0;
+  count.offsets = offsets.data();
+  count.words = kWords;
+  count.pixels = kPixels;
+  count.weights = weights.data();
+  count.blocks = 1;
+  count.counts = counts.data();
+  const CountKernel& kernel = select_count(isa);
+  return fastest(32.0 * kWords * kBinaryLanes * kPixels, [&] { kernel.run(count); });
+}
+
+double float_peak(Isa isa) {
+  constexpr size_t kDepth = 128, kPixels = 96, kBlocks = 2;  // 16 KiB of weights
+  const Buffer<float> weights(kDepth * kBlocks * kFloatLanes), bias(kBlocks * kFloatLanes), window(kDepth);
+  Buffer<float> out(kBlocks * kFloatLanes);
+  const float* row = window.data();
+  Multiply multiply;
+  multiply.rows = &row;
+  multiply.count = 1;
+  multiply.run = kDepth;
+  multiply.step = 0;
+  multiply.pixels = kPixels;
+  multiply.weights = weights.data();
+  multiply.bias = bias.data();
+  multiply.blocks = kBlocks;
+  multiply.outputs = kBlocks * kFloatLanes;
+  multiply.out = out.data();
+  multiply.out_step = 0;
+  const MultiplyKernel& kernel = select_multiply(isa);
+  return fastest(double{kDepth} * kBlocks * kFloatLanes * kPixels, [&] { kernel.run(multiply); });
+}
+
+}  // namespace onebit
