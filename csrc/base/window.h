@@ -11,6 +11,13 @@ struct Shape {
   int64_t elements() const { return h * w * c; }
 };
 
+// The rows of a map (H, W, C): all of them, or the last `kept` of those computed, row y at place y mod kept.
+struct Map {
+  const float* data = nullptr;
+  int64_t kept = 0, row = 0;  // row: floats
+  const float* at(int64_t y) const { return data + y % kept * row; }
+};
+
 // begin <= i < end: pixels, rows, or the valid taps of an output position.
 struct Range {
   int64_t begin, end;

@@ -15,6 +15,6 @@ inline Vector fma(Vector a, Vector b, Vector c) { return vfmaq_f32(c, a, b); }
 }  // namespace onebit
 
 #define ONEBIT_FUNCTION multiply_neon
-#define ONEBIT_PIXELS 6
+#define ONEBIT_PIXELS 5
 #define ONEBIT_BLOCKS 1
 #include "fconv/body.inc"

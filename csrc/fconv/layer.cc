@@ -61,14 +61,14 @@ void FloatConv::reserve(FloatScratch& scratch) const {
   if (scratch.rows.size() < rows) scratch.rows = Buffer<const float*>(rows);
 }
 
-void FloatConv::gather(Shape in, const float* x, int64_t y, int64_t at, int64_t group, float* window) const {
+void FloatConv::gather(Shape in, const Map& x, int64_t y, int64_t at, int64_t group, float* window) const {
   const Axis &rows = window_.rows, &columns = window_.columns;
   const Range vertical = rows.valid_taps(y, in.h), horizontal = columns.valid_taps(at, in.w);
   const int64_t first = horizontal.begin, last = horizontal.end;
   const bool inside = vertical.size() == rows.kernel && last - first == columns.kernel;
   if (!inside) std::fill_n(window, depth_, 0.0f);
   for (int64_t kh = vertical.begin; kh < vertical.end; ++kh) {
-    const float* row = x + (rows.origin(y) + kh * rows.dilation) * in.w * in.c + group * group_in_;
+    const float* row = x.at(rows.origin(y) + kh * rows.dilation) + group * group_in_;
     float* to = window + kh * columns.kernel * group_in_;
     if (columns.dilation == 1 && groups_ == 1) {  // taps of a row are neighbours in memory
       copy_floats(row + (columns.origin(at) + first) * in.c, (last - first) * in.c, to + first * in.c);
@@ -80,7 +80,7 @@ void FloatConv::gather(Shape in, const float* x, int64_t y, int64_t at, int64_t 
   }
 }
 
-void FloatConv::row(Shape in, const float* x, int64_t y, void (*step)(const Finish&), const Finish& finish,
+void FloatConv::row(Shape in, const Map& x, int64_t y, void (*step)(const Finish&), const Finish& finish,
                     FloatScratch& scratch) const {
   const Shape shape = out_shape(in);
   const Axis &rows = window_.rows, &columns = window_.columns;
@@ -104,7 +104,7 @@ void FloatConv::row(Shape in, const float* x, int64_t y, void (*step)(const Fini
       if (at >= inside.begin && at < inside.end) {
         end = std::min(at + kTile, inside.end);
         for (int64_t kh = 0; kh < rows.kernel; ++kh) {
-          scratch.rows[kh] = x + ((rows.origin(y) + kh * rows.dilation) * in.w + columns.origin(at)) * in.c;
+          scratch.rows[kh] = x.at(rows.origin(y) + kh * rows.dilation) + columns.origin(at) * in.c;
         }
         m.count = rows.kernel;
         m.run = columns.kernel * in.c;

@@ -32,11 +32,11 @@ class FloatConv {
 
   // Output row y of x (H, W, I) -> finish.out (OW, O), followed, unless null, by `step`, which `finish` describes for
   // the whole row.
-  void row(Shape in, const float* x, int64_t y, void (*step)(const Finish&), const Finish& finish,
+  void row(Shape in, const Map& x, int64_t y, void (*step)(const Finish&), const Finish& finish,
            FloatScratch& scratch) const;
 
  private:
-  void gather(Shape in, const float* x, int64_t y, int64_t at, int64_t group, float* window) const;
+  void gather(Shape in, const Map& x, int64_t y, int64_t at, int64_t group, float* window) const;
 
   Window window_;
   int64_t in_, out_, groups_, group_in_ = 0, group_out_ = 0, depth_ = 0, blocks_ = 0;

@@ -66,15 +66,16 @@ const Graph::CachedPlan& Graph::plan_for(Shape image) {
   return plans_.front();
 }
 
-void Graph::prepare(const CachedPlan& cached, Arena& arena) const {
-  if (arena.plan == cached.serial) return;
+void Graph::prepare(const CachedPlan& cached, bool whole, Arena& arena) const {
+  if (arena.plan == cached.serial && arena.whole == whole) return;
   const Plan& plan = cached.plan;
   if (static_cast<int64_t>(arena.image.size()) < cached.image.elements()) {
     arena.image = Buffer<float>(cached.image.elements());
   }
-  if (arena.slots.size() < plan.slots.size()) arena.slots.resize(plan.slots.size());
-  for (size_t i = 0; i < plan.slots.size(); ++i) {
-    if (static_cast<int64_t>(arena.slots[i].size()) < plan.slots[i]) arena.slots[i] = Buffer<float>(plan.slots[i]);
+  const std::vector<int64_t>& slots = whole ? plan.slots : plan.kept_slots;
+  if (arena.slots.size() < slots.size()) arena.slots.resize(slots.size());
+  for (size_t i = 0; i < slots.size(); ++i) {
+    if (static_cast<int64_t>(arena.slots[i].size()) < slots[i]) arena.slots[i] = Buffer<float>(slots[i]);
   }
   arena.images.clear();
   for (const Stage& stage : plan.stages) {
@@ -82,6 +83,7 @@ void Graph::prepare(const CachedPlan& cached, Arena& arena) const {
     arena.images.push_back(conv ? conv->image(stage.binary) : BitImage{});
   }
   arena.plan = cached.serial;
+  arena.whole = whole;
 }
 
 void Graph::prepare(const CachedPlan& cached, Worker& worker) const {
@@ -89,20 +91,22 @@ void Graph::prepare(const CachedPlan& cached, Worker& worker) const {
   worker.done.resize(cached.plan.stages.size());
 }
 
-const float* Graph::value(const Plan& plan, int stage, const Arena& arena, const float* image) const {
-  if (stage == kImage) return image;
-  const int slot = plan.stages[stage].slot;
-  return slot == kNowhere ? nullptr : arena.slots[slot].data();
+Map Graph::value(const Plan& plan, int index, const Arena& arena, const float* image) const {
+  if (index == kImage) {
+    const Shape shape = plan.image;
+    return {image, shape.h, shape.w * shape.c};
+  }
+  const Stage& stage = plan.stages[index];
+  if (stage.slot == kNowhere) return {};
+  return {arena.slots[stage.slot].data(), arena.whole ? stage.out.h : stage.kept, stage.out.w * stage.out.c};
 }
 
 void Graph::pack(const Plan& plan, int index, const float* image, Arena& arena) const {
   const Stage& stage = plan.stages[index];
   const BinaryConv& conv = *nodes_[stage.node].binary_conv;
-  const float* x = value(plan, stage.input, arena, image);
-  const float mean = conv.needs_mean() ? sample_mean(steps_, stage.in, x) : 0.0f;
-  for (int64_t y = 0; y < stage.in.h; ++y) {
-    conv.pack(stage.binary, x + y * stage.in.w * stage.in.c, y, mean, arena.images[index]);
-  }
+  const Map x = value(plan, stage.input, arena, image);
+  const float mean = conv.needs_mean() ? sample_mean(steps_, stage.in, x.data) : 0.0f;
+  for (int64_t y = 0; y < stage.in.h; ++y) conv.pack(stage.binary, x.at(y), y, mean, arena.images[index]);
 }
 
 Finish Graph::finish_of(const Plan& plan, const Stage& stage, size_t step, int64_t y, const float* image,
@@ -113,7 +117,7 @@ Finish Graph::finish_of(const Plan& plan, const Stage& stage, size_t step, int64
   if (step >= stage.steps.size()) return finish;
   const FusedStep& fused = stage.steps[step];
   if (fused.other != kNothing) {
-    finish.other = value(plan, fused.other, arena, image) + y * stage.out.w * stage.out.c;
+    finish.other = value(plan, fused.other, arena, image).at(y);
   }
   if (fused.node != kNothing) finish.params = nodes_[fused.node].params.data();
   return finish;
@@ -128,10 +132,10 @@ Step Graph::step_of(const Stage& stage, size_t step) const {
 void Graph::rows(const Plan& plan, int index, const float* image, Range range, Arena& arena, Worker& worker) const {
   const Stage& stage = plan.stages[index];
   const Node& node = nodes_[stage.node];
-  const float* x = value(plan, stage.input, arena, image);
+  const Map x = value(plan, stage.input, arena, image), out = value(plan, index, arena, image);
   const int64_t row = stage.out.w * stage.out.c;  // floats
   for (int64_t y = range.begin; y < range.end; ++y) {
-    float* kept = stage.slot == kNowhere ? worker.row.data() : arena.slots[stage.slot].data() + y * row;
+    float* kept = out.data ? arena.slots[stage.slot].data() + (out.at(y) - out.data) : worker.row.data();
     const auto target = [&](size_t steps) { return stage.steps.size() <= steps ? kept : worker.row.data(); };
     size_t taken = 0;  // steps applied
     if (node.op == Op::binary_conv) {
@@ -216,18 +220,18 @@ void Graph::run(const Images& images, int64_t batch, Shape image, float* out) {
     return x;
   };
   const auto store = [&](const Arena& arena, int64_t sample) {
-    std::copy_n(value(plan, plan.output, arena, nullptr), out_size, out + sample * out_size);
+    std::copy_n(value(plan, plan.output, arena, nullptr).data, out_size, out + sample * out_size);
   };
   for (Worker& worker : workers_) prepare(cached, worker);
   if (batch < pool_.threads()) {
     Arena& arena = workers_[0].arena;
-    prepare(cached, arena);
+    prepare(cached, true, arena);
     for (int64_t sample = 0; sample < batch; ++sample) {
       run_together(plan, load(arena, sample), arena);
       store(arena, sample);
     }
   } else {
-    for (Worker& worker : workers_) prepare(cached, worker.arena);
+    for (Worker& worker : workers_) prepare(cached, false, worker.arena);
     pool_.run(static_cast<int>(batch), [&](int sample, int thread) {
       Worker& worker = workers_[thread];
       run_alone(plan, load(worker.arena, sample), worker.arena, worker);
@@ -242,7 +246,7 @@ std::vector<Profiled> Graph::profile(const float* image, Shape shape, int rounds
   const CachedPlan& cached = plan_for(shape);
   Worker& worker = workers_[0];
   prepare(cached, worker);
-  prepare(cached, worker.arena);
+  prepare(cached, false, worker.arena);
   std::vector<Profiled> result;
   for (const Stage& stage : cached.plan.stages) result.push_back({stage.node, stage.tail, stage.in, stage.out, 0});
   std::vector<double> seconds(result.size());
@@ -262,7 +266,7 @@ std::vector<Traced> Graph::trace(const float* images, int64_t batch, Shape image
   const CachedPlan cached{image, ++plans_made_, make_plan(nodes_, output_, image, true)};
   const Plan& plan = cached.plan;
   Arena arena;
-  prepare(cached, arena);
+  prepare(cached, true, arena);
   for (Worker& worker : workers_) prepare(cached, worker);
   std::vector<Traced> result;
   for (const Stage& stage : plan.stages) {

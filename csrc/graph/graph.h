@@ -63,7 +63,8 @@ class Graph {
  private:
   // Memory of one sample's values.
   struct Arena {
-    int64_t plan = 0;  // the serial number of the plan that it was made for
+    int64_t plan = 0;    // the serial number of the plan that it was made for
+    bool whole = false;  // whether slots hold whole maps or what groups keep
     Buffer<float> image;
     std::vector<Buffer<float>> slots;
     std::vector<BitImage> images;               // by stage: packed inputs of binary convolutions
@@ -83,9 +84,10 @@ class Graph {
   };
 
   const CachedPlan& plan_for(Shape image);
-  void prepare(const CachedPlan& plan, Arena& arena) const;
+  void prepare(const CachedPlan& plan, bool whole, Arena& arena) const;
   void prepare(const CachedPlan& plan, Worker& worker) const;
-  const float* value(const Plan& plan, int stage, const Arena& arena, const float* image) const;
+  // The output of a stage, or the image.
+  Map value(const Plan& plan, int stage, const Arena& arena, const float* image) const;
   // Packs the input of a binary convolution that packs it itself.
   void pack(const Plan& plan, int stage, const float* image, Arena& arena) const;
   // Step number `step` of a stage for its row y, all but x and out; without such a step, one that does nothing.

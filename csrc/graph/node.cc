@@ -20,21 +20,21 @@ int64_t pool_size(const Axis& axis, int64_t size, bool ceil_mode) {
   return ceil_mode && (out - 1) * axis.stride >= size + axis.padding ? out - 1 : out;
 }
 
-void pool_row(const Node& node, const StepKernels& steps, Shape in, Shape out, const float* x, int64_t y, float* to) {
+void pool_row(const Node& node, const StepKernels& steps, Shape in, Shape out, const Map& x, int64_t y, float* to) {
   const Axis &rows = node.window.rows, &columns = node.window.columns;
   const bool max = node.op == Op::max_pool;
   std::vector<const float*> taps;
   taps.reserve(rows.kernel * columns.kernel);
   const int64_t top = rows.origin(y), row_begin = std::max<int64_t>(top, 0);
   const int64_t row_end = std::min(top + rows.kernel, in.h);
+  std::vector<const float*> seen;  // rows
+  for (int64_t row = row_begin; row < row_end; ++row) seen.push_back(x.at(row));
   for (int64_t at = 0; at < out.w; ++at, to += out.c) {
     const int64_t left = columns.origin(at), column_begin = std::max<int64_t>(left, 0);
     const int64_t column_end = std::min(left + columns.kernel, in.w);
     taps.clear();
-    for (int64_t row = row_begin; row < row_end; ++row) {
-      for (int64_t column = column_begin; column < column_end; ++column) {
-        taps.push_back(x + (row * in.w + column) * in.c);
-      }
+    for (const float* row : seen) {
+      for (int64_t column = column_begin; column < column_end; ++column) taps.push_back(row + column * in.c);
     }
     (max ? steps.maximum : steps.sum)(taps.data(), taps.size(), in.c, to);
     if (max) continue;
@@ -95,23 +95,23 @@ Shape infer(const Node& node, const std::vector<Shape>& inputs) {
   return out;
 }
 
-void simple_row(const Node& node, const StepKernels& steps, Shape in, Shape out, const float* x, int64_t y, float* to) {
+void simple_row(const Node& node, const StepKernels& steps, Shape in, Shape out, const Map& x, int64_t y, float* to) {
   switch (node.op) {
     case Op::max_pool:
     case Op::avg_pool:
       return pool_row(node, steps, in, out, x, y, to);
     case Op::global_avg_pool:
-      return global_average(steps, in, x, to);
+      return global_average(steps, in, x.data, to);
     case Op::option_a:
       for (int64_t at = 0; at < out.w; ++at, to += out.c) {
-        const float* pixel = x + (y * node.stride * in.w + at * node.stride) * in.c;
+        const float* pixel = x.at(y * node.stride) + at * node.stride * in.c;
         std::fill_n(to, node.before, 0.0f);
         std::copy_n(pixel, in.c, to + node.before);
         std::fill_n(to + node.before + in.c, node.after, 0.0f);
       }
       return;
-    default:  // step, flatten: the values themselves
-      std::copy_n(x + y * out.w * out.c, out.w * out.c, to);
+    default:  // step, flatten: the values themselves, which a step's input has as many rows of
+      std::copy_n(node.op == Op::flatten ? x.data : x.at(y), out.w * out.c, to);
   }
 }
 

@@ -29,8 +29,7 @@ struct Node {
 // Output shape; throws std::invalid_argument if the inputs do not fit the node or the output is too large.
 Shape infer(const Node& node, const std::vector<Shape>& inputs);
 
-// One output row of the operators that read x (H, W, C) and need no scratch: pools, flatten, option_a, or a copy
-// (step).
-void simple_row(const Node& node, const StepKernels& steps, Shape in, Shape out, const float* x, int64_t y, float* to);
+// One output row of the operators that need no scratch: pools, flatten, option_a, or a copy (step).
+void simple_row(const Node& node, const StepKernels& steps, Shape in, Shape out, const Map& x, int64_t y, float* to);
 
 }  // namespace onebit

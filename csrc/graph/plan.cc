@@ -78,6 +78,28 @@ std::vector<Group> make_groups(const std::vector<Node>& nodes, const std::vector
   return groups;
 }
 
+// A value that one later stage of the same group reads, window by window from top to bottom, needs the rows of one
+// window only: they stay in cache.
+void set_kept(const std::vector<Node>& nodes, Plan& plan) {
+  std::vector<Stage>& stages = plan.stages;
+  for (Stage& stage : stages) stage.kept = stage.out.h;
+  for (const Group& group : plan.groups) {
+    for (int i = group.begin; i < group.end; ++i) {
+      int readers = i == plan.output ? 2 : 0;
+      for (const Stage& other : stages) {
+        for (int read : floats_read(other)) readers += read == i;
+      }
+      for (int j = i + 1; j < group.end; ++j) {
+        const Node& node = nodes[stages[j].node];
+        const bool windows = node.op == Op::conv || node.op == Op::max_pool || node.op == Op::avg_pool;
+        if (stages[j].input != i || !windows || readers != 1) continue;
+        const Axis& rows = node.conv ? node.conv->window().rows : node.window.rows;
+        stages[i].kept = std::min(stages[i].out.h, (rows.kernel - 1) * rows.dilation + 1);
+      }
+    }
+  }
+}
+
 // Gives each stage memory that no value still to be read occupies; within a group all values may still be read. A value
 // that is last read as the other operand of an addition is overwritten by its sum, row by row: one map less in cache.
 void assign_slots(Plan& plan, bool trace) {
@@ -107,11 +129,14 @@ void assign_slots(Plan& plan, bool trace) {
       } else if (free.empty() || trace) {
         stage.slot = static_cast<int>(plan.slots.size());
         plan.slots.push_back(0);
+        plan.kept_slots.push_back(0);
       } else {
         stage.slot = free.back();
         free.pop_back();
       }
-      plan.slots[stage.slot] = std::max(plan.slots[stage.slot], stage.out.elements());
+      int64_t &whole = plan.slots[stage.slot], &kept = plan.kept_slots[stage.slot];
+      whole = std::max(whole, stage.out.elements());
+      kept = std::max(kept, stage.kept * stage.out.w * stage.out.c);
     }
     for (int j = 0; j < group.end; ++j) {
       const bool ends = last_reader[j] >= group.begin && last_reader[j] < group.end;
@@ -145,6 +170,7 @@ int64_t rows_needed(const Node& node, const Stage& stage, int64_t y) {
 
 Plan make_plan(const std::vector<Node>& nodes, int output, Shape image, bool trace) {
   Plan plan;
+  plan.image = image;
   const std::vector<int> readers = count_readers(nodes, output);
   std::vector<int> stage_of(nodes.size(), kImage);
   std::vector<Shape> shapes{image};
@@ -173,6 +199,7 @@ Plan make_plan(const std::vector<Node>& nodes, int output, Shape image, bool tra
   }
   plan.output = stage_of[output];
   plan.groups = make_groups(nodes, plan.stages);
+  set_kept(nodes, plan);
   assign_slots(plan, trace);
   return plan;
 }

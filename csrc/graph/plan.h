@@ -27,6 +27,7 @@ struct Stage {
   std::vector<FusedStep> steps;  // the first one is applied before the row is stored
   Shape in, out;
   int slot = kNowhere;  // memory of the output
+  int64_t kept = 0;     // rows of the output that must be kept while its group runs row by row: all, or a few
   BinaryPlan binary;
   // Binary convolutions that read the output: its rows are packed for them while they are in cache. Those with a
   // threshold that needs the whole map (sample_mean), or that read the image, pack their input themselves.
@@ -41,11 +42,13 @@ struct Group {
 };
 
 struct Plan {
+  Shape image;
   std::vector<Stage> stages;
   std::vector<Group> groups;
-  std::vector<int64_t> slots;  // floats
-  int64_t row = 0;             // floats of the longest row
-  int output = 0;              // a stage
+  // Floats of each slot: where whole stages run one after the other, and where groups run row by row.
+  std::vector<int64_t> slots, kept_slots;
+  int64_t row = 0;  // floats of the longest row
+  int output = 0;   // a stage
 };
 
 // The number of rows of its input that a stage needs for its output row y.
