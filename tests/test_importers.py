@@ -8,6 +8,7 @@ from shared_data import authors_checkpoint, cifar10_root
 from onebit import checkpoint, data, importers, runtime
 from onebit.cli import main
 from onebit.errors import UserError
+from onebit.runtime import native
 
 
 def test_adabin_resnet20_scores_what_its_authors_measured(tmp_path):
@@ -34,6 +35,33 @@ def test_adabin_resnet20_scores_what_its_authors_measured(tmp_path):
     assert accuracy_torch == pytest.approx(87.99, abs=0.02)
     assert accuracy_engine == pytest.approx(accuracy_torch, abs=0.05)
     assert np.mean(in_torch == in_engine) >= 0.999
+
+
+def test_every_tier_and_number_of_threads_gives_the_same_logits(tmp_path):
+    """On the 10,000 test images; the scalar kernels, which are slow, on 200 of them. And with the stem and the classifier
+    in 8 bits the file is smaller and the network about as good."""
+    path = authors_checkpoint("adabin-resnet20-1w1a.th")
+    test = data.load("cifar10", cifar10_root()).test
+    content = importers.load("adabin-resnet20", path)
+    checkpoint.pack(content, path, tmp_path / "32.safetensors")
+    summary = checkpoint.pack(content, path, tmp_path / "8.safetensors", int8=True)
+    assert summary["int8_weights"] == 16 * 27 + 10 * 64 and summary["bytes"] < 62_500
+    batches = list(test.evaluation_batches(1000))
+    images = [np.ascontiguousarray(batch.images.numpy()) for batch in batches]
+    labels = np.concatenate([batch.labels.numpy() for batch in batches])
+    logits = {}
+    for name in ("32", "8"):
+        for isa in native.supported():
+            for threads in (1, 2):
+                engine = runtime.load(tmp_path / f"{name}.safetensors", isa=isa, threads=threads)
+                parts = [images[0][:200]] if isa == "scalar" else images
+                logits[name, isa, threads] = np.concatenate([engine(part) for part in parts])
+    best = native.supported()[-1]
+    for (name, isa, threads), values in logits.items():
+        expected = logits[name, best, 1][: len(values)]
+        np.testing.assert_array_equal(values, expected, err_msg=f"{name} bits, {isa}, {threads} threads")
+    accuracy = {name: 100 * np.mean(logits[name, best, 1].argmax(1) == labels) for name in ("32", "8")}
+    assert accuracy["8"] == pytest.approx(accuracy["32"], abs=0.2)
 
 
 def test_float_resnet20_scores_what_its_author_recorded(tmp_path):

@@ -50,7 +50,7 @@ def build(content: dict[str, Any], path: str | Path, averaged: bool = True) -> n
     return model.to(memory_format=torch.channels_last).eval()
 
 
-def pack(content: dict[str, Any], path: str | Path, out: str | Path) -> dict[str, Any]:
+def pack(content: dict[str, Any], path: str | Path, out: str | Path, int8: bool = False) -> dict[str, Any]:
     """Write a checkpoint's network as a packed file; returns what `onebit.pack` returns."""
     normalization = content.get("normalization") or {}
     return packing.pack(
@@ -62,6 +62,7 @@ def pack(content: dict[str, Any], path: str | Path, out: str | Path) -> dict[str
         recipe=content.get("source"),
         accuracy=content.get("accuracy"),
         resize=content.get("resize"),
+        int8=int8,
     )
 
 

@@ -91,6 +91,9 @@ def make_parser() -> argparse.ArgumentParser:
         "packed file to write (default: the checkpoint's name with .safetensors)",
     )
     sub.add_argument("checkpoint", metavar="CHECKPOINT", help="checkpoint written by onebit train or onebit import")
+    sub.add_argument(
+        "--int8", action="store_true", help="store the weights that are not binary in 8 bits instead of 32"
+    )
 
     sub = verb(
         "run",
@@ -277,7 +280,7 @@ def pack(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
 
     content = checkpoint.load(options.checkpoint)
     out = options.out or str(Path(options.checkpoint).with_suffix(".safetensors"))
-    result = checkpoint.pack(content, options.checkpoint, out)
+    result = checkpoint.pack(content, options.checkpoint, out, options.int8)
     ratio = result["float32_bytes"] / result["bytes"]
     text = f"{out}: {result['bytes']} bytes, {ratio:.1f} times smaller than float32 ({result['float32_bytes']} bytes)"
     return result, text

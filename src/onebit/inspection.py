@@ -4,6 +4,8 @@ import os
 from collections import Counter
 from typing import Any
 
+import numpy as np
+
 from onebit.runtime import format
 
 
@@ -11,7 +13,8 @@ def describe(path: str) -> dict[str, Any]:
     """Name, method, shapes, sizes in bytes and numbers of weights of a packed file."""
     graph, tensors = format.read(path)
     binary = sum(8 * array.size for name, array in tensors.items() if name.endswith(".bits"))
-    floats = sum(array.size for name, array in tensors.items() if not name.endswith(".bits"))
+    bytes_ = sum(array.size for array in tensors.values() if array.dtype == np.int8)
+    floats = sum(array.size for array in tensors.values() if array.dtype == np.float32)
     operators = Counter(node.op for node in graph.nodes)
     return {
         "file": path,
@@ -22,6 +25,7 @@ def describe(path: str) -> dict[str, Any]:
         "classes": None if graph.labels is None else len(graph.labels),
         "bytes": os.stat(path).st_size,
         "binary_weights": binary,
+        "int8_weights": bytes_,
         "float_weights": floats,
         "operators": dict(operators),
         "recipe": graph.recipe,

@@ -32,7 +32,14 @@ class Builder:
     def conv(self, x: str, in_: int, out: int, kernel: int | tuple[int, int] = 3, **attributes: Any) -> str:
         kernel = (kernel, kernel) if isinstance(kernel, int) else kernel
         weight = self.floats(out, in_ // attributes.get("groups", 1), *kernel)
-        return self.node("conv", [x], {"weight": weight}, **attributes)
+        return self.node("conv", [x], self.stored(weight), **attributes)
+
+    def stored(self, weight: np.ndarray) -> dict[str, np.ndarray]:
+        """A float weight (O, ...), one in three in 8 bits."""
+        if self.random.integers(3):
+            return {"weight": weight}
+        eight = self.random.integers(-128, 128, weight.shape).astype(np.int8)
+        return {"weight": eight, "weight_scale": self.floats(len(weight)) / 128}
 
     def binary_conv(
         self, x: str, in_: int, out: int, kernel: int | tuple[int, int] = 3, rows: int = 2, **attributes: Any
@@ -143,7 +150,7 @@ def draw_net(seed: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     x = net.node("global_avg_pool", [x])
     weight = net.floats(7, c)
     if any_of(True, False):
-        x = net.node("linear", [x], {"weight": weight, "bias": net.floats(7)})
+        x = net.node("linear", [x], {**net.stored(weight), "bias": net.floats(7)})
     else:
         x = net.node(
             "binary_linear",

@@ -195,6 +195,17 @@ MUTATIONS: dict[str, tuple[Callable[[Parts], Any], str]] = {
     "scales for other channels": (tensor("b.channels", lambda a: a[:, :-1]), r"shape \(any, 5\)"),
     "one row of scales": (tensor("b.channels", lambda a: a[:1]), "2 rows"),
     "weight transposed": (tensor("l.weight", lambda a: a.T), r"shape \(any, 80\)"),
+    "8 bits without scale": (tensor("l.weight", lambda a: a.astype(np.int8)), "l.weight_scale is missing"),
+    "scale of float weights": (
+        lambda p: p[1].update({"l.weight_scale": np.ones(len(p[1]["l.weight"]), np.float32)}),
+        "'l.weight_scale' belongs to no node",
+    ),
+    "scale too large": (
+        lambda p: p[1].update(
+            {"l.weight": p[1]["l.weight"].astype(np.int8), "l.weight_scale": np.full(len(p[1]["l.weight"]), 1e31, "f4")}
+        ),
+        "scales above 1e\\+30",
+    ),
     "no outputs": (tensor("l.weight", lambda a: a[:0]), r"shape \(any, 80\)"),
     "tail bits": (tensor("b.bits", lambda a: a | 0x80), "past its last weight"),
     "NaN scale": (poke("b.channels", np.nan), "b.channels contains NaN"),

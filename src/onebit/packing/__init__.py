@@ -30,15 +30,18 @@ def pack(
     recipe: str | None = None,
     accuracy: float | None = None,
     resize: int | None = None,
+    int8: bool = False,
 ) -> dict[str, Any]:
     """Write a model as a packed file that `onebit.runtime.load` runs; the model is left as it is.
 
     input_shape   (C, H, W) of an image; models from `onebit.models.create` know theirs
     mean, std     normalisation of pixels in [0, 1] that the runtime applies to uint8 images; default 0 and 1
+    int8          store the weights that are not binary, those of float convolutions and linear layers, in 8 bits:
+                  q = round(w / scale), scale = max |w| / 127 per output channel; the runtime computes with scale·q
     labels        class names; recipe, accuracy (percent) and name are recorded in the file
 
-    Returns {"path", "bytes", "float32_bytes", "binary_weights", "float_weights"}: the file's size, that of the parameters
-    and buffers in float32, and the number of weights stored in one bit and in 32.
+    Returns {"path", "bytes", "float32_bytes", "binary_weights", "int8_weights", "float_weights"}: the file's size, that of
+    the parameters and buffers in float32, and the number of weights stored in one bit, in 8 and in 32.
     Raises UserError for a model that cannot be traced or has diverged, and for a file that cannot be written.
     """
     config: dict[str, Any] = getattr(model, "config", {})
@@ -62,6 +65,8 @@ def pack(
             signs = product.signs.numpy()
             arrays["bits"] = bits.pack_weight(signs) if signs.ndim == 4 else bits.pack(signs)
             arrays["channels"] = np.ascontiguousarray(product.channels().numpy())
+        if int8 and operation.op in ("conv", "linear"):
+            arrays["weight"], arrays["weight_scale"] = quantized(arrays["weight"])
         nodes.append({"op": operation.op, "name": operation.name, "inputs": operation.inputs, **attributes})
         tensors |= {f"{operation.name}.{what}": array for what, array in arrays.items()}
     channels = input_shape[0]
@@ -86,8 +91,17 @@ def pack(
         "bytes": Path(path).stat().st_size,
         "float32_bytes": float32_bytes(frozen),
         "binary_weights": binary,
+        "int8_weights": sum(a.size for a in tensors.values() if a.dtype == np.int8),
         "float_weights": sum(a.size for a in tensors.values() if a.dtype == np.float32),
     }
+
+
+def quantized(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(int8 (O, ...), float32 scale (O)) with weight ≈ scale·int8, symmetric, per output channel."""
+    scale = np.abs(weight).reshape(len(weight), -1).max(axis=1) / np.float32(127)
+    scale = np.where(scale > 0, scale, np.float32(1))  # an output of zeros
+    quotient = weight / scale.reshape(-1, *[1] * (weight.ndim - 1))
+    return np.clip(np.rint(quotient), -127, 127).astype(np.int8), scale
 
 
 def float32_bytes(model: nn.Module) -> int:

@@ -29,7 +29,8 @@ from onebit.runtime.operators import OPERATORS, Shape, Tensors, infer_shapes
 FORMAT, VERSION = "onebit", "1"
 MAX_HEADER = 16 * 2**20  # bytes
 MAX_FILE = 4 * 2**30  # bytes
-_DTYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "U8": np.dtype("u1")}
+MAX_SCALE = 1e30  # of weights in 8 bits: 128 times as much is still finite
+_DTYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "U8": np.dtype("u1"), "I8": np.dtype("i1")}
 
 
 def read(path: str | os.PathLike[str]) -> tuple[Graph, dict[str, np.ndarray]]:
@@ -61,7 +62,7 @@ def write(path: str | os.PathLike[str], graph: Mapping[str, Any], tensors: Mappi
     """Writes a file, or raises UserError and leaves whatever was at `path` as it was.
 
     graph    the JSON object of docs/format.md; attributes that have their default value may be given or left out
-    tensors  arrays by "<node>.<what>", float32 or uint8
+    tensors  arrays by "<node>.<what>", float32, uint8 or int8
 
     The same input gives the same bytes.
     """
@@ -147,7 +148,7 @@ def _split_header(header: dict[str, Any]) -> tuple[Any, dict[str, tuple[str, Sha
         raise FormatError("this safetensors file was not written by onebit; make one with onebit pack")
     if metadata.get("version") != VERSION:
         raise FormatError(
-            f"format version {str(metadata.get('version'))[:20]!r}, this onebit reads {VERSION!r}; update it"
+            f"format version {graphs.show(metadata.get('version'))}, this onebit reads {VERSION!r}; update it"
         )
     if not isinstance(metadata.get("graph"), str) or set(metadata) != {"format", "version", "graph"}:
         raise FormatError("the metadata must be format, version and graph; export the file again")
@@ -156,10 +157,10 @@ def _split_header(header: dict[str, Any]) -> tuple[Any, dict[str, tuple[str, Sha
         where = f"tensor {name[:80]!r}"
         entry = graphs.fields(entry, where, {"dtype", "shape", "data_offsets"})
         shape = entry["shape"]
-        if entry["dtype"] not in _DTYPES or not isinstance(shape, list):
-            raise FormatError(f"{where} must have dtype {' or '.join(_DTYPES)} and a shape, got {str(entry)[:80]}")
+        if not isinstance(entry["dtype"], str) or entry["dtype"] not in _DTYPES or not isinstance(shape, list):
+            raise FormatError(f"{where} must have dtype {' or '.join(_DTYPES)} and a shape, got {graphs.show(entry)}")
         if not all(type(size) is int and 0 <= size <= MAX_FILE for size in shape):
-            raise FormatError(f"{where} has an impossible shape {str(shape)[:80]}")
+            raise FormatError(f"{where} has an impossible shape {graphs.show(shape)}")
         found[name] = (entry["dtype"], tuple(shape))
     return _json(metadata["graph"], "the graph"), found
 
@@ -179,6 +180,8 @@ def _check_values(graph: Graph, shapes: Mapping[str, Shape], tensors: Mapping[st
     for name, array in tensors.items():
         if array.dtype == np.float32 and not np.isfinite(array).all():
             raise FormatError(f"tensor {name} contains NaN or infinity; train again with a lower learning rate")
+        if name.endswith(".weight_scale") and not np.abs(array).max() <= MAX_SCALE:
+            raise FormatError(f"tensor {name} holds scales above {MAX_SCALE:.0e}; pack the model again")
     for node in graph.nodes:
         if node.op not in ("binary_conv", "binary_linear"):
             continue

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import reprlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +22,12 @@ MAX_SIZE = 2**15  # any height, width, stride, kernel, padding, number of channe
 INPUT = "input"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./\-]{0,199}")
 
+_HALF = re.compile("[\ud800-\udfff]")  # of a character: JSON can escape one alone, and then it cannot be printed
+
 REQUIRED: Any = object()
+
+_REPR = reprlib.Repr()
+_REPR.maxlevel, _REPR.maxstring, _REPR.maxlong, _REPR.maxother = 3, 80, 80, 80
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,7 @@ class Graph:
 def integer(low: int, high: int) -> Callable[[Any, str], int]:
     def check(value: Any, where: str) -> int:
         if type(value) is not int or not low <= value <= high:
-            raise FormatError(f"{where} must be an integer from {low} to {high}, got {_show(value)}")
+            raise FormatError(f"{where} must be an integer from {low} to {high}, got {show(value)}")
         return value
 
     return check
@@ -76,7 +82,7 @@ def pair(low: int, high: int) -> Callable[[Any, str], tuple[int, int]]:
 
     def check(value: Any, where: str) -> tuple[int, int]:
         if not isinstance(value, list | tuple) or len(value) != 2:
-            raise FormatError(f"{where} must be a list of two integers, got {_show(value)}")
+            raise FormatError(f"{where} must be a list of two integers, got {show(value)}")
         return one(value[0], where), one(value[1], where)
 
     return check
@@ -84,31 +90,33 @@ def pair(low: int, high: int) -> Callable[[Any, str], tuple[int, int]]:
 
 def boolean(value: Any, where: str) -> bool:
     if type(value) is not bool:
-        raise FormatError(f"{where} must be true or false, got {_show(value)}")
+        raise FormatError(f"{where} must be true or false, got {show(value)}")
     return value
 
 
 def number(value: Any, where: str) -> float:
     """A finite number that is also finite as float32."""
     if type(value) not in (int, float) or not abs(value) <= 3.4e38:
-        raise FormatError(f"{where} must be a finite number, got {_show(value)}")
+        raise FormatError(f"{where} must be a finite number, got {show(value)}")
     return float(value)
 
 
 def text(value: Any, where: str) -> str:
     if not isinstance(value, str) or len(value) > MAX_TEXT:
-        raise FormatError(f"{where} must be a string of at most {MAX_TEXT} characters, got {_show(value)}")
+        raise FormatError(f"{where} must be a string of at most {MAX_TEXT} characters, got {show(value)}")
+    if _HALF.search(value):
+        raise FormatError(f"{where} is not valid Unicode: {show(value)}")
     return value
 
 
 def fields(value: Any, where: str, required: set[str], optional: set[str] = frozenset()) -> dict[str, Any]:  # type: ignore[assignment]
     """The value as a dict that has all required keys and no unknown one."""
     if not isinstance(value, dict):
-        raise FormatError(f"{where} must be an object, got {_show(value)}")
+        raise FormatError(f"{where} must be an object, got {show(value)}")
     if missing := sorted(required - value.keys()):
         raise FormatError(f"{where} lacks {', '.join(missing)}")
     if unknown := sorted(map(str, value.keys() - required - optional)):
-        raise FormatError(f"{where} has the unknown key {_show(unknown[0])}; write the file with a matching onebit")
+        raise FormatError(f"{where} has the unknown key {show(unknown[0])}; write the file with a matching onebit")
     return value
 
 
@@ -118,7 +126,7 @@ def parse(source: Any, operators: Mapping[str, Any]) -> Graph:
     image = fields(top["input"], "graph.input", {"shape", "mean", "std"}, {"resize"})
     shape = image["shape"]
     if not isinstance(shape, list | tuple) or len(shape) != 3:
-        raise FormatError(f"graph.input.shape must be [channels, height, width], got {_show(shape)}")
+        raise FormatError(f"graph.input.shape must be [channels, height, width], got {show(shape)}")
     channels, height, width = (integer(1, MAX_SIZE)(size, "graph.input.shape") for size in shape)
     std = _numbers(image["std"], channels, "graph.input.std")
     if any(math.fabs(value) < 1e-12 for value in std):
@@ -126,7 +134,7 @@ def parse(source: Any, operators: Mapping[str, Any]) -> Graph:
     nodes = _nodes(top["nodes"], operators)
     output = text(top["output"], "graph.output")
     if output not in {node.name for node in nodes}:
-        raise FormatError(f"graph.output names the unknown node {_show(output)}")
+        raise FormatError(f"graph.output names the unknown node {show(output)}")
     return Graph(
         name=text(top["name"], "graph.name"),
         method=text(top["method"], "graph.method"),
@@ -175,10 +183,10 @@ def _nodes(source: Any, operators: Mapping[str, Any]) -> tuple[Node, ...]:
     for index, entry in enumerate(source):
         node = _node(entry, f"graph.nodes[{index}]", operators)
         if node.name in known:
-            raise FormatError(f"two nodes are named {_show(node.name)}; names must be unique")
+            raise FormatError(f"two nodes are named {show(node.name)}; names must be unique")
         for name in node.inputs:
             if name not in known:
-                raise FormatError(f"node {_show(node.name)} refers to {_show(name)}, which is cyclic or unknown")
+                raise FormatError(f"node {show(node.name)} refers to {show(name)}, which is cyclic or unknown")
         known.add(node.name)
         nodes.append(node)
     return tuple(nodes)
@@ -186,20 +194,20 @@ def _nodes(source: Any, operators: Mapping[str, Any]) -> tuple[Node, ...]:
 
 def _node(source: Any, where: str, operators: Mapping[str, Any]) -> Node:
     if not isinstance(source, dict) or not isinstance(source.get("op"), str):
-        raise FormatError(f'{where} must be an object with a string "op", got {_show(source)}')
+        raise FormatError(f'{where} must be an object with a string "op", got {show(source)}')
     op = source["op"]
     if op not in operators:
-        raise FormatError(f"{where} has the unknown operator {_show(op)}; known: {', '.join(operators)}")
+        raise FormatError(f"{where} has the unknown operator {show(op)}; known: {', '.join(operators)}")
     operator = operators[op]
     required = {key for key, attribute in operator.attributes.items() if attribute.default is REQUIRED}
     entry = fields(source, where, {"op", "name", "inputs", *required}, set(operator.attributes))
     name = entry["name"]
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise FormatError(f"{where}.name must be 1 to 200 letters, digits or _ . / -, got {_show(name)}")
+        raise FormatError(f"{where}.name must be 1 to 200 letters, digits or _ . / -, got {show(name)}")
     where = f"node {name!r}"
     inputs = entry["inputs"]
     if not isinstance(inputs, list | tuple) or len(inputs) != operator.inputs:
-        raise FormatError(f"{where} ({op}) takes {operator.inputs} input(s), got {_show(inputs)}")
+        raise FormatError(f"{where} ({op}) takes {operator.inputs} input(s), got {show(inputs)}")
     attributes = {
         key: attribute.check(entry[key], f"{where}: {key}") if key in entry else attribute.default
         for key, attribute in operator.attributes.items()
@@ -209,7 +217,7 @@ def _node(source: Any, where: str, operators: Mapping[str, Any]) -> Node:
 
 def _numbers(value: Any, length: int, where: str) -> tuple[float, ...]:
     if not isinstance(value, list | tuple) or len(value) != length:
-        raise FormatError(f"{where} must be a list of {length} numbers, one per channel, got {_show(value)}")
+        raise FormatError(f"{where} must be a list of {length} numbers, one per channel, got {show(value)}")
     return tuple(number(item, where) for item in value)
 
 
@@ -225,7 +233,7 @@ def _optional(value: Any, check: Callable[[Any, str], Any], where: str) -> Any:
     return None if value is None else check(value, where)
 
 
-def _show(value: Any) -> str:
-    """A short repr for messages: a hostile value must not flood the terminal."""
-    shown = repr(value)
+def show(value: Any) -> str:
+    """A short repr for messages: a hostile value must not flood the terminal, nor cost much to show."""
+    shown = _REPR.repr(value)
     return shown if len(shown) <= 80 else shown[:77] + "..."

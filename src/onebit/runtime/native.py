@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Mapping
 from importlib import import_module
 from importlib.util import find_spec
@@ -12,10 +13,11 @@ import numpy as np
 from onebit import processor
 from onebit.errors import UserError
 from onebit.runtime.graph import INPUT, Graph, Node
-from onebit.runtime.operators import CHANNEL, SAMPLE_MEAN, Tensors, infer_shapes
+from onebit.runtime.operators import CHANNEL, SAMPLE_MEAN, Tensors, float_weight, infer_shapes
 
 _MODULE = "onebit.runtime._engine"
-ISAS = ("scalar", "avx2", "avx512", "avx512vp")
+# Of the architecture the engine is built for; the other's do not exist.
+ISAS = ("scalar", "neon") if platform.machine() in ("aarch64", "arm64") else ("scalar", "avx2", "avx512", "avx512vp")
 ONE = (1, 1)
 
 
@@ -121,14 +123,19 @@ class Engine:
             array = tensors.get(f"{node.name}.{what}")
             return None if array is None else np.ascontiguousarray(array)
 
+        def weight() -> np.ndarray:
+            return np.ascontiguousarray(
+                float_weight(tensors[f"{node.name}.weight"], tensors.get(f"{node.name}.weight_scale"))
+            )
+
         match node.op:
             case "conv":
                 attributes = (node[key] for key in ("stride", "padding", "dilation", "groups"))
-                return engine.conv(first, tensor("weight"), tensor("bias"), *attributes)
+                return engine.conv(first, weight(), tensor("bias"), *attributes)
             case "linear":
-                weight = tensors[f"{node.name}.weight"]
-                weight = np.ascontiguousarray(weight.reshape(*weight.shape, 1, 1))  # (O, I, 1, 1)
-                return engine.conv(first, weight, tensor("bias"), ONE, (0, 0), ONE, 1)
+                return engine.conv(
+                    first, weight()[:, :, None, None], tensor("bias"), ONE, (0, 0), ONE, 1
+                )  # (O, I, 1, 1)
             case "binary_conv" | "binary_linear":
                 return self._add_binary(node, first, tensor)
             case "max_pool" | "avg_pool":

@@ -18,9 +18,10 @@ from onebit.runtime.bits import bytes_for
 from onebit.runtime.graph import INPUT, MAX_SIZE, Attribute, Graph, Node, boolean, integer, number, pair
 
 MAX_ELEMENTS = 2**28  # of one activation
+MAX_CHANNELS = 2**24  # of a weight
 MAX_PRODUCTS = 2**24  # ±1 products in one dot product: float32 counts exactly up to here
 Shape = tuple[int, ...]
-_DTYPES = {np.dtype("<f4"): "F32", np.dtype("u1"): "U8"}
+_DTYPES = {np.dtype("<f4"): "F32", np.dtype("u1"): "U8", np.dtype("i1"): "I8"}
 SAMPLE_MEAN = "sample_mean"
 CHANNEL = "channel"
 
@@ -40,7 +41,7 @@ class Tensors:
         return f"{node.name}.{what}" in self._found
 
     def expect(self, node: Node, what: str, dtype: str, *shape: int | None) -> Shape:
-        """Shape of the tensor <node>.<what>; None in `shape` stands for any size from 1."""
+        """Shape of the tensor <node>.<what>; None in `shape` stands for any size from 1 to MAX_CHANNELS."""
         name = f"{node.name}.{what}"
         self.used.add(name)
         if name not in self._found:
@@ -49,16 +50,31 @@ class Tensors:
         if found_dtype != dtype:
             raise FormatError(f"tensor {name} must be {dtype}, got {found_dtype}")
         fits = len(found) == len(shape) and all(
-            1 <= size <= MAX_ELEMENTS if want is None else size == want for size, want in zip(found, shape)
+            1 <= size <= MAX_CHANNELS if want is None else size == want for size, want in zip(found, shape)
         )
         if not fits:
             wanted = ", ".join("any" if want is None else str(want) for want in shape)
             raise FormatError(f"tensor {name} must have shape ({wanted}), got {found}")
         return found
 
+    def expect_weight(self, node: Node, *shape: int | None) -> Shape:
+        """Shape of a float weight: F32, or I8 with one F32 scale per output."""
+        if self._found.get(f"{node.name}.weight", ("", ()))[0] != "I8":
+            return self.expect(node, "weight", "F32", *shape)
+        found = self.expect(node, "weight", "I8", *shape)
+        self.expect(node, "weight_scale", "F32", found[0])
+        return found
+
     def check_all_used(self) -> None:
         if extra := sorted(self._found.keys() - self.used):
             raise FormatError(f"tensor {extra[0]!r} belongs to no node; remove it or name it <node>.<what>")
+
+
+def float_weight(weight: np.ndarray, scale: np.ndarray | None) -> np.ndarray:
+    """float32 (O, ...): the weight, or weight_scale[o]·weight[o] of one stored as I8."""
+    if scale is None:
+        return weight
+    return scale.reshape(-1, *[1] * (weight.ndim - 1)) * weight.astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -73,6 +89,8 @@ class Operator:
 def infer_shapes(graph: Graph, tensors: Tensors, height: int, width: int) -> dict[str, Shape]:
     """Shape of every value for an image of height × width, by name."""
     shapes: dict[str, Shape] = {INPUT: (height, width, graph.input_shape[0])}
+    if math.prod(shapes[INPUT]) > MAX_ELEMENTS:
+        raise FormatError(f"an image of {shapes[INPUT]} has more than {MAX_ELEMENTS} values")
     for node in graph.nodes:
         shape = OPERATORS[node.op].infer(node, [shapes[name] for name in node.inputs], tensors)
         if any(size < 1 for size in shape) or math.prod(shape) > MAX_ELEMENTS:
@@ -130,7 +148,9 @@ def _group_channels(node: Node, channels: int, out: int) -> int:
 
 def _conv(node: Node, inputs: list[Shape], tensors: Tensors) -> Shape:
     shape = _map(node, inputs[0])
-    out, group_channels, *kernel = tensors.expect(node, "weight", "F32", None, None, None, None)
+    out, group_channels, *kernel = tensors.expect_weight(node, None, None, None, None)
+    if max(kernel) > MAX_SIZE:
+        raise FormatError(f"node {node.name!r}: the kernel {kernel} is larger than {MAX_SIZE}")
     if group_channels != _group_channels(node, shape[2], out):
         raise FormatError(f"node {node.name!r}: weight has {group_channels} input channels, the map has {shape[2]}")
     if tensors.has(node, "bias"):
@@ -139,7 +159,10 @@ def _conv(node: Node, inputs: list[Shape], tensors: Tensors) -> Shape:
 
 
 def _linear(node: Node, inputs: list[Shape], tensors: Tensors) -> Shape:
-    out, _ = tensors.expect(node, "weight", "F32", None, _vector(node, inputs[0]))
+    channels = _vector(node, inputs[0])
+    if channels > MAX_CHANNELS:
+        raise FormatError(f"node {node.name!r} has {channels} inputs, at most {MAX_CHANNELS} are supported")
+    out, _ = tensors.expect_weight(node, None, channels)
     if tensors.has(node, "bias"):
         tensors.expect(node, "bias", "F32", out)
     return (out,)

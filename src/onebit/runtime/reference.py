@@ -23,7 +23,7 @@ import numpy as np
 from onebit.errors import UserError
 from onebit.runtime.bits import unpack, unpack_weight
 from onebit.runtime.graph import INPUT, Graph, Node
-from onebit.runtime.operators import CHANNEL, SAMPLE_MEAN, pool_size, window_size
+from onebit.runtime.operators import CHANNEL, SAMPLE_MEAN, float_weight, pool_size, window_size
 
 Pair = tuple[int, int]
 
@@ -110,7 +110,7 @@ def fma(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
 
 def conv(node: Node, tensors: dict[str, np.ndarray], x: np.ndarray) -> np.ndarray:
     """y[o] = Σ_{kh, kw, c} x·w[o] (+ bias[o]) with zero padding; (B, H, W, I) -> (B, OH, OW, O)."""
-    weight = tensors["weight"]  # (O, I/g, KH, KW)
+    weight = float_weight(tensors["weight"], tensors.get("weight_scale"))  # (O, I/g, KH, KW)
     out, group_channels, *kernel = weight.shape
     groups = node["groups"]
     weight = weight.reshape(groups, out // groups, group_channels, *kernel)  # (G, O/g, I/g, KH, KW)
@@ -124,7 +124,7 @@ def conv(node: Node, tensors: dict[str, np.ndarray], x: np.ndarray) -> np.ndarra
 
 def linear(node: Node, tensors: dict[str, np.ndarray], x: np.ndarray) -> np.ndarray:
     """y[o] = Σ_i x[i]·w[o, i] (+ bias[o]); (B, I) -> (B, O)."""
-    weight = tensors["weight"]  # (O, I)
+    weight = float_weight(tensors["weight"], tensors.get("weight_scale"))  # (O, I)
     y: np.ndarray = tensors.get("bias", np.zeros(len(weight), np.float32))
     for i in range(weight.shape[1]):
         y = fma(x[:, i, None], weight[:, i], y)  # (B, O)

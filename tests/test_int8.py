@@ -1,0 +1,65 @@
+"""Float weights in 8 bits: what is stored, what the engine computes with it, and the command."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from onebit import models, pack, packing, runtime
+from onebit.cli import main
+
+
+def test_weights_are_within_half_a_step_and_the_largest_is_exact():
+    weight = np.random.default_rng(0).normal(size=(5, 3, 2, 2)).astype(np.float32)
+    weight[3] = 0
+    eight, scale = packing.quantized(weight)
+    assert eight.dtype == np.int8 and scale.dtype == np.float32 and scale.shape == (5,)
+    error = np.abs(eight * scale.reshape(-1, 1, 1, 1) - weight)
+    assert (error <= scale.reshape(-1, 1, 1, 1) * 0.5001).all() and (eight[3] == 0).all()
+    np.testing.assert_array_equal(np.abs(eight).reshape(5, -1).max(axis=1), [127, 127, 127, 0, 127])
+
+
+def test_the_engine_runs_the_network_with_rounded_weights(tmp_path):
+    torch.manual_seed(0)
+    model = models.create("imagenet_resnet18", "adabin", image_size=64, classes=1000).eval()
+    sizes = {int8: pack(model, tmp_path / f"{int8}.safetensors", int8=int8)["bytes"] for int8 in (False, True)}
+    assert sizes[False] <= 4.3e6 and sizes[True] <= 2.2e6
+    images = torch.randn(2, 3, 64, 64)
+    engine = runtime.load(tmp_path / "True.safetensors")(images.numpy())
+    with torch.no_grad():
+        for layer in model.modules():
+            if type(layer) in (torch.nn.Conv2d, torch.nn.Linear):
+                layer.weight.copy_(rounded(layer.weight))
+        expected = model(images).numpy()
+    assert np.abs(engine - expected).max() <= 0.05 * np.abs(expected).max()
+    assert np.abs(engine - runtime.load(tmp_path / "False.safetensors")(images.numpy())).max() > 0
+
+
+def rounded(weight: torch.Tensor) -> torch.Tensor:
+    eight, scale = packing.quantized(weight.numpy())
+    return torch.from_numpy(eight * scale.reshape(-1, *[1] * (eight.ndim - 1)))
+
+
+def test_the_command(tmp_path, capsys):
+    run = ["train", "recipes/digits-resnet8-adabin.toml", "--epochs", "1", "--out", str(tmp_path / "run"), "--json"]
+    assert main(run) == 0
+    capsys.readouterr()
+    sizes = []
+    for options in ([], ["--int8"]):
+        out = tmp_path / f"{len(options)}.safetensors"
+        assert main(["pack", str(tmp_path / "run" / "last.ckpt"), "--out", str(out), *options, "--json"]) == 0
+        summary = json.loads(capsys.readouterr().out)
+        sizes.append(summary["bytes"])
+        assert main(["info", str(out), "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["int8_weights"] == summary["int8_weights"] == (784 if options else 0)
+    assert sizes[1] < sizes[0]
+
+
+@pytest.mark.parametrize("int8", [False, True])
+def test_the_same_network_gives_the_same_bytes(int8, tmp_path):
+    torch.manual_seed(0)
+    model = models.create("resnet8", "rebnn").eval()
+    for name in "ab":
+        pack(model, tmp_path / name, int8=int8)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
