@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DONE := $(VENV)/.installed
 
-.PHONY: demo test lint format clean
+.PHONY: demo test test-arm sanitize fuzz lint format clean
 
 demo: $(DONE)  ## train, pack and run RBNN, AdaBin, ReBNN and their parent on embedded digits; prints one table
 	$(BIN)/python -m onebit.report
@@ -12,13 +12,33 @@ demo: $(DONE)  ## train, pack and run RBNN, AdaBin, ReBNN and their parent on em
 test: $(DONE)  ## all tests, warnings as errors
 	$(BIN)/python -m pytest -q
 
+test-arm:  ## the kernels for 64-bit ARM, cross-compiled and run by an emulator
+	@for tool in cmake aarch64-linux-gnu-g++ qemu-aarch64; do \
+	  command -v $$tool >/dev/null && continue; \
+	  echo "make test-arm: no $$tool; on Debian: apt-get install cmake make g++-aarch64-linux-gnu qemu-user" >&2; exit 1; \
+	done
+	cmake -S . -B build/aarch64 -DCMAKE_TOOLCHAIN_FILE=cmake/aarch64.cmake \
+	  -DONEBIT_PYTHON=OFF -DONEBIT_KERNEL_TESTS=ON -DONEBIT_DEVELOPER=ON
+	cmake --build build/aarch64 --target kernel_test
+	cd build/aarch64 && ctest --verbose --tests-regex '^kernels$$'
+
+sanitize: $(DONE)  ## the engine under AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer; needs GCC
+	$(BIN)/python -m pip install --quiet nanobind cmake ninja
+	tests/sanitize.sh $(BIN)/python
+
+SECONDS ?= 600
+fuzz: $(DONE)  ## hostile files for the reader, SECONDS=600 of them; what fails is left in build/fuzz
+	$(BIN)/python -m pip install --quiet atheris nanobind cmake ninja
+	$(BIN)/python tests/fuzz/fuzz_format.py --seconds $(SECONDS)
+	tests/sanitize.sh $(BIN)/python fuzz
+
 lint: $(DONE)  ## formatting, lint and types, as CI checks them
 	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy
-	$(BIN)/clang-format --dry-run -Werror $$(git ls-files 'csrc/*.cc' 'csrc/*.h')
+	$(BIN)/clang-format --dry-run -Werror $$(git ls-files 'csrc/*.cc' 'csrc/*.h' 'tests/kernels/*.cc')
 
 format: $(DONE)  ## rewrite the sources in the house format
 	$(BIN)/ruff format . && $(BIN)/ruff check --fix .
-	$(BIN)/clang-format -i $$(git ls-files 'csrc/*.cc' 'csrc/*.h')
+	$(BIN)/clang-format -i $$(git ls-files 'csrc/*.cc' 'csrc/*.h' 'tests/kernels/*.cc')
 
 $(DONE): pyproject.toml CMakeLists.txt $(shell git ls-files csrc 2>/dev/null || find csrc -type f)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -11,7 +11,16 @@
 namespace onebit {
 namespace {
 
-constexpr const char* kNames[] = {"scalar", "avx2", "avx512", "avx512vp"};
+constexpr const char* kNames[] = {
+    // by Isa
+    "scalar",
+#if defined(ONEBIT_X86)
+    "avx2",   "avx512", "avx512vp",
+#endif
+#if defined(ONEBIT_ARM64)
+    "neon",
+#endif
+};
 
 #if defined(ONEBIT_X86)
 // The register states that the operating system saves (XCR0): without them the wide registers are unusable.
@@ -46,6 +55,8 @@ Isa best_isa() {
   if ((states & 0xe6) != 0xe6) return Isa::avx2;        // opmask, upper ZMM, ZMM 16-31
   if (!all(ebx, {16, 17, 30, 31})) return Isa::avx2;    // F, DQ, BW, VL
   return all(ecx, {14}) ? Isa::avx512vp : Isa::avx512;  // VPOPCNTDQ
+#elif defined(ONEBIT_ARM64)
+  return Isa::neon;
 #else
   return Isa::scalar;
 #endif
@@ -55,14 +66,17 @@ Isa choose_isa(const std::string& name, Isa best) {
   const char* variable = std::getenv("ONEBIT_ISA");
   const std::string wanted = !name.empty() ? name : variable ? variable : "";
   if (wanted.empty()) return best;
-  for (int level = 0; level < 4; ++level) {
-    if (wanted != kNames[level]) continue;
-    if (level <= static_cast<int>(best)) return static_cast<Isa>(level);
+  std::string names;
+  int level = 0;
+  for (const char* known : kNames) {
+    names += (level ? ", " : "") + std::string(known);
+    const Isa isa = static_cast<Isa>(level++);
+    if (wanted != known) continue;
+    if (isa <= best) return isa;
     throw std::invalid_argument("this CPU does not support the instruction set \"" + wanted + "\"; its best is \"" +
                                 isa_name(best) + "\"");
   }
-  throw std::invalid_argument("unknown instruction set \"" + wanted +
-                              "\"; choose one of scalar, avx2, avx512, avx512vp");
+  throw std::invalid_argument("unknown instruction set \"" + wanted + "\"; choose one of " + names);
 }
 
 }  // namespace onebit

@@ -5,12 +5,18 @@
 
 namespace onebit {
 
-// Each level includes the ones before it.
+// The levels of the architecture that the engine is built for; each includes the ones before it. Levels of another
+// architecture do not exist: their names are unknown.
 enum class Isa {
-  scalar,    // any CPU
+  scalar,  // any CPU
+#if defined(ONEBIT_X86)
   avx2,      // AVX2, FMA, POPCNT
   avx512,    // AVX-512 F, BW, VL, DQ
   avx512vp,  // + VPOPCNTDQ
+#endif
+#if defined(ONEBIT_ARM64)
+  neon,  // Advanced SIMD, which every AArch64 CPU with an operating system has
+#endif
 };
 
 const char* isa_name(Isa isa);

@@ -15,7 +15,7 @@ namespace {
 constexpr int kVectors = 4;           // registers for 16 outputs
 constexpr size_t kWordsPerByte = 31;  // 31·8 <= 255
 
-template <int P, size_t>
+template <int P, int>
 [[gnu::always_inline]] inline void tile(const Count& c, const char* windows, const uint32_t* weights, int32_t* counts) {
   for (size_t k = 0; k < c.words;) {
     const bool first = k == 0;
@@ -27,9 +27,13 @@ template <int P, size_t>
     for (; k < end; ++k) {
       uint8x16_t w[kVectors];
       for (int v = 0; v < kVectors; ++v) w[v] = vreinterpretq_u8_u32(vld1q_u32(weights + k * kBinaryLanes + 4 * v));
+      uint8x16_t a[P];
+      for (int p = 0; p < P; ++p) a[p] = vreinterpretq_u8_s32(vdupq_n_s32(word_at(c, windows + p * c.step, k)));
       for (int p = 0; p < P; ++p) {
-        const uint8x16_t a = vreinterpretq_u8_s32(vdupq_n_s32(word_at(c, windows + p * c.step, k)));
-        for (int v = 0; v < kVectors; ++v) bytes[p][v] = vaddq_u8(bytes[p][v], vcntq_u8(veorq_u8(a, w[v])));
+        uint8x16_t x[kVectors];  // one kind of operation after the other: in-order cores wait for no result
+        for (int v = 0; v < kVectors; ++v) x[v] = veorq_u8(a[p], w[v]);
+        for (int v = 0; v < kVectors; ++v) x[v] = vcntq_u8(x[v]);
+        for (int v = 0; v < kVectors; ++v) bytes[p][v] = vaddq_u8(bytes[p][v], x[v]);
       }
     }
     for (int p = 0; p < P; ++p) {
@@ -45,6 +49,6 @@ template <int P, size_t>
 
 }  // namespace
 
-void count_neon(const Count& c) { tiles<4, 0>(c); }
+void count_neon(const Count& c) { tiles<4>(c); }
 
 }  // namespace onebit

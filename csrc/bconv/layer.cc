@@ -19,13 +19,13 @@ std::vector<Range> all_taps(const Axis& axis, int64_t size, int64_t out) {
   return taps;
 }
 
-// The distinct values of `taps`, and which of them each output position has.
+// The distinct values of `taps`, and which of them each output position has. Equal ones are neighbours, because neither
+// end of a range grows from one position to the next.
 std::vector<Range> classify(const std::vector<Range>& taps, std::vector<int64_t>& index) {
   std::vector<Range> classes;
   for (const Range& value : taps) {
-    const auto found = std::find(classes.begin(), classes.end(), value);
-    index.push_back(found - classes.begin());
-    if (found == classes.end()) classes.push_back(value);
+    if (classes.empty() || !(classes.back() == value)) classes.push_back(value);
+    index.push_back(static_cast<int64_t>(classes.size()) - 1);
   }
   return classes;
 }
@@ -119,7 +119,7 @@ BinaryPlan BinaryConv::plan(Shape in) const {
   plan.column_classes = static_cast<int64_t>(columns.size());
   const size_t classes = rows.size() * columns.size();
   plan.base = Buffer<int32_t>(classes * w.out);
-  if (w.shift != 0) plan.shifted = Buffer<float>(classes * w.out);
+  plan.shifted = Buffer<float>(classes * w.out);
   if (w.threshold == Threshold::channel) {
     for (int64_t x = 0; x < in.w; ++x) plan.levels.insert(plan.levels.end(), w.levels.begin(), w.levels.end());
   }
@@ -128,19 +128,28 @@ BinaryPlan BinaryConv::plan(Shape in) const {
   const int64_t row_bytes = kw * group_in_ / 8, last = row_bytes - (row_bytes + 7) / 8 * 8 + 8;  // 1 to 8 bytes
   plan.whole_words = contiguous_ && group_in_ % 8 == 0 && words_ * 8 - (products / 8 - last) >= 8;
   std::vector<uint64_t> row(words_ + 1);  // one output's weights, with a word of slack for read_bits
+  // ones[y·(KW + 1) + x]: 1 bits of the taps above y and left of x, so that a class costs four additions.
+  const int64_t kh = w.window.rows.kernel;
+  std::vector<int64_t> ones((kh + 1) * (kw + 1));
+  const auto at = [&](int64_t y, int64_t x) { return ones[y * (kw + 1) + x]; };
   for (int64_t o = 0; o < w.out; ++o) {
     std::memcpy(row.data(), w.bits.data() + o * bytes_for(products), bytes_for(products));
-    const int64_t ones = count_bits(row.data(), 0, products);
+    for (int64_t y = 0; y < kh; ++y) {
+      for (int64_t x = 0; x < kw; ++x) {
+        ones[(y + 1) * (kw + 1) + x + 1] =
+            at(y, x + 1) + at(y + 1, x) - at(y, x) + count_bits(row.data(), (y * kw + x) * group_in_, group_in_);
+      }
+    }
     for (size_t i = 0; i < classes; ++i) {
       const Range vertical = rows[i / columns.size()], horizontal = columns[i % columns.size()];
-      const int64_t valid_bits = horizontal.size() * group_in_;
-      const int64_t n = vertical.size() * valid_bits;
-      int64_t valid_ones = 0;
-      for (int64_t tap = vertical.begin; tap < vertical.end; ++tap) {
-        valid_ones += count_bits(row.data(), (tap * kw + horizontal.begin) * group_in_, valid_bits);
+      const int64_t n = vertical.size() * horizontal.size() * group_in_;
+      const int64_t valid_ones = at(vertical.end, horizontal.end) - at(vertical.begin, horizontal.end) -
+                                 at(vertical.end, horizontal.begin) + at(vertical.begin, horizontal.begin);
+      if (o == 0) {
+        plan.products.push_back(n);
+        plan.shifts.push_back(static_cast<float>(w.shift * static_cast<double>(n)));
       }
-      if (o == 0) plan.products.push_back(n);
-      plan.base[i * w.out + o] = static_cast<int32_t>(n + 2 * (ones - valid_ones));
+      plan.base[i * w.out + o] = static_cast<int32_t>(n + 2 * (ones.back() - valid_ones));
       if (w.shift != 0) {
         plan.shifted[i * w.out + o] = static_cast<float>(w.shift * static_cast<double>(n - 2 * valid_ones));
       }
@@ -308,44 +317,38 @@ void BinaryConv::window_ones(const BinaryPlan& plan, const BitImage& image, int6
 void BinaryConv::dequantize(const BinaryPlan& plan, int64_t y, int64_t x, int64_t pixels, int64_t group, Step step,
                             const Finish& finish, BinaryScratch& scratch, int32_t* accumulators) const {
   const int64_t outputs = weights_.out, stride = blocks_ * kLanes;
+  const int64_t row_class = plan.row_class[y] * plan.column_classes;
   const float* scale = weights_.channels.data() + group * group_out_;
-  float* sums = scratch.sums.data();
-  for (int64_t begin = 0, end; begin < pixels; begin = end) {
-    // A run of pixels of one class: usually the whole tile but its border pixels.
-    const int64_t column_class = plan.column_class[x + begin];
-    for (end = begin + 1; end < pixels && plan.column_class[x + end] == column_class;) ++end;
-    const int64_t i = plan.row_class[y] * plan.column_classes + column_class;
-    const int32_t* base = plan.base.data() + i * outputs + group * group_out_;
-    const int32_t* counts = scratch.counts.data() + begin * stride;
-    const int64_t n = plan.products[i];
-    if (with_offset()) {
-      const float shifted = static_cast<float>(weights_.shift * static_cast<double>(n));
-      for (int64_t p = begin; p < end; ++p) {
-        sums[p] = static_cast<float>(n - 2 * scratch.ones[p]) + shifted;  // A·1 + shift·N
-      }
+  const int64_t at = x * outputs + group * group_out_;
+  Dequantize d;
+  d.counts = scratch.counts.data();
+  d.count_stride = stride;
+  d.classes = plan.column_class.data() + x;
+  d.base = plan.base.data() + row_class * outputs + group * group_out_;
+  d.shifted = plan.shifted.data() + row_class * outputs + group * group_out_;
+  d.class_stride = outputs;
+  d.scale = scale;
+  d.bias = scale + outputs;
+  d.offset = with_offset() ? scale + 2 * outputs : nullptr;
+  d.window = scratch.sums.data();
+  if (with_offset()) {
+    for (int64_t p = 0; p < pixels; ++p) {
+      const int64_t i = row_class + d.classes[p];
+      scratch.sums[p] = static_cast<float>(plan.products[i] - 2 * scratch.ones[p]) + plan.shifts[i];  // A·1 + shift·N
     }
-    Dequantize d;
-    d.counts = counts;
-    d.count_stride = stride;
-    d.base = base;
-    d.shifted = weights_.shift != 0 ? plan.shifted.data() + i * outputs + group * group_out_ : nullptr;
-    d.scale = scale;
-    d.bias = scale + outputs;
-    d.offset = with_offset() ? scale + 2 * outputs : nullptr;
-    d.window = sums + begin;
-    const int64_t at = (x + begin) * outputs + group * group_out_;
-    d.finish = finish;
-    d.finish.pixels = end - begin;
-    d.finish.channels = group_out_;
-    d.finish.out += at;
-    if (finish.other) d.finish.other += at;
-    if (finish.params) d.finish.params += group * group_out_;
-    steps_.dequantize[static_cast<int>(step)](d);
-    if (!accumulators) continue;
-    for (int64_t p = begin; p < end; ++p) {
-      int32_t* to = accumulators + (x + p) * outputs + group * group_out_;
-      for (int64_t o = 0; o < group_out_; ++o) to[o] = base[o] - 2 * counts[(p - begin) * stride + o];
-    }
+  }
+  d.finish = finish;
+  d.finish.pixels = pixels;
+  d.finish.channels = group_out_;
+  d.finish.out += at;
+  if (finish.other) d.finish.other += at;
+  if (finish.params) d.finish.params += group * group_out_;
+  steps_.dequantize[static_cast<int>(step)](d);
+  if (!accumulators) return;
+  for (int64_t p = 0; p < pixels; ++p) {
+    const int32_t* base = d.base + d.classes[p] * outputs;
+    for (int64_t o = 0; o < group_out_; ++o)
+      accumulators[at + p * outputs + o] = base[o] - 2 * d.counts[p * stride + o];
   }
 }
 

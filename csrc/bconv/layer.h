@@ -51,8 +51,9 @@ struct BinaryPlan {
   std::vector<int64_t> row_class, column_class;  // (OH), (OW)
   int64_t column_classes = 0;
   Buffer<int32_t> base;           // (classes, O)
-  Buffer<float> shifted;          // (classes, O), empty if shift is 0
+  Buffer<float> shifted;          // (classes, O)
   std::vector<int64_t> products;  // (classes): N
+  std::vector<float> shifts;      // (classes): shift·N
   std::vector<float> levels;      // thresholds of one image row (W·I), only for Threshold::channel
 };
 

@@ -43,7 +43,7 @@ namespace onebit {
 namespace {
 
 // 16 outputs are two registers; there are too few registers to count both at once.
-template <int P, size_t Rest>
+template <int P, int Rest>
 ONEBIT_INLINE void tile(const Count& c, const char* windows, const uint32_t* weights, int32_t* counts) {
   for (int half = 0; half < 2; ++half) {
     const Row<P> sums = popcounts<P, Rest>(c.words, [&](size_t k) __attribute__((always_inline)) {
@@ -59,6 +59,6 @@ ONEBIT_INLINE void tile(const Count& c, const char* windows, const uint32_t* wei
 
 }  // namespace
 
-void count_avx2(const Count& c) { tiles_by_rest<1>(c); }
+void count_avx2(const Count& c) { usual_tiles<2>(c); }
 
 }  // namespace onebit

@@ -41,7 +41,7 @@ inline Vector widen(Vector sums, Vector bytes, int weight) {
 namespace onebit {
 namespace {
 
-template <int P, size_t Rest>
+template <int P, int Rest>
 ONEBIT_INLINE void tile(const Count& c, const char* windows, const uint32_t* weights, int32_t* counts) {
   const Row<P> sums = popcounts<P, Rest>(c.words, [&](size_t k) __attribute__((always_inline)) {
     const Vector w = _mm512_load_si512(weights + k * kBinaryLanes);
@@ -54,6 +54,6 @@ ONEBIT_INLINE void tile(const Count& c, const char* windows, const uint32_t* wei
 
 }  // namespace
 
-void count_avx512(const Count& c) { tiles_by_rest<2>(c); }
+void count_avx512(const Count& c) { usual_tiles<2>(c); }
 
 }  // namespace onebit

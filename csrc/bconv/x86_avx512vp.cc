@@ -7,7 +7,7 @@ namespace onebit {
 namespace {
 
 // One xor, one popcount and one addition for 16 words.
-template <int P, size_t>
+template <int P, int>
 [[gnu::always_inline]] inline void tile(const Count& c, const char* windows, const uint32_t* weights, int32_t* counts) {
   __m512i sums[P];
   for (int p = 0; p < P; ++p) sums[p] = _mm512_setzero_si512();
@@ -23,6 +23,6 @@ template <int P, size_t>
 
 }  // namespace
 
-void count_avx512vp(const Count& c) { tiles<4, 0>(c); }
+void count_avx512vp(const Count& c) { tiles<4>(c); }
 
 }  // namespace onebit

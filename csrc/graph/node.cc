@@ -24,7 +24,7 @@ void pool_row(const Node& node, const StepKernels& steps, Shape in, Shape out, c
   const Axis &rows = node.window.rows, &columns = node.window.columns;
   const bool max = node.op == Op::max_pool;
   std::vector<const float*> taps;
-  taps.reserve(rows.kernel * columns.kernel);
+  taps.reserve(std::min(rows.kernel, in.h) * std::min(columns.kernel, in.w));
   const int64_t top = rows.origin(y), row_begin = std::max<int64_t>(top, 0);
   const int64_t row_end = std::min(top + rows.kernel, in.h);
   std::vector<const float*> seen;  // rows

@@ -82,20 +82,20 @@ std::vector<Group> make_groups(const std::vector<Node>& nodes, const std::vector
 // window only: they stay in cache.
 void set_kept(const std::vector<Node>& nodes, Plan& plan) {
   std::vector<Stage>& stages = plan.stages;
-  for (Stage& stage : stages) stage.kept = stage.out.h;
+  std::vector<int> readers(stages.size(), 0);
+  for (Stage& stage : stages) {
+    stage.kept = stage.out.h;
+    for (int read : floats_read(stage)) ++readers[read];
+  }
+  readers[plan.output] += 2;
   for (const Group& group : plan.groups) {
-    for (int i = group.begin; i < group.end; ++i) {
-      int readers = i == plan.output ? 2 : 0;
-      for (const Stage& other : stages) {
-        for (int read : floats_read(other)) readers += read == i;
-      }
-      for (int j = i + 1; j < group.end; ++j) {
-        const Node& node = nodes[stages[j].node];
-        const bool windows = node.op == Op::conv || node.op == Op::max_pool || node.op == Op::avg_pool;
-        if (stages[j].input != i || !windows || readers != 1) continue;
-        const Axis& rows = node.conv ? node.conv->window().rows : node.window.rows;
-        stages[i].kept = std::min(stages[i].out.h, (rows.kernel - 1) * rows.dilation + 1);
-      }
+    for (int j = group.begin; j < group.end; ++j) {
+      const Node& node = nodes[stages[j].node];
+      const bool windows = node.op == Op::conv || node.op == Op::max_pool || node.op == Op::avg_pool;
+      const int i = stages[j].input;
+      if (i < group.begin || !windows || readers[i] != 1) continue;
+      const Axis& rows = node.conv ? node.conv->window().rows : node.window.rows;
+      stages[i].kept = std::min(stages[i].out.h, (rows.kernel - 1) * rows.dilation + 1);
     }
   }
 }

@@ -45,3 +45,7 @@ void pack_neon(const float* x, const float* threshold, size_t step, size_t n, ui
 }
 
 }  // namespace onebit
+
+#define popcount64(x) static_cast<int32_t>(__builtin_popcountll(x))
+#define ONEBIT_FUNCTION pack_neon_ones
+#include "pack/ones.inc"

@@ -30,19 +30,21 @@ struct Finish {
   size_t pixels, channels, stride;
 };
 
-// Counts to outputs, for pixels of one border class (derived in bconv/layer.h):
-//   y[o] = (scale[o]·(float(base[o] - 2·count[o]) + shifted[o]) + offset[o]·window) + bias[o]
-// `shifted` and `offset` may be null: then their terms are left out.
+// Counts to outputs (derived in bconv/layer.h); k is the border class of pixel p:
+//   y[p][o] = (scale[o]·(float(base[k][o] - 2·count[p][o]) + shifted[k][o]) + offset[o]·window[p]) + bias[o]
+// `offset` may be null: then its term is left out.
 struct Dequantize {
   const int32_t* counts;  // (pixels, count_stride)
   size_t count_stride;
-  const int32_t* base;   // (outputs)
-  const float* shifted;  // (outputs) or null
-  const float* scale;    // (outputs)
-  const float* bias;     // (outputs)
-  const float* offset;   // (outputs) or null
-  const float* window;   // (pixels), read only with offset
-  Finish finish;         // its x is not read
+  const int64_t* classes;  // (pixels)
+  const int32_t* base;     // (classes, class_stride)
+  const float* shifted;    // (classes, class_stride)
+  size_t class_stride;
+  const float* scale;   // (outputs)
+  const float* bias;    // (outputs)
+  const float* offset;  // (outputs) or null
+  const float* window;  // (pixels), read only with offset
+  Finish finish;        // its x is not read
 };
 
 struct StepKernels {

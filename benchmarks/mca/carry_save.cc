@@ -1,0 +1,56 @@
+// What the binary kernel (csrc/bconv/arm64_neon.cc) was chosen over: the same counts by carry-save adders, as on x86
+// without a popcount instruction. Only read by benchmarks/mca.py.
+#include <arm_neon.h>
+
+#include "bconv/bconv.h"
+#include "bconv/tiles.inc"
+
+namespace onebit {
+namespace {
+
+using Vector = uint8x16_t;
+
+inline Vector zero() { return vdupq_n_u8(0); }
+inline Vector add_bytes(Vector a, Vector b) { return vaddq_u8(a, b); }
+
+// One instruction counts, so that no table is needed.
+inline int table(int weight) { return weight; }
+inline Vector look_up(int weight, Vector bits) { return vmulq_u8(vcntq_u8(bits), vdupq_n_u8(weight)); }
+
+inline Vector full_add(Vector a, Vector b, Vector c, Vector& carry) {
+  const Vector differ = veorq_u8(a, b);
+  carry = vbslq_u8(differ, c, a);
+  return veorq_u8(differ, c);
+}
+
+inline Vector widen(Vector sums, Vector bytes, int weight) {
+  const uint32x4_t lanes = vpaddlq_u16(vpaddlq_u8(bytes));
+  return vreinterpretq_u8_u32(vmlaq_n_u32(vreinterpretq_u32_u8(sums), lanes, weight));
+}
+
+}  // namespace
+}  // namespace onebit
+
+#include "bconv/adders.inc"
+
+namespace onebit {
+namespace {
+
+template <int P, int Rest>
+ONEBIT_INLINE void tile(const Count& c, const char* windows, const uint32_t* weights, int32_t* counts) {
+  for (int quarter = 0; quarter < 4; ++quarter) {
+    const Row<P> sums = popcounts<P, Rest>(c.words, [&](size_t k) __attribute__((always_inline)) {
+      const Vector w = vreinterpretq_u8_u32(vld1q_u32(weights + k * kBinaryLanes + 4 * quarter));
+      Row<P> row;
+      ONEBIT_EACH row.v[p] = veorq_u8(w, vreinterpretq_u8_s32(vdupq_n_s32(word_at(c, windows + p * c.step, k))));
+      return row;
+    });
+    ONEBIT_EACH vst1q_s32(counts + p * c.blocks * kBinaryLanes + 4 * quarter, vreinterpretq_s32_u8(sums.v[p]));
+  }
+}
+
+}  // namespace
+
+void count_carry_save(const Count& c) { tiles<2>(c); }
+
+}  // namespace onebit

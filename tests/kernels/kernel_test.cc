@@ -1,0 +1,390 @@
+// Every kernel that this CPU can run against the scalar one, bit for bit, on random sizes. Needs no Python, so that it
+// can be cross-compiled and run in an emulator; the digest it prints of the scalar results has to be the same there.
+//
+// Inputs end where a page without access begins, and outputs lie between bytes that must not change: reading or writing
+// past the end of an array is noticed, too.
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdarg>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <iterator>
+#include <random>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "bconv/bconv.h"
+#include "fconv/fconv.h"
+#include "pack/pack.h"
+#include "steps/steps.h"
+
+namespace onebit {
+namespace {
+
+std::mt19937 random_bits(1);
+
+// From low to high, both included.
+size_t between(size_t low, size_t high) { return std::uniform_int_distribution<size_t>(low, high)(random_bits); }
+bool coin() { return between(0, 1); }
+
+// Multiples of 2^-22 in -2..2: exact, so that every architecture draws the same.
+float value() { return static_cast<float>(static_cast<int>(between(0, 1 << 24)) - (1 << 23)) * 0x1p-22f; }
+
+// Of all that the scalar kernels computed: the same on every architecture.
+uint64_t digest = 0xcbf29ce484222325;
+
+std::string text(const char* format, ...) {
+  char line[200];
+  va_list values;
+  va_start(values, format);
+  std::vsnprintf(line, sizeof(line), format, values);
+  va_end(values);
+  return line;
+}
+
+[[noreturn]] void fail(const std::string& message) {
+  std::printf("FAILED: %s\n", message.c_str());
+  std::exit(1);
+}
+
+// n values whose last byte is the last one before a page without access. Such memory is aligned to 64 bytes if its size
+// is a multiple of them.
+template <typename T>
+class Input {
+ public:
+  explicit Input(size_t n) : size_(n) {
+    const size_t page = sysconf(_SC_PAGESIZE), bytes = (n * sizeof(T) + page - 1) / page * page;
+    mapped_ = bytes + page;
+    map_ = static_cast<char*>(mmap(nullptr, mapped_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    if (map_ == MAP_FAILED || mprotect(map_ + bytes, page, PROT_NONE) != 0) fail("no memory");
+    data_ = reinterpret_cast<T*>(map_ + bytes - n * sizeof(T));
+  }
+  Input(const Input&) = delete;
+  ~Input() { munmap(map_, mapped_); }
+
+  const T* data() const { return data_; }
+  T& operator[](size_t i) { return data_[i]; }
+
+  template <typename F>
+  Input& fill(F f) {
+    for (size_t i = 0; i < size_; ++i) data_[i] = f();
+    return *this;
+  }
+
+ private:
+  size_t size_, mapped_;
+  char* map_;
+  T* data_;
+};
+
+// n values, aligned to 64 bytes, between 64 bytes on each side; all the same before a kernel runs.
+template <typename T>
+class Output {
+ public:
+  explicit Output(size_t n) : bytes_((n * sizeof(T) + 191) / 64 * 64), n_(n) {
+    memory_ = static_cast<char*>(std::aligned_alloc(64, bytes_));
+    std::memset(memory_, 0x5a, bytes_);
+  }
+  Output(const Output&) = delete;
+  ~Output() { std::free(memory_); }
+
+  T* data() { return reinterpret_cast<T*>(memory_ + 64); }
+  void set(const T* from) { std::memcpy(data(), from, n_ * sizeof(T)); }
+  void add_to_digest() const {  // FNV-1a
+    for (size_t i = 0; i < n_ * sizeof(T); ++i)
+      digest = (digest ^ static_cast<uint8_t>(memory_[64 + i])) * 0x100000001b3;
+  }
+  bool operator==(const Output& other) const { return std::memcmp(memory_, other.memory_, bytes_) == 0; }
+
+ private:
+  size_t bytes_, n_;
+  char* memory_;
+};
+
+// The rows of a table that this CPU can run, the scalar one last; counts them.
+template <typename Kernel>
+std::vector<Kernel> runnable(std::vector<Kernel> table, size_t& ran) {
+  std::vector<Kernel> kernels;
+  for (const Kernel& kernel : table) {
+    if (kernel.isa > best_isa()) continue;
+    kernels.push_back(kernel);
+    std::printf(" %s", kernel.name);
+  }
+  if (kernels.empty() || kernels.back().isa != Isa::scalar) fail("a table without a scalar kernel");
+  if (best_isa() != Isa::scalar && kernels.size() == 1) fail("a table with nothing but the scalar kernel");
+  std::printf("\n");
+  ran += kernels.size() - 1;
+  return kernels;
+}
+
+// Runs all kernels on an output made by `make` and compares each with the scalar one, the last.
+template <typename T, typename Kernel, typename Run>
+void compare(const std::vector<Kernel>& kernels, size_t n, const T* start, Run run, const std::string& what) {
+  Output<T> expected(n);
+  if (start) expected.set(start);
+  run(kernels.back(), expected.data());
+  expected.add_to_digest();
+  for (const Kernel& kernel : kernels) {
+    Output<T> out(n);
+    if (start) out.set(start);
+    run(kernel, out.data());
+    if (!(out == expected)) fail(std::string(kernel.name) + " differs from " + kernels.back().name + ": " + what);
+  }
+}
+
+void test_count(const std::vector<CountKernel>& kernels, size_t words, size_t max_pixels, bool all_differ) {
+  const size_t pixels = between(1, max_pixels), blocks = between(1, 5);
+  Count c;
+  c.words = words;
+  c.pixels = pixels;
+  c.blocks = blocks;
+  c.step = between(0, 70);  // bytes: windows overlap and are unaligned
+  std::vector<size_t> offsets(words);
+  for (size_t& offset : offsets) offset = between(0, 4 * words);
+  c.offsets = offsets.data();
+  const size_t last = (pixels - 1) * c.step + *std::max_element(offsets.begin(), offsets.end());
+  Input<char> bits(last + 4);
+  Input<uint32_t> weights(blocks * words * kBinaryLanes);
+  bits.fill([&] { return static_cast<char>(all_differ ? 0 : random_bits()); });
+  weights.fill([&] { return all_differ ? ~uint32_t{0} : static_cast<uint32_t>(random_bits()); });
+  c.bits = bits.data();
+  c.weights = weights.data();
+  const auto run = [&](const CountKernel& kernel, int32_t* counts) {
+    Count own = c;
+    own.counts = counts;
+    kernel.run(own);
+    if (all_differ && counts[0] != static_cast<int32_t>(32 * words)) fail(std::string(kernel.name) + ": a wrong count");
+  };
+  compare<int32_t>(kernels, pixels * blocks * kBinaryLanes, nullptr, run,
+                   text("%zu words, %zu pixels, %zu blocks, step %zu", words, pixels, blocks, c.step));
+}
+
+void test_counts(const std::vector<CountKernel>& kernels) {
+  for (size_t words = 1; words <= 200; ++words) {
+    test_count(kernels, words, 40, false);
+    test_count(kernels, words, 9, true);
+  }
+  // Past the words after which counters of bytes must be widened, in whole groups and not, and past 2^15 and 2^16.
+  for (size_t words : {495, 496, 497, 511, 512, 513, 992, 1025, 1057, 2048, 2079, 4100}) {
+    test_count(kernels, words, 5, false);
+    test_count(kernels, words, 5, true);
+  }
+}
+
+void test_multiply(const std::vector<MultiplyKernel>& kernels) {
+  Multiply m;
+  m.count = between(1, 4);
+  m.run = between(1, 40);
+  m.step = between(0, 45);
+  m.pixels = between(1, 30);
+  m.blocks = between(1, 5);
+  m.outputs = 16 * (m.blocks - 1) + between(1, 16);
+  m.out_step = m.outputs + between(0, 5);
+  const size_t depth = m.count * m.run, reach = (m.pixels - 1) * m.step + m.run;
+  Input<float> x(reach + m.count - 1), weights(m.blocks * depth * 16), bias(m.blocks * 16);
+  std::vector<const float*> rows;
+  for (size_t r = 0; r < m.count; ++r) rows.push_back(x.fill(value).data() + r);
+  m.rows = rows.data();
+  m.weights = weights.fill(value).data();
+  m.bias = bias.fill(value).data();
+  const auto run = [&](const MultiplyKernel& kernel, float* out) {
+    Multiply own = m;
+    own.out = out;
+    kernel.run(own);
+  };
+  compare<float>(
+      kernels, (m.pixels - 1) * m.out_step + m.outputs, nullptr, run,
+      text("%zu × %zu products, step %zu, %zu pixels, %zu outputs", m.count, m.run, m.step, m.pixels, m.outputs));
+}
+
+// Values at which the steps bend, and others.
+float bend() {
+  constexpr float kValues[] = {0.0f, -0.0f, 1.0f, -1.0f, 1e-40f, -1e-40f};
+  return coin() ? value() : kValues[between(0, std::size(kValues) - 1)];
+}
+
+void test_step(const std::vector<StepKernels>& kernels, size_t step) {
+  Finish f{};
+  f.pixels = between(1, 40);
+  f.channels = between(1, 70);
+  f.stride = f.channels + between(0, 5);
+  f.x_stride = f.channels + between(0, 5);
+  f.params_stride = f.channels + between(0, 5);
+  const size_t n = (f.pixels - 1) * f.stride + f.channels;
+  Input<float> x((f.pixels - 1) * f.x_stride + f.channels), other(n), params(2 * f.params_stride + f.channels);
+  f.x = x.fill(bend).data();
+  f.params = params.fill(value).data();
+  const float* start = nullptr;
+  const char* kind = "";
+  enum { apart, over_x, over_other } where = static_cast<decltype(where)>(between(0, 2));
+  const bool with_other = where == over_other || coin();
+  other.fill(bend);
+  if (where == over_x) f.x_stride = f.stride;
+  Input<float> in_place(n);
+  if (where == over_x) start = in_place.fill(bend).data(), kind = ", over x";
+  if (where == over_other) start = other.data(), kind = ", over other";
+  const std::string sizes = text("step %zu, %zu pixels, %zu channels, %s other%s", step, f.pixels, f.channels,
+                                 with_other ? "with" : "without", kind);
+  const auto bound = [&](float* out) {
+    Finish own = f;
+    own.out = out;
+    if (where == over_x) own.x = out;
+    own.other = where == over_other ? out : with_other ? other.data() : nullptr;
+    return own;
+  };
+  compare<float>(
+      kernels, n, start, [&](const StepKernels& kernel, float* out) { kernel.finish[step](bound(out)); }, sizes);
+  if (where == over_x) return;  // dequantize reads no x
+
+  Dequantize d{};
+  d.count_stride = f.channels + between(0, 20);
+  d.class_stride = f.channels + between(0, 5);
+  const size_t classes = between(1, 4), table = (classes - 1) * d.class_stride + f.channels;
+  Input<int32_t> counts((f.pixels - 1) * d.count_stride + f.channels), base(table);
+  Input<int64_t> class_of(f.pixels);
+  Input<float> shifted(table), scale(f.channels), bias(f.channels), offset(f.channels), window(f.pixels);
+  d.counts = counts.fill([] { return static_cast<int32_t>(between(0, 1 << 23)); }).data();
+  d.base = base.fill([] { return static_cast<int32_t>(between(0, 1 << 24)); }).data();
+  d.classes = class_of.fill([&] { return static_cast<int64_t>(between(0, classes - 1)); }).data();
+  d.shifted = shifted.fill(value).data();
+  d.scale = scale.fill(value).data();
+  d.bias = bias.fill(value).data();
+  d.offset = coin() ? offset.fill(value).data() : nullptr;
+  d.window = window.fill(value).data();
+  const auto run = [&](const StepKernels& kernel, float* out) {
+    Dequantize own = d;
+    own.finish = bound(out);
+    own.finish.x = nullptr;
+    kernel.dequantize[step](own);
+  };
+  compare<float>(kernels, n, start, run, "dequantize, " + sizes);
+}
+
+void test_pools(const std::vector<StepKernels>& kernels) {
+  const size_t count = between(1, 9), n = between(1, 100);
+  Input<float> x(n + count - 1);
+  x.fill(bend);
+  std::vector<const float*> taps;
+  for (size_t k = 0; k < count; ++k) taps.push_back(x.data() + k);
+  const std::string sizes = text("%zu taps of %zu values", count, n);
+  compare<float>(
+      kernels, n, nullptr, [&](const StepKernels& k, float* out) { k.maximum(taps.data(), count, n, out); },
+      "maximum, " + sizes);
+  compare<float>(
+      kernels, n, nullptr, [&](const StepKernels& k, float* out) { k.sum(taps.data(), count, n, out); },
+      "sum, " + sizes);
+
+  const size_t pixels = between(1, 20), channels = between(1, 40);
+  Input<float> image(pixels * channels);
+  image.fill(value);
+  const std::vector<double> zeros(channels);
+  compare<double>(
+      kernels, channels, zeros.data(),
+      [&](const StepKernels& k, double* sums) { k.channel_sums(image.data(), sums, pixels, channels); },
+      text("channel sums, %zu pixels, %zu channels", pixels, channels));
+}
+
+void test_pack(const std::vector<PackKernel>& kernels, size_t n, size_t step) {
+  Input<float> x(n), thresholds(step ? n : 1);
+  thresholds.fill(bend);
+  for (size_t i = 0; i < n; ++i) x[i] = between(0, 3) ? bend() : thresholds[i * step];  // equal: bit 0
+  const auto run = [&](const PackKernel& kernel, uint64_t* words) {
+    kernel.run(x.data(), thresholds.data(), step, n, words);
+  };
+  compare<uint64_t>(kernels, (n + 63) / 64, nullptr, run, text("%zu floats, step %zu", n, step));
+}
+
+void test_ones(const std::vector<PackKernel>& kernels, size_t channels) {
+  const size_t pixels = between(1, 40);
+  Input<uint64_t> words((pixels * channels + 63) / 64);
+  words.fill([] {
+    const uint64_t high = random_bits();
+    return coin() ? ~uint64_t{0} : high << 32 | random_bits();
+  });
+  const auto run = [&](const PackKernel& kernel, int32_t* counts) {
+    kernel.ones(words.data(), pixels, channels, counts);
+  };
+  compare<int32_t>(kernels, pixels, nullptr, run, text("ones, %zu pixels, %zu channels", pixels, channels));
+}
+
+// Every level up to the best one can be chosen by its name; the names of another architecture are unknown.
+void test_names() {
+  for (int level = 0; level <= static_cast<int>(best_isa()); ++level) {
+    const Isa isa = static_cast<Isa>(level);
+    if (choose_isa(isa_name(isa), best_isa()) != isa) fail(std::string("cannot choose ") + isa_name(isa));
+  }
+#if defined(ONEBIT_ARM64)
+  const char* const foreign = "avx2";
+#else
+  const char* const foreign = "neon";
+#endif
+  try {
+    choose_isa(foreign, best_isa());
+  } catch (const std::invalid_argument& error) {
+    if (std::string(error.what()).find("unknown instruction set") == 0) return;
+  }
+  fail(std::string("not refused as unknown: ") + foreign);
+}
+
+int run_all() {
+  std::printf("this CPU: %s\n", isa_name(best_isa()));
+  test_names();
+  size_t ran = 0;
+
+  std::printf("bconv:");
+#define ONEBIT_KERNEL(function, isa) {#function, Isa::isa, function},
+  test_counts(runnable<CountKernel>(
+      {
+#include "bconv/kernels.inc"
+      },
+      ran));
+
+  std::printf("fconv:");
+  const auto multiply = runnable<MultiplyKernel>(
+      {
+#include "fconv/kernels.inc"
+      },
+      ran);
+  for (int round = 0; round < 400; ++round) test_multiply(multiply);
+
+#undef ONEBIT_KERNEL
+
+#define ONEBIT_KERNEL(function, isa) {#function, Isa::isa, function, function##_ones},
+  std::printf("pack:");
+  const auto pack = runnable<PackKernel>(
+      {
+#include "pack/kernels.inc"
+      },
+      ran);
+  for (size_t n = 1; n <= 300; ++n) {
+    for (size_t step = 0; step < 2; ++step) test_pack(pack, n, step);
+    test_ones(pack, n);
+  }
+#undef ONEBIT_KERNEL
+
+#define ONEBIT_KERNEL(table, isa) table,
+  std::printf("steps:");
+  const auto steps = runnable<StepKernels>(
+      {
+#include "steps/kernels.inc"
+      },
+      ran);
+#undef ONEBIT_KERNEL
+  for (int round = 0; round < 60; ++round) {
+    for (size_t step = 0; step < kSteps; ++step) test_step(steps, step);
+    test_pools(steps);
+  }
+
+  if (ran == 0) fail("this CPU runs no kernel but the scalar ones: nothing was compared");
+  std::printf("%zu kernels equal the scalar ones; digest %016llx\n", ran, static_cast<unsigned long long>(digest));
+  return 0;
+}
+
+}  // namespace
+}  // namespace onebit
+
+int main() { return onebit::run_all(); }
