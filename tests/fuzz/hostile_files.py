@@ -1,0 +1,257 @@
+"""Changes a valid file a little and writes it back: one field, one tensor, one node.
+
+Such a file passes most checks and reaches the later ones, which random bytes never do.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import struct
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+INTEGERS = [0, 1, -1, 2, 3, 4, 7, 8, 15, 17, 31, 64, 255, 1000, 4095, 2**15 - 1, 2**15, 2**15 + 1, 2**24, 2**24 + 1]
+INTEGERS += [2**28, 2**31 - 1, 2**31, 2**32, 2**53, 2**63 - 1, 2**63, 2**64, 10**300]
+NUMBERS = [0.5, -0.0, 1.0, 1e-13, 1e-45, 3.4e38, 3.41e38, -1e39, 1e308, -2.5]
+TEXTS = ["", "input", "sample_mean", "channel", "median", "F32", "U8", "I64", "\ud800", "x" * 1001, "\x00", "ü", "a.b"]
+FLOATS = [math.nan, math.inf, -math.inf, 3.4e38, -3.4e38, 1e-45, -0.0, 0.0, 1.0]
+DEEP = "@deep{}@"  # stands for so many nested lists, which json.dumps would not write
+_DEEP = re.compile(r'"@deep(\d+)@"')
+DEPTHS = [10, 200, 900, 940, *range(955, 1000)]  # around the interpreter's limit of recursion
+SIZES = {"F32": 4, "U8": 1, "I8": 1}  # bytes of an element
+PLAIN = ["relu", "hardtanh", "add", "flatten", "global_avg_pool", "max_pool", "avg_pool", "option_a"]  # no tensors
+
+
+class File:
+    """A file taken apart: graph, metadata and tensors [dtype, shape, bytes] by name."""
+
+    def __init__(self, data: bytes) -> None:
+        """Raises ValueError, KeyError or TypeError if there is nothing to take apart."""
+        (length,) = struct.unpack_from("<Q", data)
+        header = json.loads(data[8 : 8 + length])
+        self.metadata = header.pop("__metadata__")
+        self.graph: Any = json.loads(self.metadata["graph"])
+        self.tensors: dict[str, list[Any]] = {}
+        for name, entry in header.items():
+            begin, end = (8 + length + offset for offset in entry["data_offsets"])
+            self.tensors[name] = [entry["dtype"], list(entry["shape"]), data[begin:end]]
+
+    def join(self, change_header: Callable[[dict[str, Any]], None] | None = None) -> bytes:
+        """The bytes of the file; `change_header` may make the header disagree with the tensors."""
+        header: dict[str, Any] = {"__metadata__": self.metadata | {"graph": _text(self.graph)}}
+        offset = 0
+        for name, (dtype, shape, blob) in self.tensors.items():
+            header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [offset, offset + len(blob)]}
+            offset += len(blob)
+        if change_header:
+            change_header(header)
+        encoded = _text(header).encode()
+        return struct.pack("<Q", len(encoded)) + encoded + b"".join(blob for _, _, blob in self.tensors.values())
+
+
+def mutate(data: bytes, random: Random) -> bytes:
+    """A changed file; if there is nothing to take apart, changed bytes."""
+    try:
+        file = File(data)
+        for _ in range(random.choice([1, 1, 1, 2, 4])):
+            random.choice(CHANGES)(file, random)
+        header = _change_header(random) if random.random() < 0.1 else None
+        changed = file.join(header)
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError, struct.error, RecursionError):
+        changed = data
+    return _change_bytes(changed, random) if changed == data or random.random() < 0.05 else changed
+
+
+def _text(value: Any) -> str:
+    return _DEEP.sub(lambda found: "[" * int(found[1]) + "]" * int(found[1]), json.dumps(value))
+
+
+def _value(random: Random) -> Any:
+    kind = random.random()
+    if kind < 0.45:
+        return random.choice(INTEGERS)
+    if kind < 0.6:
+        return [random.choice(INTEGERS[:16]), random.choice(INTEGERS[:16])]
+    if kind < 0.7:
+        return random.choice(NUMBERS)
+    if kind < 0.85:
+        return random.choice(TEXTS)
+    if kind < 0.92:
+        return DEEP.format(random.choice(DEPTHS))
+    return random.choice([True, False, None, [], {}, [[]], [1, 2, 3], {"op": "relu"}])
+
+
+def _places(value: Any) -> list[tuple[Any, Any]]:
+    """(container, key) of everything in a JSON value."""
+    found = []
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        found.append((value, key))
+        found += _places(item)
+    return found
+
+
+def _field(file: File, random: Random) -> None:
+    """Another value, none, or one more, somewhere in the graph."""
+    container, key = random.choice(_places(file.graph))
+    if isinstance(container, dict) and random.random() < 0.15:
+        del container[key]
+    elif isinstance(container, list) and random.random() < 0.1:
+        container.insert(key, container[key])
+    else:
+        container[key] = _value(random)
+
+
+def _number(file: File, random: Random) -> None:
+    """Another number of the same kind where there is a number."""
+    places = [(c, k) for c, k in _places(file.graph) if type(c[k]) in (int, float)]
+    container, key = random.choice(places)
+    if type(container[key]) is int:
+        container[key] = random.choice([*INTEGERS, container[key] + 1, container[key] * 2])
+    else:
+        container[key] = random.choice(NUMBERS)
+
+
+def _attribute(file: File, random: Random) -> None:
+    """A valid attribute of some operator, on any node."""
+    node = random.choice(file.graph["nodes"])
+    pair = [random.choice(INTEGERS[:18]), random.choice(INTEGERS[:18])]
+    key = random.choice(
+        ["stride", "padding", "dilation", "kernel", "groups", "in_channels", "shift", "threshold", "pad"]
+    )
+    node[key] = {
+        "groups": random.choice(INTEGERS[:12]),
+        "in_channels": random.choice(INTEGERS),
+        "shift": random.choice(NUMBERS),
+        "threshold": random.choice([0, 1e38, "sample_mean", "channel"]),
+    }.get(key, pair)
+
+
+def _rewire(file: File, random: Random) -> None:
+    nodes = file.graph["nodes"]
+    node = random.choice(nodes)
+    if random.random() < 0.2:
+        file.graph["output"] = node["name"]
+    else:
+        node["inputs"][random.randrange(len(node["inputs"]))] = random.choice(["input", *(n["name"] for n in nodes)])
+
+
+def _add_nodes(file: File, random: Random) -> None:
+    """Nodes without tensors after another, whose readers may then read the last of them."""
+    nodes = file.graph["nodes"]
+    at = random.randrange(len(nodes))
+    before = random.choice(["input", *(node["name"] for node in nodes[:at])])
+    for _ in range(random.choice([1, 1, 2, 5, 200])):
+        op = random.choice(PLAIN)
+        node: dict[str, Any] = {"op": op, "name": f"new{len(nodes)}.{random.randrange(10**6)}", "inputs": [before]}
+        if op == "add":
+            node["inputs"].append(random.choice([before, "input", *(n["name"] for n in nodes[:at])]))
+        if op.endswith("max_pool") or op == "avg_pool":
+            kernel = [random.choice([1, 1, 2, 3, 7, 2**15]) for _ in range(2)]
+            node |= {"kernel": kernel, "stride": [random.choice([1, 2, 9]) for _ in range(2)]}
+            node |= {"padding": [size // 2 for size in kernel], "ceil_mode": random.random() < 0.5}
+        if op == "option_a":
+            node |= {"stride": random.choice([1, 2, 100]), "pad": [random.choice([0, 1, 2**15]), random.choice([0, 3])]}
+        nodes.insert(at, node)
+        at, before = at + 1, node["name"]
+    if random.random() < 0.7:
+        reader = nodes[at]
+        reader["inputs"][random.randrange(len(reader["inputs"]))] = before
+
+
+def _drop_node(file: File, random: Random) -> None:
+    """A node less; its readers read what it read, and its tensors go with it."""
+    nodes = file.graph["nodes"]
+    node = nodes.pop(random.randrange(len(nodes)))
+    for other in nodes:
+        other["inputs"] = [node["inputs"][0] if name == node["name"] else name for name in other["inputs"]]
+    if file.graph["output"] == node["name"]:
+        file.graph["output"] = nodes[-1]["name"]
+    for name in [name for name in file.tensors if name.rpartition(".")[0] == node["name"]]:
+        del file.tensors[name]
+
+
+def _image(file: File, random: Random) -> None:
+    file.graph["input"]["shape"][random.choice([1, 2])] = random.choice([1, 2, 3, 31, 32, 33, 64, 500, 2**15])
+
+
+def _resize(file: File, random: Random) -> None:
+    """A tensor of another shape, with all its bytes."""
+    tensor = file.tensors[random.choice(list(file.tensors))]
+    dtype, shape, blob = tensor
+    axis = random.randrange(len(shape))
+    sizes = [0, 1, 2, 3, shape[axis] + 1, shape[axis] - 1, shape[axis] * 2, 2**15 + 1]
+    tensor[1] = [*shape[:axis], random.choice(sizes), *shape[axis + 1 :]]
+    if random.random() < 0.2:
+        tensor[1].insert(axis, 1)
+    size = min(math.prod(tensor[1]) * SIZES[dtype], 2**18)
+    tensor[2] = (blob * (size // max(len(blob), 1) + 1))[:size]
+
+
+def _window(file: File, random: Random) -> None:
+    """Another kernel of a convolution, weights and padding to match: border classes of any number."""
+    node = random.choice([node for node in file.graph["nodes"] if node["op"] in ("conv", "binary_conv")])
+    kernel = [random.choice([1, 2, 3, 5, 40, 300, 2**15 + 1]), random.choice([1, 2, 3, 5, 40, 300])]
+    if math.prod(kernel) > 2**17:
+        kernel[1] = 1
+    name = f"{node['name']}.{'weight' if node['op'] == 'conv' else 'bits'}"
+    tensor = file.tensors[name]
+    if node["op"] == "conv":
+        tensor[1][2:] = kernel
+    else:
+        channels = node["in_channels"] // (node.get("groups", 1) or 1)
+        tensor[1][1] = (math.prod(kernel) * channels + 7) // 8
+        node["kernel"] = kernel
+    size = min(math.prod(tensor[1]) * SIZES[tensor[0]], 2**20)
+    tensor[2] = bytes(size)
+    node["padding"] = [min(random.choice([size // 2, size]), 2**15) for size in kernel]
+    node["stride"] = [random.choice([1, 1, 2, 7]) for _ in range(2)]
+
+
+def _element(file: File, random: Random) -> None:
+    tensor = file.tensors[random.choice(list(file.tensors))]
+    value = struct.pack("<f", random.choice(FLOATS)) if tensor[0] == "F32" else bytes([random.choice([0, 255, 128])])
+    at = random.randrange(len(tensor[2]) // len(value)) * len(value)
+    tensor[2] = tensor[2][:at] + value + tensor[2][at + len(value) :]
+
+
+def _tensor_name(file: File, random: Random) -> None:
+    name = random.choice(list(file.tensors))
+    other = random.choice([*TEXTS, name + "x", *file.tensors])
+    file.tensors[other] = file.tensors[name] if random.random() < 0.3 else file.tensors.pop(name)
+
+
+def _metadata(file: File, random: Random) -> None:
+    file.metadata[random.choice(["format", "version", "more"])] = _value(random)
+
+
+def _change_header(random: Random) -> Callable[[dict[str, Any]], None]:
+    def change(header: dict[str, Any]) -> None:
+        container, key = random.choice(_places(header))
+        container[key] = _value(random)
+
+    return change
+
+
+def _change_bytes(data: bytes, random: Random) -> bytes:
+    changed = bytearray(data or b"\0")
+    at = random.randrange(len(changed))
+    match random.randrange(4):
+        case 0:
+            changed[at] ^= 1 << random.randrange(8)
+        case 1:
+            del changed[at:]
+        case 2:
+            changed[at:at] = random.choice([b"\0", b"[" * 990, b"{", b'"', b"\xff\xfe", changed[at : at + 40]])
+        case _:
+            changed[:8] = struct.pack(
+                "<Q", random.choice([0, 1, 2, max(len(changed) - 8, 0), len(changed), 2**24, 2**63])
+            )
+    return bytes(changed)
+
+
+CHANGES: list[Callable[[File, Random], None]] = [_field, _number, _attribute, _rewire, _add_nodes, _drop_node, _image]
+CHANGES += [_resize, _window, _element, _tensor_name, _metadata, _number, _rewire]

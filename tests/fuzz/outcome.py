@@ -1,0 +1,63 @@
+"""What loading a hostile file may do: refuse it with a FormatError or UserError, or load it; a small one then runs."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+
+from onebit.errors import UserError
+from onebit.runtime import load, native
+from onebit.runtime.model import Model
+from onebit.runtime.operators import infer_shapes
+
+SECONDS = 5.0  # of the processor, to load or to refuse
+MAX_IMAGE = 64 * 64 * 16  # elements of an image that is run
+MAX_COST = 2**24  # multiplications of a network that is run, roughly
+
+
+class TooSlow(Exception):
+    """A small file took more than SECONDS."""
+
+
+def outcome(data: bytes, path: Path) -> str:
+    """ "refused", "loaded" or "run". Raises whatever else happens. `path` is a file to write the data to."""
+    path.write_bytes(data)
+    start = time.process_time()
+    try:
+        model = load(path, threads=2)
+    except UserError as error:
+        str(error).encode()  # it can be printed
+        _check_time(start)
+        return "refused"
+    _check_time(start)
+    if not native.available() or _cost(model) > MAX_COST:
+        return "loaded"
+    channels, height, width = model.input_shape
+    model(np.full((height, width, channels), 128, np.uint8))
+    return "run"
+
+
+def _check_time(start: float) -> None:
+    seconds = time.process_time() - start
+    if seconds > SECONDS:
+        raise TooSlow(f"{seconds:.1f} s")
+
+
+def _cost(model: Model) -> float:
+    """Outputs times inputs of each, over all nodes; infinite for an image that is too large."""
+    if math.prod(model.input_shape) > MAX_IMAGE:
+        return math.inf
+    graph, tensors = model._graph, model._tensors
+    shapes = infer_shapes(graph, tensors, *model.input_shape[1:])
+    cost = 0
+    for node in graph.nodes:
+        area = math.prod(shapes[node.inputs[0]])
+        if "kernel" in node.attributes:
+            area = min(area, math.prod(node["kernel"]) * shapes[node.inputs[0]][-1])
+        elif node.op not in ("conv", "linear", "binary_linear"):
+            area = 1  # elementwise
+        cost += math.prod(shapes[node.name]) * area + math.prod(shapes[node.inputs[0]])
+    return cost
