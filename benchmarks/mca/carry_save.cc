@@ -10,6 +10,11 @@ namespace {
 
 using Vector = uint8x16_t;
 
+inline Vector load(const uint32_t* words) { return vreinterpretq_u8_u32(vld1q_u32(words)); }
+inline void store(int32_t* lanes, Vector v) { vst1q_s32(lanes, vreinterpretq_s32_u8(v)); }
+inline Vector broadcast(int word) { return vreinterpretq_u8_s32(vdupq_n_s32(word)); }
+inline Vector differences(Vector a, Vector b) { return veorq_u8(a, b); }
+inline Vector differences(Vector a, Vector b, Vector mask) { return vandq_u8(veorq_u8(a, b), mask); }
 inline Vector zero() { return vdupq_n_u8(0); }
 inline Vector add_bytes(Vector a, Vector b) { return vaddq_u8(a, b); }
 
@@ -34,23 +39,7 @@ inline Vector widen(Vector sums, Vector bytes, int weight) {
 #include "bconv/adders.inc"
 
 namespace onebit {
-namespace {
 
-template <int P, int Rest>
-ONEBIT_INLINE void tile(const Count& c, const char* windows, const uint32_t* weights, int32_t* counts) {
-  for (int quarter = 0; quarter < 4; ++quarter) {
-    const Row<P> sums = popcounts<P, Rest>(c.words, [&](size_t k) __attribute__((always_inline)) {
-      const Vector w = vreinterpretq_u8_u32(vld1q_u32(weights + k * kBinaryLanes + 4 * quarter));
-      Row<P> row;
-      ONEBIT_EACH row.v[p] = veorq_u8(w, vreinterpretq_u8_s32(vdupq_n_s32(word_at(c, windows + p * c.step, k))));
-      return row;
-    });
-    ONEBIT_EACH vst1q_s32(counts + p * c.blocks * kBinaryLanes + 4 * quarter, vreinterpretq_s32_u8(sums.v[p]));
-  }
-}
-
-}  // namespace
-
-void count_carry_save(const Count& c) { tiles<2>(c); }
+void count_carry_save(const Count& c) { tiles<2, false>(c); }
 
 }  // namespace onebit

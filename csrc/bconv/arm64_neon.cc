@@ -15,7 +15,7 @@ namespace {
 constexpr int kVectors = 4;           // registers for 16 outputs
 constexpr size_t kWordsPerByte = 31;  // 31·8 <= 255
 
-template <int P, int>
+template <int P, int, bool Masked>
 [[gnu::always_inline]] inline void tile(const Count& c, const char* windows, const uint32_t* weights, int32_t* counts) {
   for (size_t k = 0; k < c.words;) {
     const bool first = k == 0;
@@ -29,6 +29,9 @@ template <int P, int>
       for (int v = 0; v < kVectors; ++v) w[v] = vreinterpretq_u8_u32(vld1q_u32(weights + k * kBinaryLanes + 4 * v));
       uint8x16_t a[P];
       for (int p = 0; p < P; ++p) a[p] = vreinterpretq_u8_s32(vdupq_n_s32(word_at(c, windows + p * c.step, k)));
+      if (Masked) {  // the weights have no bits there
+        for (int p = 0; p < P; ++p) a[p] = vandq_u8(a[p], vreinterpretq_u8_u32(vdupq_n_u32(c.masks[k])));
+      }
       for (int p = 0; p < P; ++p) {
         uint8x16_t x[kVectors];  // one kind of operation after the other: in-order cores wait for no result
         for (int v = 0; v < kVectors; ++v) x[v] = veorq_u8(a[p], w[v]);
@@ -49,6 +52,6 @@ template <int P, int>
 
 }  // namespace
 
-void count_neon(const Count& c) { tiles<4>(c); }
+void count_neon(const Count& c) { c.masks ? tiles<4, true>(c) : tiles<4, false>(c); }
 
 }  // namespace onebit

@@ -15,8 +15,10 @@ void count_scalar(const Count& c) {
       std::fill_n(counts, kBinaryLanes, 0);
       for (size_t k = 0; k < c.words; ++k) {
         uint32_t a;
+        const uint32_t mask = c.masks ? c.masks[k] : ~uint32_t{0};
         std::memcpy(&a, c.bits + p * c.step + c.offsets[k], sizeof(a));
-        for (size_t lane = 0; lane < kBinaryLanes; ++lane) counts[lane] += popcount(a ^ w[k * kBinaryLanes + lane]);
+        for (size_t lane = 0; lane < kBinaryLanes; ++lane)
+          counts[lane] += popcount((a ^ w[k * kBinaryLanes + lane]) & mask);
       }
     }
   }

@@ -1,10 +1,11 @@
 // The heart of a binary convolution: how many signs differ between each window and each output's weights.
 //
-//   counts[p][o] = Σ_k popcount(word k of window p xor weights[o][k])
+//   counts[p][o] = Σ_k popcount((word k of window p xor weights[o][k]) and masks[k])
 //
 // Words have 32 bits: they waste less of a short window than 64 (3×3 taps of 16 channels are 144 bits), and a count in
 // each 32-bit lane is stored as it is. Word k of window p lies at bits + p·step + offsets[k], in bytes, unaligned: a
-// kernel reads the windows in a packed image as well as gathered ones.
+// kernel reads the windows in a packed image as well as gathered ones. There, a row of taps may end within a word:
+// masks leave out what follows it; where a mask is 0, the weights are, too.
 //
 //   weights  (blocks, words, 16): 16 outputs side by side, so that one register holds the same word of 16 outputs
 //   counts   (pixels, 16·blocks)
@@ -25,6 +26,7 @@ struct Count {
   const char* bits;
   size_t step;
   const size_t* offsets;  // (words)
+  const uint32_t* masks;  // (words), or null: all bits
   size_t words, pixels;
   const uint32_t* weights;
   size_t blocks;

@@ -11,6 +11,8 @@ namespace {
 
 constexpr int64_t kLanes = static_cast<int64_t>(kBinaryLanes);
 constexpr int64_t kMaxPadding = 8;  // pixels that are stored: more would waste memory
+constexpr int64_t kMaxTaps = 64;
+constexpr size_t kMaxTable = size_t{1} << 26;
 
 // The valid taps of each output position along one axis.
 std::vector<Range> all_taps(const Axis& axis, int64_t size, int64_t out) {
@@ -29,6 +31,9 @@ std::vector<Range> classify(const std::vector<Range>& taps, std::vector<int64_t>
   }
   return classes;
 }
+
+// n ones, n < 32.
+uint32_t low_mask(int64_t n) { return (uint32_t{1} << n) - 1; }
 
 int64_t count_bits(const uint64_t* words, int64_t begin, int64_t n) {
   int64_t count = 0;
@@ -64,18 +69,28 @@ BinaryConv::BinaryConv(BinaryWeights weights, Isa isa)
           "binary convolution: thresholds have the wrong size");
   words_ = words_for(products);
   contiguous_ = w.groups == 1 && w.window.columns.dilation == 1;
-  lane_words_ = (products + 31) / 32;
+  padded_ = w.groups == 1 && w.window.rows.padding <= kMaxPadding && w.window.columns.padding <= kMaxPadding;
+  direct_ = padded_ && (w.in % 32 == 0 || (w.in % 8 == 0 && contiguous_));
+  // The window as `runs` of bits that begin with a new word.
+  const int64_t runs = direct_ ? kh : 1, run_bits = products / runs, run_words = (run_bits + 31) / 32;
+  row_words_ = run_words;
+  lane_words_ = runs * run_words;
   blocks_ = (group_out_ + kLanes - 1) / kLanes;
   for (int64_t k = 0; k < lane_words_; ++k) gathered_.push_back(4 * k);
+  if (direct_ && run_bits % 32) {
+    for (int64_t k = 1; k <= lane_words_; ++k) masks_.push_back(k % run_words ? ~uint32_t{0} : low_mask(run_bits % 32));
+  }
   packed_ = Buffer<uint32_t>(w.groups * blocks_ * lane_words_ * kLanes);
-  std::vector<uint32_t> row(lane_words_);
+  std::vector<uint32_t> row(run_words);
   for (int64_t o = 0; o < w.out; ++o) {
-    row.back() = 0;
-    std::memcpy(row.data(), w.bits.data() + o * row_bytes, row_bytes);
-    if (products % 32) row.back() &= (uint32_t{1} << products % 32) - 1;
     const int64_t group = o / group_out_, block = o % group_out_ / kLanes, lane = o % group_out_ % kLanes;
     uint32_t* to = packed_.data() + (group * blocks_ + block) * lane_words_ * kLanes + lane;
-    for (int64_t k = 0; k < lane_words_; ++k) to[k * kLanes] = row[k];
+    for (int64_t run = 0; run < runs; ++run) {  // of whole bytes, or the only one
+      row.back() = 0;
+      std::memcpy(row.data(), w.bits.data() + o * row_bytes + run * run_bits / 8, bytes_for(run_bits));
+      if (run_bits % 32) row.back() &= low_mask(run_bits % 32);
+      for (int64_t k = 0; k < run_words; ++k, to += kLanes) *to = row[k];
+    }
   }
 }
 
@@ -92,23 +107,19 @@ BinaryPlan BinaryConv::plan(Shape in) const {
   plan.in = in;
   plan.out = out_shape(in);
   const Axis &vertical_axis = w.window.rows, &horizontal_axis = w.window.columns;
-  plan.padded = w.groups == 1 && vertical_axis.padding <= kMaxPadding && horizontal_axis.padding <= kMaxPadding;
-  plan.direct = plan.padded && w.in % 32 == 0;
   plan.rows = in.h;
   plan.row_words = words_for(in.w * in.c) + 1;
-  if (plan.direct) {
+  if (direct_) {
     // The first pixel starts at a whole word; a partial word before it belongs to nobody.
     plan.top = vertical_axis.padding;
     plan.rows += 2 * plan.top;
     plan.lead_words = words_for(horizontal_axis.padding * in.c);
     plan.row_words += 2 * plan.lead_words;
     const int64_t before = plan.lead_words * 8 - horizontal_axis.padding * in.c / 8;  // bytes
-    for (int64_t kh = 0; kh < vertical_axis.kernel; ++kh) {
-      for (int64_t kw = 0; kw < horizontal_axis.kernel; ++kw) {
-        const int64_t pixel =
-            before + kh * vertical_axis.dilation * plan.row_words * 8 + kw * horizontal_axis.dilation * in.c / 8;
-        for (int64_t k = 0; k < in.c / 32; ++k) plan.offsets.push_back(pixel + 4 * k);
-      }
+    const int64_t tap_words = w.in % 32 ? row_words_ : w.in / 32, tap = horizontal_axis.dilation * in.c / 8;
+    for (int64_t k = 0; k < lane_words_; ++k) {
+      const int64_t line = k / row_words_ * vertical_axis.dilation * plan.row_words * 8, word = k % row_words_;
+      plan.offsets.push_back(before + line + word / tap_words * tap + word % tap_words * 4);
     }
   }
   plan.row_taps = all_taps(w.window.rows, in.h, plan.out.h);
@@ -118,6 +129,8 @@ BinaryPlan BinaryConv::plan(Shape in) const {
   plan.inside = horizontal_axis.inside(in.w, plan.out.w);
   plan.column_classes = static_cast<int64_t>(columns.size());
   const size_t classes = rows.size() * columns.size();
+  require(classes <= kMaxTable / w.out,
+          "binary convolution: kernel, padding and outputs need tables above 2^26 numbers");
   plan.base = Buffer<int32_t>(classes * w.out);
   plan.shifted = Buffer<float>(classes * w.out);
   if (w.threshold == Threshold::channel) {
@@ -146,13 +159,11 @@ BinaryPlan BinaryConv::plan(Shape in) const {
       const int64_t valid_ones = at(vertical.end, horizontal.end) - at(vertical.begin, horizontal.end) -
                                  at(vertical.end, horizontal.begin) + at(vertical.begin, horizontal.begin);
       if (o == 0) {
-        plan.products.push_back(n);
+        plan.products.push_back(static_cast<float>(n));
         plan.shifts.push_back(static_cast<float>(w.shift * static_cast<double>(n)));
       }
       plan.base[i * w.out + o] = static_cast<int32_t>(n + 2 * (ones.back() - valid_ones));
-      if (w.shift != 0) {
-        plan.shifted[i * w.out + o] = static_cast<float>(w.shift * static_cast<double>(n - 2 * valid_ones));
-      }
+      plan.shifted[i * w.out + o] = static_cast<float>(w.shift * static_cast<double>(n - 2 * valid_ones));
     }
   }
   return plan;
@@ -171,8 +182,8 @@ void BinaryConv::reserve(BinaryScratch& scratch) const {
 BitImage BinaryConv::image(const BinaryPlan& plan) const {
   BitImage image;
   image.bits = Buffer<uint64_t>(plan.rows * plan.row_words);
-  if (plan.padded && with_offset()) {
-    image.ones = Buffer<int32_t>((plan.in.h + 2 * weights_.window.rows.padding) * padded_width(plan.in.w));
+  if (padded_ && with_offset()) {
+    image.ones = Buffer<float>((plan.in.h + 2 * weights_.window.rows.padding) * padded_width(plan.in.w));
   }
   return image;
 }
@@ -268,6 +279,7 @@ void BinaryConv::row(const BinaryPlan& plan, const BitImage& image, int64_t y, S
   const Axis &rows = weights_.window.rows, &columns = weights_.window.columns;
   Count count;
   count.words = lane_words_;
+  count.masks = masks_.empty() ? nullptr : masks_.data();
   count.blocks = blocks_;
   count.counts = scratch.counts.data();
   for (int64_t group = 0; group < weights_.groups; ++group) {
@@ -275,7 +287,7 @@ void BinaryConv::row(const BinaryPlan& plan, const BitImage& image, int64_t y, S
     for (int64_t x = 0; x < plan.out.w; x += kTile) {
       const int64_t pixels = std::min(kTile, plan.out.w - x);
       count.pixels = pixels;
-      if (plan.direct) {
+      if (direct_) {
         count.step = columns.stride * plan.in.c / 8;
         count.bits = reinterpret_cast<const char*>(image.bits.data() + y * rows.stride * plan.row_words);
         count.bits += x * count.step;
@@ -296,19 +308,31 @@ void BinaryConv::row(const BinaryPlan& plan, const BitImage& image, int64_t y, S
 void BinaryConv::window_ones(const BinaryPlan& plan, const BitImage& image, int64_t y, Range pixels,
                              BinaryScratch& scratch) const {
   const Axis &rows = weights_.window.rows, &columns = weights_.window.columns;
-  int32_t* ones = scratch.ones.data();
+  float* ones = scratch.ones.data();
   if (image.ones.size() == 0) {
     for (int64_t p = 0; p < pixels.size(); ++p) {
-      ones[p] = static_cast<int32_t>(count_bits(scratch.windows.data() + p * words_, 0, words_ * kWordBits));
+      ones[p] = static_cast<float>(count_bits(scratch.windows.data() + p * words_, 0, words_ * kWordBits));
     }
     return;
   }
-  std::fill_n(ones, pixels.size(), 0);
   const int64_t width = padded_width(plan.in.w);
+  const auto tap = [&](int64_t kh, int64_t kw) {
+    return image.ones.data() + (y * rows.stride + kh * rows.dilation) * width + pixels.begin * columns.stride +
+           kw * columns.dilation;
+  };
+  if (columns.stride == 1 && rows.kernel * columns.kernel <= kMaxTaps) {
+    const float* taps[kMaxTaps];
+    size_t count = 0;
+    for (int64_t kh = 0; kh < rows.kernel; ++kh) {
+      for (int64_t kw = 0; kw < columns.kernel; ++kw) taps[count++] = tap(kh, kw);
+    }
+    steps_.sum(taps, count, pixels.size(), ones);
+    return;
+  }
+  std::fill_n(ones, pixels.size(), 0.0f);
   for (int64_t kh = 0; kh < rows.kernel; ++kh) {
-    const int32_t* row = image.ones.data() + (y * rows.stride + kh * rows.dilation) * width;
     for (int64_t kw = 0; kw < columns.kernel; ++kw) {
-      const int32_t* from = row + pixels.begin * columns.stride + kw * columns.dilation;
+      const float* from = tap(kh, kw);
       for (int64_t p = 0; p < pixels.size(); ++p) ones[p] += from[p * columns.stride];
     }
   }
@@ -332,9 +356,14 @@ void BinaryConv::dequantize(const BinaryPlan& plan, int64_t y, int64_t x, int64_
   d.offset = with_offset() ? scale + 2 * outputs : nullptr;
   d.window = scratch.sums.data();
   if (with_offset()) {
-    for (int64_t p = 0; p < pixels; ++p) {
-      const int64_t i = row_class + d.classes[p];
-      scratch.sums[p] = static_cast<float>(plan.products[i] - 2 * scratch.ones[p]) + plan.shifts[i];  // A·1 + shift·N
+    for (int64_t begin = 0, end; begin < pixels; begin = end) {  // of one class, which most pixels are
+      end = begin + 1;
+      while (end < pixels && d.classes[end] == d.classes[begin]) ++end;
+      const float products = plan.products[row_class + d.classes[begin]];
+      const float shift = plan.shifts[row_class + d.classes[begin]];
+      const float* ones = scratch.ones.data();
+      float* sums = scratch.sums.data();
+      for (int64_t p = begin; p < end; ++p) sums[p] = (products - 2.0f * ones[p]) + shift;  // A·1 (exact) + shift·N
     }
   }
   d.finish = finish;

@@ -35,40 +35,35 @@ struct BinaryWeights {
   std::vector<float> levels;  // (1), or (I) for Threshold::channel
 };
 
-// What depends on the image size. If a pixel's channels fill 32-bit words and the padding is small, windows are read
-// where they are (`direct`): image rows lie padded with pixels of 0 bits, so word k of every window has the same offset
-// from its first. Otherwise windows are gathered, and rows lie as they are packed.
+// What depends on the image size.
 struct BinaryPlan {
   Shape in, out;
-  bool direct = false;
-  bool padded = false;                           // whether padding pixels may be stored
   int64_t rows = 0, row_words = 0;               // of the packed image, in 64-bit words, slack for read_bits included
   int64_t top = 0, lead_words = 0;               // padding rows above, words before a row's first pixel
-  std::vector<size_t> offsets;                   // (lane words), bytes: of the words of a window
+  std::vector<size_t> offsets;                   // (lane words), bytes: of the words of a window, if direct
   std::vector<Range> row_taps, column_taps;      // (OH), (OW)
   Range inside{0, 0};                            // output columns whose taps are all valid
   bool whole_words = false;                      // whether gather_inside may be used
   std::vector<int64_t> row_class, column_class;  // (OH), (OW)
   int64_t column_classes = 0;
-  Buffer<int32_t> base;           // (classes, O)
-  Buffer<float> shifted;          // (classes, O)
-  std::vector<int64_t> products;  // (classes): N
-  std::vector<float> shifts;      // (classes): shift·N
-  std::vector<float> levels;      // thresholds of one image row (W·I), only for Threshold::channel
+  Buffer<int32_t> base;         // (classes, O)
+  Buffer<float> shifted;        // (classes, O)
+  std::vector<float> products;  // (classes): N
+  std::vector<float> shifts;    // (classes): shift·N
+  std::vector<float> levels;    // thresholds of one image row (W·I), only for Threshold::channel
 };
 
 // A packed image: what BinaryConv::pack writes and BinaryConv::row reads.
 struct BitImage {
   Buffer<uint64_t> bits;  // (rows, row_words)
-  Buffer<int32_t>
-      ones;  // (padded rows, padded pixels): 1 bits of each pixel; only if padded and the weights have offsets
+  Buffer<float> ones;     // (padded rows, padded pixels): 1 bits of each; only if padded and the weights have offsets
 };
 
 // Per-thread memory for one tile of pixels.
 struct BinaryScratch {
   Buffer<uint64_t> windows;
   Buffer<int32_t> counts;
-  Buffer<int32_t> ones;
+  Buffer<float> ones;
   Buffer<float> sums;
 };
 
@@ -120,9 +115,16 @@ class BinaryConv {
 
   BinaryWeights weights_;
   bool contiguous_;  // whether the taps of a kernel row are neighbours in memory
+  bool padded_;      // whether padding pixels may be stored
+  // Whether windows are read where they are: image rows lie padded with pixels of 0 bits, so word k of every window has
+  // the same offset from its first. This takes pixels that fill 32-bit words, or else bytes in contiguous rows of taps,
+  // each of which then begins with a new word. Otherwise windows are gathered, and rows lie as they are packed.
+  bool direct_;
   int64_t group_in_, group_out_, blocks_;
-  int64_t words_;                 // of a window, 64 bits each
+  int64_t words_;                 // of a gathered window, 64 bits each
+  int64_t row_words_;             // of a row of taps, 32 bits each, if direct
   int64_t lane_words_;            // of a window, 32 bits each
+  std::vector<uint32_t> masks_;   // (lane words): their bits that belong to the window, if not all
   std::vector<size_t> gathered_;  // (lane words): offsets in a gathered window
   Buffer<uint32_t> packed_;       // (groups, blocks, lane words, 16)
   const PackKernel& pack_;

@@ -8,6 +8,11 @@ namespace {
 
 using Vector = __m256i;
 
+inline Vector load(const uint32_t* words) { return _mm256_load_si256(reinterpret_cast<const Vector*>(words)); }
+inline void store(int32_t* lanes, Vector v) { _mm256_store_si256(reinterpret_cast<Vector*>(lanes), v); }
+inline Vector broadcast(int word) { return _mm256_set1_epi32(word); }
+inline Vector differences(Vector a, Vector b) { return _mm256_xor_si256(a, b); }
+inline Vector differences(Vector a, Vector b, Vector mask) { return _mm256_and_si256(_mm256_xor_si256(a, b), mask); }
 inline Vector zero() { return _mm256_setzero_si256(); }
 inline Vector add_bytes(Vector a, Vector b) { return _mm256_add_epi8(a, b); }
 
@@ -40,24 +45,6 @@ inline Vector widen(Vector sums, Vector bytes, int weight) {
 #include "bconv/adders.inc"
 
 namespace onebit {
-namespace {
-
-// 16 outputs are two registers; there are too few registers to count both at once.
-template <int P, int Rest>
-ONEBIT_INLINE void tile(const Count& c, const char* windows, const uint32_t* weights, int32_t* counts) {
-  for (int half = 0; half < 2; ++half) {
-    const Row<P> sums = popcounts<P, Rest>(c.words, [&](size_t k) __attribute__((always_inline)) {
-      const Vector w = _mm256_load_si256(reinterpret_cast<const Vector*>(weights + k * kBinaryLanes + 8 * half));
-      Row<P> row;
-      ONEBIT_EACH row.v[p] = _mm256_xor_si256(w, _mm256_set1_epi32(word_at(c, windows + p * c.step, k)));
-      return row;
-    });
-    ONEBIT_EACH _mm256_store_si256(reinterpret_cast<Vector*>(counts + p * c.blocks * kBinaryLanes + 8 * half),
-                                   sums.v[p]);
-  }
-}
-
-}  // namespace
 
 void count_avx2(const Count& c) { usual_tiles<2>(c); }
 

@@ -8,6 +8,11 @@ namespace {
 
 using Vector = __m512i;
 
+inline Vector load(const uint32_t* words) { return _mm512_load_si512(words); }
+inline void store(int32_t* lanes, Vector v) { _mm512_store_si512(lanes, v); }
+inline Vector broadcast(int word) { return _mm512_set1_epi32(word); }
+inline Vector differences(Vector a, Vector b) { return _mm512_xor_si512(a, b); }
+inline Vector differences(Vector a, Vector b, Vector mask) { return _mm512_ternarylogic_epi32(a, b, mask, 0x28); }
 inline Vector zero() { return _mm512_setzero_si512(); }
 inline Vector add_bytes(Vector a, Vector b) { return _mm512_add_epi8(a, b); }
 
@@ -39,20 +44,6 @@ inline Vector widen(Vector sums, Vector bytes, int weight) {
 #include "bconv/adders.inc"
 
 namespace onebit {
-namespace {
-
-template <int P, int Rest>
-ONEBIT_INLINE void tile(const Count& c, const char* windows, const uint32_t* weights, int32_t* counts) {
-  const Row<P> sums = popcounts<P, Rest>(c.words, [&](size_t k) __attribute__((always_inline)) {
-    const Vector w = _mm512_load_si512(weights + k * kBinaryLanes);
-    Row<P> row;
-    ONEBIT_EACH row.v[p] = _mm512_xor_si512(w, _mm512_set1_epi32(word_at(c, windows + p * c.step, k)));
-    return row;
-  });
-  ONEBIT_EACH _mm512_store_si512(counts + p * c.blocks * kBinaryLanes, sums.v[p]);
-}
-
-}  // namespace
 
 void count_avx512(const Count& c) { usual_tiles<2>(c); }
 

@@ -8,6 +8,8 @@ namespace onebit {
 namespace {
 
 constexpr int64_t kLanes = static_cast<int64_t>(kFloatLanes);
+constexpr int64_t kTile = 48;             // pixels computed at once
+constexpr int64_t kMaxScratch = 1 << 20;  // floats gathered at once: fewer pixels if their windows are huge
 
 void require(bool condition, const char* message) {
   if (!condition) throw std::invalid_argument(message);
@@ -32,6 +34,7 @@ FloatConv::FloatConv(Window window, int64_t in, int64_t out, int64_t groups, con
   const int64_t taps = window.rows.kernel * window.columns.kernel;
   depth_ = taps * group_in_;
   blocks_ = (group_out_ + kLanes - 1) / kLanes;
+  tile_ = std::clamp<int64_t>(kMaxScratch / depth_, 1, kTile);
   require(static_cast<int64_t>(weight.size()) == out * depth_, "convolution: the weight has the wrong size");
   require(bias.empty() || static_cast<int64_t>(bias.size()) == out, "convolution: the bias has the wrong size");
   packed_ = Buffer<float>(groups * blocks_ * depth_ * kLanes);
@@ -55,9 +58,9 @@ Shape FloatConv::out_shape(Shape in) const {
 }
 
 void FloatConv::reserve(FloatScratch& scratch) const {
-  const size_t size = kTile * depth_, rows = window_.rows.kernel;
+  const size_t size = tile_ * depth_, rows = window_.rows.kernel;
   if (scratch.windows.size() < size) scratch.windows = Buffer<float>(size);
-  if (scratch.sums.size() < static_cast<size_t>(kTile * group_out_)) scratch.sums = Buffer<float>(kTile * group_out_);
+  if (scratch.sums.size() < static_cast<size_t>(tile_ * group_out_)) scratch.sums = Buffer<float>(tile_ * group_out_);
   if (scratch.rows.size() < rows) scratch.rows = Buffer<const float*>(rows);
 }
 
@@ -102,7 +105,7 @@ void FloatConv::row(Shape in, const Map& x, int64_t y, void (*step)(const Finish
       m.out = apart ? scratch.sums.data() : finish.out + first;
       m.out_step = apart ? group_out_ : out_;
       if (at >= inside.begin && at < inside.end) {
-        end = std::min(at + kTile, inside.end);
+        end = std::min(at + tile_, inside.end);
         for (int64_t kh = 0; kh < rows.kernel; ++kh) {
           scratch.rows[kh] = x.at(rows.origin(y) + kh * rows.dilation) + columns.origin(at) * in.c;
         }
@@ -110,7 +113,7 @@ void FloatConv::row(Shape in, const Map& x, int64_t y, void (*step)(const Finish
         m.run = columns.kernel * in.c;
         m.step = columns.stride * in.c;
       } else {
-        end = std::min(at + kTile, at < inside.begin ? inside.begin : shape.w);
+        end = std::min(at + tile_, at < inside.begin ? inside.begin : shape.w);
         for (int64_t p = at; p < end; ++p) gather(in, x, y, p, group, scratch.windows.data() + (p - at) * depth_);
         scratch.rows[0] = scratch.windows.data();
         m.count = 1;

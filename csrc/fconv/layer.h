@@ -19,8 +19,6 @@ struct FloatScratch {
 
 class FloatConv {
  public:
-  static constexpr int64_t kTile = 48;  // pixels computed at once
-
   // weight (O, I/g, KH, KW), bias (O) or empty. Throws std::invalid_argument if the arrays have other sizes.
   FloatConv(Window window, int64_t in, int64_t out, int64_t groups, const std::vector<float>& weight,
             const std::vector<float>& bias, Isa isa);
@@ -40,6 +38,7 @@ class FloatConv {
 
   Window window_;
   int64_t in_, out_, groups_, group_in_ = 0, group_out_ = 0, depth_ = 0, blocks_ = 0;
+  int64_t tile_ = 0;      // pixels computed at once
   Buffer<float> packed_;  // (groups, blocks, depth, 16)
   Buffer<float> bias_;    // (groups, blocks, 16)
   const MultiplyKernel& multiply_;

@@ -77,13 +77,15 @@ void Graph::prepare(const CachedPlan& cached, bool whole, Arena& arena) const {
   for (size_t i = 0; i < slots.size(); ++i) {
     if (static_cast<int64_t>(arena.slots[i].size()) < slots[i]) arena.slots[i] = Buffer<float>(slots[i]);
   }
+  arena.whole = whole;
+  if (arena.plan == cached.serial) return;  // packed images are whole in any case
+  arena.plan = 0;                           // until all is there: memory may run out
   arena.images.clear();
   for (const Stage& stage : plan.stages) {
     const BinaryConv* conv = nodes_[stage.node].binary_conv.get();
     arena.images.push_back(conv ? conv->image(stage.binary) : BitImage{});
   }
   arena.plan = cached.serial;
-  arena.whole = whole;
 }
 
 void Graph::prepare(const CachedPlan& cached, Worker& worker) const {

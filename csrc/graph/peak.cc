@@ -38,6 +38,7 @@ double binary_peak(Isa isa) {
   count.bits = reinterpret_cast<const char*>(windows.data());
   count.step = 0;
   count.offsets = offsets.data();
+  count.masks = nullptr;
   count.words = kWords;
   count.pixels = kPixels;
   count.weights = weights.data();

@@ -7,6 +7,7 @@ namespace onebit {
 namespace {
 
 constexpr int64_t kGroupBytes = 256 << 10;  // a quarter of a usual L2 cache
+constexpr int kGroupStages = 64;            // Graph::advance recurses once a stage
 
 // Number of readers of each node's value, the caller of the network included.
 std::vector<int> count_readers(const std::vector<Node>& nodes, int output) {
@@ -69,7 +70,8 @@ std::vector<Group> make_groups(const std::vector<Node>& nodes, const std::vector
   for (int i = 0; i < static_cast<int>(stages.size()); ++i) {
     const int64_t own = weight_bytes(nodes[stages[i].node]);
     bytes += own;
-    if (groups.empty() || bytes > kGroupBytes || stages[i].packs_itself) {
+    const bool full = groups.empty() || bytes > kGroupBytes || i - groups.back().begin == kGroupStages;
+    if (full || stages[i].packs_itself) {
       groups.push_back({i, i});
       bytes = own;
     }

@@ -136,7 +136,8 @@ void compare(const std::vector<Kernel>& kernels, size_t n, const T* start, Run r
   }
 }
 
-void test_count(const std::vector<CountKernel>& kernels, size_t words, size_t max_pixels, bool all_differ) {
+void test_count(const std::vector<CountKernel>& kernels, size_t words, size_t max_pixels, bool all_differ,
+                bool masked = false) {
   const size_t pixels = between(1, max_pixels), blocks = between(1, 5);
   Count c;
   c.words = words;
@@ -151,6 +152,12 @@ void test_count(const std::vector<CountKernel>& kernels, size_t words, size_t ma
   Input<uint32_t> weights(blocks * words * kBinaryLanes);
   bits.fill([&] { return static_cast<char>(all_differ ? 0 : random_bits()); });
   weights.fill([&] { return all_differ ? ~uint32_t{0} : static_cast<uint32_t>(random_bits()); });
+  Input<uint32_t> masks(words);
+  masks.fill([] { return static_cast<uint32_t>(random_bits()); });
+  c.masks = masked ? masks.data() : nullptr;
+  if (masked) {
+    for (size_t i = 0; i < blocks * words * kBinaryLanes; ++i) weights[i] &= masks[i / kBinaryLanes % words];
+  }
   c.bits = bits.data();
   c.weights = weights.data();
   const auto run = [&](const CountKernel& kernel, int32_t* counts) {
@@ -159,14 +166,16 @@ void test_count(const std::vector<CountKernel>& kernels, size_t words, size_t ma
     kernel.run(own);
     if (all_differ && counts[0] != static_cast<int32_t>(32 * words)) fail(std::string(kernel.name) + ": a wrong count");
   };
-  compare<int32_t>(kernels, pixels * blocks * kBinaryLanes, nullptr, run,
-                   text("%zu words, %zu pixels, %zu blocks, step %zu", words, pixels, blocks, c.step));
+  compare<int32_t>(
+      kernels, pixels * blocks * kBinaryLanes, nullptr, run,
+      text("%zu words%s, %zu pixels, %zu blocks, step %zu", words, masked ? ", masked" : "", pixels, blocks, c.step));
 }
 
 void test_counts(const std::vector<CountKernel>& kernels) {
   for (size_t words = 1; words <= 200; ++words) {
     test_count(kernels, words, 40, false);
     test_count(kernels, words, 9, true);
+    test_count(kernels, words, 20, false, true);
   }
   // Past the words after which counters of bytes must be widened, in whole groups and not, and past 2^15 and 2^16.
   for (size_t words : {495, 496, 497, 511, 512, 513, 992, 1025, 1057, 2048, 2079, 4100}) {
@@ -305,10 +314,10 @@ void test_ones(const std::vector<PackKernel>& kernels, size_t channels) {
     const uint64_t high = random_bits();
     return coin() ? ~uint64_t{0} : high << 32 | random_bits();
   });
-  const auto run = [&](const PackKernel& kernel, int32_t* counts) {
+  const auto run = [&](const PackKernel& kernel, float* counts) {
     kernel.ones(words.data(), pixels, channels, counts);
   };
-  compare<int32_t>(kernels, pixels, nullptr, run, text("ones, %zu pixels, %zu channels", pixels, channels));
+  compare<float>(kernels, pixels, nullptr, run, text("ones, %zu pixels, %zu channels", pixels, channels));
 }
 
 // Every level up to the best one can be chosen by its name; the names of another architecture are unknown.
