@@ -24,6 +24,8 @@ namespace {
 
 using Floats = nb::ndarray<const float, nb::c_contig, nb::device::cpu>;
 using Bytes = nb::ndarray<const uint8_t, nb::c_contig, nb::device::cpu>;
+using Codes = nb::ndarray<const int8_t, nb::c_contig, nb::device::cpu>;
+using Doubles = nb::ndarray<const double, nb::c_contig, nb::device::cpu>;
 using Pair = std::pair<int64_t, int64_t>;
 
 constexpr int64_t kMaxSize = 1 << 15;  // of a kernel, stride, padding, dilation, height or width
@@ -65,6 +67,22 @@ int add_conv(Graph& graph, int input, const Floats& weight, const std::optional<
       std::make_unique<FloatConv>(window(kernel, stride, padding, dilation), in, weight.shape(0), groups,
                                   to_vector(weight), bias ? to_vector(*bias) : std::vector<float>{}, graph.isa());
   return graph.add(std::move(node));
+}
+
+// What the convolution `index` is for images of bytes: weight (O, I, KH, KW), a and b (I, O), bias (O), as in
+// qconv/layer.h.
+void add_byte_conv(Graph& graph, int index, const Codes& weight, const Floats& a, const Doubles& b, const Doubles& bias,
+                   Pair stride, Pair padding, Pair dilation) {
+  if (weight.ndim() != 4) throw std::invalid_argument("byte convolution: the weight must be (O, I, KH, KW)");
+  ByteWeights weights;
+  weights.window = window({weight.shape(2), weight.shape(3)}, stride, padding, dilation);
+  weights.out = between(1, weight.shape(0), kMaxChannels);
+  weights.in = between(1, weight.shape(1), kMaxChannels);
+  weights.q.assign(weight.data(), weight.data() + weight.size());
+  weights.a = to_vector(a);
+  weights.b.assign(b.data(), b.data() + b.size());
+  weights.bias.assign(bias.data(), bias.data() + bias.size());
+  graph.set_byte_conv(index, std::make_unique<ByteConv>(std::move(weights), graph.isa()));
 }
 
 // bits (O, bytes), channels (2 or 3, O), threshold (1), or (I) if kind is "channel"
@@ -171,9 +189,7 @@ nb::ndarray<nb::numpy, float> run_channels_first(Graph& graph, const Floats& ima
   return run_images(graph, source, images.shape(0), {shape.w, shape.c, shape.h});
 }
 
-// images (B, H, W, C), mean and std (C)
-nb::ndarray<nb::numpy, float> run_bytes(Graph& graph, const Bytes& images, const Floats& mean, const Floats& std) {
-  const Shape image = image_shape(images);
+Images byte_images(const Bytes& images, const Floats& mean, const Floats& std, Shape image) {
   if (static_cast<int64_t>(mean.size()) != image.c || static_cast<int64_t>(std.size()) != image.c) {
     throw std::invalid_argument("mean and std must have one number per channel");
   }
@@ -181,7 +197,13 @@ nb::ndarray<nb::numpy, float> run_bytes(Graph& graph, const Bytes& images, const
   source.bytes = images.data();
   source.mean = mean.data();
   source.std = std.data();
-  return run_images(graph, source, images.shape(0), image);
+  return source;
+}
+
+// images (B, H, W, C), mean and std (C)
+nb::ndarray<nb::numpy, float> run_bytes(Graph& graph, const Bytes& images, const Floats& mean, const Floats& std) {
+  const Shape image = image_shape(images);
+  return run_images(graph, byte_images(images, mean, std, image), images.shape(0), image);
 }
 
 // List of (node index, float32 values, int32 accumulators or None).
@@ -205,12 +227,11 @@ nb::list trace(Graph& graph, const Floats& images) {
 }
 
 // List of (node index, index of the last node fused behind it, input (H, W, C), output (H, W, C), seconds).
-nb::list profile(Graph& graph, const Floats& images, int rounds) {
-  const Shape image = image_shape(images);
+nb::list profile_images(Graph& graph, const Images& images, Shape image, int rounds) {
   std::vector<Profiled> stages;
   {
     nb::gil_scoped_release release;
-    stages = graph.profile(images.data(), image, static_cast<int>(between(1, rounds, 1 << 20)));
+    stages = graph.profile(images, image, static_cast<int>(between(1, rounds, 1 << 20)));
   }
   nb::list result;
   const auto shape = [](Shape s) { return nb::make_tuple(s.h, s.w, s.c); };
@@ -220,11 +241,26 @@ nb::list profile(Graph& graph, const Floats& images, int rounds) {
   return result;
 }
 
+// images (B, H, W, C)
+nb::list profile(Graph& graph, const Floats& images, int rounds) {
+  const Shape image = image_shape(images);
+  Images source;
+  source.channels_last = images.data();
+  return profile_images(graph, source, image, rounds);
+}
+
+// images (B, H, W, C), mean and std (C)
+nb::list profile_bytes(Graph& graph, const Bytes& images, const Floats& mean, const Floats& std, int rounds) {
+  const Shape image = image_shape(images);
+  return profile_images(graph, byte_images(images, mean, std, image), image, rounds);
+}
+
 nb::dict kernels(const Graph& graph) {
   nb::dict names;
   names["pack"] = select_pack(graph.isa()).name;
   names["count"] = select_count(graph.isa()).name;
   names["multiply"] = select_multiply(graph.isa()).name;
+  names["bytes"] = select_bytes(graph.isa()).name;
   names["steps"] = select_steps(graph.isa()).name;
   return names;
 }
@@ -250,11 +286,14 @@ NB_MODULE(_engine, module) {
              nb::dict peaks;  // multiply-accumulates a second on one thread
              peaks["binary"] = binary_peak(graph.isa());
              peaks["float"] = float_peak(graph.isa());
+             peaks["bytes"] = byte_peak(graph.isa());
              return peaks;
            })
       .def_prop_ro("kernels", kernels)
       .def("conv", add_conv, nb::arg("input"), nb::arg("weight"), nb::arg("bias").none(), nb::arg("stride"),
            nb::arg("padding"), nb::arg("dilation"), nb::arg("groups"))
+      .def("byte_conv", add_byte_conv, nb::arg("conv"), nb::arg("weight"), nb::arg("a"), nb::arg("b"), nb::arg("bias"),
+           nb::arg("stride"), nb::arg("padding"), nb::arg("dilation"))
       .def("binary_conv", add_binary_conv, nb::arg("input"), nb::arg("bits"), nb::arg("channels"), nb::arg("threshold"),
            nb::arg("in_channels"), nb::arg("kernel"), nb::arg("stride"), nb::arg("padding"), nb::arg("dilation"),
            nb::arg("groups"), nb::arg("shift"), nb::arg("kind"))
@@ -273,5 +312,6 @@ NB_MODULE(_engine, module) {
       .def("run_channels_first", run_channels_first, nb::arg("images"))
       .def("run_bytes", run_bytes, nb::arg("images"), nb::arg("mean"), nb::arg("std"))
       .def("trace", trace, nb::arg("images"))
-      .def("profile", profile, nb::arg("images"), nb::arg("rounds"));
+      .def("profile", profile, nb::arg("images"), nb::arg("rounds"))
+      .def("profile_bytes", profile_bytes, nb::arg("images"), nb::arg("mean"), nb::arg("std"), nb::arg("rounds"));
 }

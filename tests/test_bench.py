@@ -50,6 +50,17 @@ def test_a_peer_gives_checked_rows(capsys, name):
         assert row["batch"] == 2 and row["n"] >= 18 and 0 < row["q1_ms"] <= row["median_ms"] <= row["q3_ms"]
 
 
+def test_weights_of_8_bits_take_images_of_bytes(capsys):
+    code, out, err = run(capsys, *TINY, "--int8", "--json")
+    assert code == 0, err
+    assert next(row["precision"] for row in json.loads(out)["rows"]) == "1 bit, else int8"
+    code, out, err = run(capsys, *TINY, "--int8", "--layers", "--json")
+    assert code == 0, err
+    (table,) = json.loads(out)["tables"]
+    assert table["peaks_gmacs"]["bytes"] > 0
+    assert table["rows"][0]["peak_share"] == pytest.approx(table["rows"][0]["gmacs"] / table["peaks_gmacs"]["bytes"])
+
+
 def test_the_default_rounds_time_a_hundred_runs():
     slow = bench.Contender({"engine": "onebit", "threads": 1}, lambda: None)
     rows, _ = bench.measure([slow], 1, 12)

@@ -15,7 +15,7 @@ constexpr const char* kNames[] = {
     // by Isa
     "scalar",
 #if defined(ONEBIT_X86)
-    "avx2",   "avx512", "avx512vp",
+    "avx2",   "avx512", "avx512vnni", "avx512vp",
 #endif
 #if defined(ONEBIT_ARM64)
     "neon",
@@ -51,10 +51,11 @@ Isa best_isa() {
   const unsigned long long states = saved_states();
   if ((states & 0x6) != 0x6) return Isa::scalar;  // XMM, YMM
   if (!__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx)) return Isa::scalar;
-  if (!all(ebx, {5})) return Isa::scalar;               // AVX2
-  if ((states & 0xe6) != 0xe6) return Isa::avx2;        // opmask, upper ZMM, ZMM 16-31
-  if (!all(ebx, {16, 17, 30, 31})) return Isa::avx2;    // F, DQ, BW, VL
-  return all(ecx, {14}) ? Isa::avx512vp : Isa::avx512;  // VPOPCNTDQ
+  if (!all(ebx, {5})) return Isa::scalar;                   // AVX2
+  if ((states & 0xe6) != 0xe6) return Isa::avx2;            // opmask, upper ZMM, ZMM 16-31
+  if (!all(ebx, {16, 17, 30, 31})) return Isa::avx2;        // F, DQ, BW, VL
+  if (!all(ecx, {11})) return Isa::avx512;                  // VNNI
+  return all(ecx, {14}) ? Isa::avx512vp : Isa::avx512vnni;  // VPOPCNTDQ
 #elif defined(ONEBIT_ARM64)
   return Isa::neon;
 #else

@@ -10,9 +10,10 @@ namespace onebit {
 enum class Isa {
   scalar,  // any CPU
 #if defined(ONEBIT_X86)
-  avx2,      // AVX2, FMA, POPCNT
-  avx512,    // AVX-512 F, BW, VL, DQ
-  avx512vp,  // + VPOPCNTDQ
+  avx2,        // AVX2, FMA, POPCNT
+  avx512,      // AVX-512 F, BW, VL, DQ
+  avx512vnni,  // + VNNI
+  avx512vp,    // + VPOPCNTDQ
 #endif
 #if defined(ONEBIT_ARM64)
   neon,  // Advanced SIMD, which every AArch64 CPU with an operating system has

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <vector>
 
 namespace onebit {
 
@@ -29,6 +30,10 @@ struct Range {
 struct Axis {
   int64_t kernel = 1, stride = 1, padding = 0, dilation = 1;
 
+  bool operator==(const Axis& other) const {
+    return kernel == other.kernel && stride == other.stride && padding == other.padding && dilation == other.dilation;
+  }
+
   int64_t out_size(int64_t size) const { return (size + 2 * padding - dilation * (kernel - 1) - 1) / stride + 1; }
   bool fits(int64_t size) const { return size + 2 * padding - dilation * (kernel - 1) - 1 >= 0; }
   int64_t origin(int64_t out) const { return out * stride - padding; }
@@ -52,6 +57,25 @@ struct Axis {
 
 struct Window {
   Axis rows, columns;
+  bool operator==(const Window& other) const { return rows == other.rows && columns == other.columns; }
 };
+
+// The valid taps of each output position along one axis.
+inline std::vector<Range> all_taps(const Axis& axis, int64_t size, int64_t out) {
+  std::vector<Range> taps;
+  for (int64_t at = 0; at < out; ++at) taps.push_back(axis.valid_taps(at, size));
+  return taps;
+}
+
+// The distinct values of `taps`, and which of them each output position has. Equal ones are neighbours, because neither
+// end of a range grows from one position to the next.
+inline std::vector<Range> classify(const std::vector<Range>& taps, std::vector<int64_t>& index) {
+  std::vector<Range> classes;
+  for (const Range& value : taps) {
+    if (classes.empty() || !(classes.back() == value)) classes.push_back(value);
+    index.push_back(static_cast<int64_t>(classes.size()) - 1);
+  }
+  return classes;
+}
 
 }  // namespace onebit

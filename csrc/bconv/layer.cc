@@ -14,24 +14,6 @@ constexpr int64_t kMaxPadding = 8;  // pixels that are stored: more would waste 
 constexpr int64_t kMaxTaps = 64;
 constexpr size_t kMaxTable = size_t{1} << 26;
 
-// The valid taps of each output position along one axis.
-std::vector<Range> all_taps(const Axis& axis, int64_t size, int64_t out) {
-  std::vector<Range> taps;
-  for (int64_t at = 0; at < out; ++at) taps.push_back(axis.valid_taps(at, size));
-  return taps;
-}
-
-// The distinct values of `taps`, and which of them each output position has. Equal ones are neighbours, because neither
-// end of a range grows from one position to the next.
-std::vector<Range> classify(const std::vector<Range>& taps, std::vector<int64_t>& index) {
-  std::vector<Range> classes;
-  for (const Range& value : taps) {
-    if (classes.empty() || !(classes.back() == value)) classes.push_back(value);
-    index.push_back(static_cast<int64_t>(classes.size()) - 1);
-  }
-  return classes;
-}
-
 // n ones, n < 32.
 uint32_t low_mask(int64_t n) { return (uint32_t{1} << n) - 1; }
 

@@ -23,6 +23,9 @@ class FloatConv {
   FloatConv(Window window, int64_t in, int64_t out, int64_t groups, const std::vector<float>& weight,
             const std::vector<float>& bias, Isa isa);
 
+  bool same_form(const Window& window, int64_t in, int64_t out) const {
+    return window == window_ && groups_ == 1 && in == in_ && out == out_;
+  }
   Shape out_shape(Shape in) const;
   void reserve(FloatScratch& scratch) const;
   const Window& window() const { return window_; }

@@ -40,6 +40,15 @@ int Graph::add(Node node) {
   return index;
 }
 
+void Graph::set_byte_conv(int index, std::unique_ptr<ByteConv> conv) {
+  if (output_ >= 0) throw std::invalid_argument("the graph is finished");
+  const bool fits = index >= 1 && index < static_cast<int>(nodes_.size()) && nodes_[index].op == Op::conv &&
+                    nodes_[index].inputs[0] == 0 &&
+                    nodes_[index].conv->same_form(conv->window(), conv->in(), conv->out());
+  if (!fits) throw std::invalid_argument("no convolution of the image has this form");
+  nodes_[index].byte_conv = std::move(conv);
+}
+
 void Graph::finish(int output, Shape image) {
   if (output < 1 || output >= static_cast<int>(nodes_.size())) throw std::invalid_argument("the output is unknown");
   output_ = output;
@@ -81,9 +90,11 @@ void Graph::prepare(const CachedPlan& cached, bool whole, Arena& arena) const {
   if (arena.plan == cached.serial) return;  // packed images are whole in any case
   arena.plan = 0;                           // until all is there: memory may run out
   arena.images.clear();
+  arena.bytes.clear();
   for (const Stage& stage : plan.stages) {
-    const BinaryConv* conv = nodes_[stage.node].binary_conv.get();
-    arena.images.push_back(conv ? conv->image(stage.binary) : BitImage{});
+    const Node& node = nodes_[stage.node];
+    arena.images.push_back(node.binary_conv ? node.binary_conv->image(stage.binary) : BitImage{});
+    arena.bytes.push_back(stage.bytes.rows ? node.byte_conv->image(stage.bytes) : ByteImage{});
   }
   arena.plan = cached.serial;
 }
@@ -91,6 +102,19 @@ void Graph::prepare(const CachedPlan& cached, bool whole, Arena& arena) const {
 void Graph::prepare(const CachedPlan& cached, Worker& worker) const {
   if (static_cast<int64_t>(worker.row.size()) < cached.plan.row) worker.row = Buffer<float>(cached.plan.row);
   worker.done.resize(cached.plan.stages.size());
+}
+
+const float* Graph::load(const Plan& plan, const Images& images, int64_t sample, Arena& arena) const {
+  arena.in_bytes = images.bytes != nullptr;
+  if (arena.in_bytes) {
+    for (size_t i = 0; i < plan.stages.size(); ++i) {
+      const Stage& stage = plan.stages[i];
+      if (stage.bytes.rows == 0) continue;
+      nodes_[stage.node].byte_conv->load(stage.bytes, images.bytes + sample * plan.image.elements(), arena.bytes[i]);
+    }
+    if (!plan.reads_floats) return nullptr;
+  }
+  return load_image(images, sample, plan.image, arena.image.data());
 }
 
 Map Graph::value(const Plan& plan, int index, const Arena& arena, const float* image) const {
@@ -130,6 +154,10 @@ Step Graph::step_of(const Stage& stage, size_t step) const {
   return nodes_[stage.steps[step].node].step;
 }
 
+void (*Graph::step_function(const Stage& stage) const)(const Finish&) {
+  return stage.steps.empty() ? nullptr : steps_.finish[static_cast<int>(step_of(stage, 0))];
+}
+
 // A row is made in the worker's memory, which stays in cache; the last step writes it to where it is kept.
 void Graph::rows(const Plan& plan, int index, const float* image, Range range, Arena& arena, Worker& worker) const {
   const Stage& stage = plan.stages[index];
@@ -147,11 +175,15 @@ void Graph::rows(const Plan& plan, int index, const float* image, Range range, A
       node.binary_conv->row(stage.binary, arena.images[index], y, step_of(stage, 0), finish, worker.binary,
                             accumulators);
       taken = 1;
+    } else if (arena.in_bytes && stage.bytes.rows) {
+      Finish finish = finish_of(plan, stage, 0, y, image, arena);
+      finish.out = target(1);
+      node.byte_conv->row(stage.bytes, arena.bytes[index], y, step_function(stage), finish, worker.floats.sums);
+      taken = 1;
     } else if (node.op == Op::conv) {
       Finish finish = finish_of(plan, stage, 0, y, image, arena);
       finish.out = target(1);
-      node.conv->row(stage.in, x, y, stage.steps.empty() ? nullptr : steps_.finish[static_cast<int>(step_of(stage, 0))],
-                     finish, worker.floats);
+      node.conv->row(stage.in, x, y, step_function(stage), finish, worker.floats);
       taken = 1;
     } else {
       simple_row(node, steps_, stage.in, stage.out, x, y, target(0));
@@ -216,8 +248,8 @@ void Graph::run(const Images& images, int64_t batch, Shape image, float* out) {
   const Plan& plan = cached.plan;
   const int64_t out_size = plan.stages[plan.output].out.elements();
   std::atomic<bool> finite{true};
-  const auto load = [&](Arena& arena, int64_t sample) {
-    const float* x = load_image(images, sample, image, arena.image.data());
+  const auto load_checked = [&](Arena& arena, int64_t sample) {
+    const float* x = load(plan, images, sample, arena);
     if (!images.bytes && !all_finite(x, image.elements())) finite = false;
     return x;
   };
@@ -229,21 +261,21 @@ void Graph::run(const Images& images, int64_t batch, Shape image, float* out) {
     Arena& arena = workers_[0].arena;
     prepare(cached, true, arena);
     for (int64_t sample = 0; sample < batch; ++sample) {
-      run_together(plan, load(arena, sample), arena);
+      run_together(plan, load_checked(arena, sample), arena);
       store(arena, sample);
     }
   } else {
     for (Worker& worker : workers_) prepare(cached, false, worker.arena);
     pool_.run(static_cast<int>(batch), [&](int sample, int thread) {
       Worker& worker = workers_[thread];
-      run_alone(plan, load(worker.arena, sample), worker.arena, worker);
+      run_alone(plan, load_checked(worker.arena, sample), worker.arena, worker);
       store(worker.arena, sample);
     });
   }
   if (!finite) throw std::invalid_argument("images contain NaN or infinity; check how they were normalised");
 }
 
-std::vector<Profiled> Graph::profile(const float* image, Shape shape, int rounds) {
+std::vector<Profiled> Graph::profile(const Images& images, Shape shape, int rounds) {
   std::lock_guard<std::mutex> lock(mutex_);
   const CachedPlan& cached = plan_for(shape);
   Worker& worker = workers_[0];
@@ -254,7 +286,7 @@ std::vector<Profiled> Graph::profile(const float* image, Shape shape, int rounds
   std::vector<double> seconds(result.size());
   for (int round = 0; round < rounds; ++round) {
     std::fill(seconds.begin(), seconds.end(), 0.0);
-    run_alone(cached.plan, image, worker.arena, worker, seconds.data());
+    run_alone(cached.plan, load(cached.plan, images, 0, worker.arena), worker.arena, worker, seconds.data());
     for (size_t i = 0; i < result.size(); ++i) {
       result[i].seconds = round == 0 ? seconds[i] : std::min(result[i].seconds, seconds[i]);
     }

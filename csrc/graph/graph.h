@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <list>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <utility>
@@ -44,6 +45,10 @@ class Graph {
   // Adds a node and returns its index; index 0 is the image. Throws std::invalid_argument for an unknown input.
   int add(Node node);
 
+  // What a convolution of the image computes from bytes. Throws std::invalid_argument if `index` is no convolution of
+  // the image of the same size.
+  void set_byte_conv(int index, std::unique_ptr<ByteConv> conv);
+
   // Fixes the output. Checks all shapes for an image of the given size.
   void finish(int output, Shape image);
 
@@ -57,8 +62,8 @@ class Graph {
 
   std::vector<Traced> trace(const float* images, int64_t batch, Shape image);
 
-  // Where the time of one image goes, on one thread: each stage's seconds, the least of `rounds` runs.
-  std::vector<Profiled> profile(const float* image, Shape shape, int rounds);
+  // Where the time of the first image goes, on one thread: each stage's seconds, the least of `rounds` runs.
+  std::vector<Profiled> profile(const Images& images, Shape shape, int rounds);
 
  private:
   // Memory of one sample's values.
@@ -68,6 +73,8 @@ class Graph {
     Buffer<float> image;
     std::vector<Buffer<float>> slots;
     std::vector<BitImage> images;               // by stage: packed inputs of binary convolutions
+    std::vector<ByteImage> bytes;               // by stage: images for convolutions of bytes
+    bool in_bytes = false;                      // whether the current image is there
     std::vector<Buffer<int32_t>> accumulators;  // by stage, only to trace
   };
   struct Worker {
@@ -86,6 +93,8 @@ class Graph {
   const CachedPlan& plan_for(Shape image);
   void prepare(const CachedPlan& plan, bool whole, Arena& arena) const;
   void prepare(const CachedPlan& plan, Worker& worker) const;
+  // Makes sample number `sample` what the first stages read; the image as floats, where they need it.
+  const float* load(const Plan& plan, const Images& images, int64_t sample, Arena& arena) const;
   // The output of a stage, or the image.
   Map value(const Plan& plan, int stage, const Arena& arena, const float* image) const;
   // Packs the input of a binary convolution that packs it itself.
@@ -94,6 +103,7 @@ class Graph {
   Finish finish_of(const Plan& plan, const Stage& stage, size_t step, int64_t y, const float* image,
                    const Arena& arena) const;
   Step step_of(const Stage& stage, size_t step) const;
+  void (*step_function(const Stage& stage) const)(const Finish&);  // of the first step; null if there is none
   void rows(const Plan& plan, int index, const float* image, Range range, Arena& arena, Worker& worker) const;
   void run_alone(const Plan& plan, const float* image, Arena& arena, Worker& worker, double* seconds = nullptr) const;
   // Computes the rows of a stage up to `count`, and before each those of its group that it needs.

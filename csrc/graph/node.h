@@ -7,6 +7,7 @@
 #include "base/window.h"
 #include "bconv/layer.h"
 #include "fconv/layer.h"
+#include "qconv/layer.h"
 #include "steps/steps.h"
 
 namespace onebit {
@@ -18,6 +19,7 @@ struct Node {
   std::vector<int> inputs;  // indices of earlier nodes
 
   std::unique_ptr<FloatConv> conv;          // conv, linear
+  std::unique_ptr<ByteConv> byte_conv;      // conv: instead of `conv` where its input is an image of bytes
   std::unique_ptr<BinaryConv> binary_conv;  // binary_conv, binary_linear
   Step step = Step::add;                    // step
   std::vector<float> params;                // step: (rows, C)

@@ -7,6 +7,7 @@
 #include "base/buffer.h"
 #include "bconv/bconv.h"
 #include "fconv/fconv.h"
+#include "qconv/qconv.h"
 
 namespace onebit {
 namespace {
@@ -67,6 +68,31 @@ double float_peak(Isa isa) {
   multiply.out_step = 0;
   const MultiplyKernel& kernel = select_multiply(isa);
   return fastest(double{kDepth} * kBlocks * kFloatLanes * kPixels, [&] { kernel.run(multiply); });
+}
+
+double byte_peak(Isa isa) {
+  constexpr size_t kWords = 64, kPixels = 96, kBlocks = 2;  // 8 KiB of weights
+  const Buffer<int8_t> weights(kWords * kBlocks * kByteLanes * 4);
+  const Buffer<float> scales(kBlocks * kByteLanes), base(kBlocks * kByteLanes);
+  const Buffer<int64_t> classes(kPixels);
+  const Buffer<uint8_t> window(4 * kWords);
+  Buffer<float> out(kBlocks * kByteLanes);
+  ByteMultiply multiply;
+  multiply.bytes = window.data();
+  multiply.channel_step = multiply.row_step = multiply.step = 0;
+  multiply.channels = multiply.rows = 1;
+  multiply.words = kWords;
+  multiply.pixels = kPixels;
+  multiply.weights = weights.data();
+  multiply.scales = scales.data();
+  multiply.base = base.data();
+  multiply.classes = classes.data();
+  multiply.blocks = kBlocks;
+  multiply.outputs = kBlocks * kByteLanes;
+  multiply.out = out.data();
+  multiply.out_step = 0;
+  const ByteKernel& kernel = select_bytes(isa);
+  return fastest(4.0 * kWords * kBlocks * kByteLanes * kPixels, [&] { kernel.run(multiply); });
 }
 
 }  // namespace onebit

@@ -7,5 +7,6 @@ namespace onebit {
 
 double binary_peak(Isa isa);  // binary multiply-accumulates a second, on the calling thread
 double float_peak(Isa isa);   // float multiply-accumulates a second
+double byte_peak(Isa isa);    // multiply-accumulates of bytes a second
 
 }  // namespace onebit

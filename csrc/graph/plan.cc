@@ -197,10 +197,15 @@ Plan make_plan(const std::vector<Node>& nodes, int output, Shape image, bool tra
       stage.packs_itself = stage.input == kImage || node.binary_conv->needs_mean();
       if (!stage.packs_itself) plan.stages[stage.input].packs.push_back(stage_of[index]);
     }
+    if (node.byte_conv && stage.input == kImage && !trace) stage.bytes = node.byte_conv->plan(stage.in);
     plan.row = std::max(plan.row, stage.out.w * stage.out.c);
     plan.stages.push_back(std::move(stage));
   }
   plan.output = stage_of[output];
+  for (const Stage& stage : plan.stages) {
+    plan.reads_floats |= stage.input == kImage && stage.bytes.rows == 0;
+    for (const FusedStep& step : stage.steps) plan.reads_floats |= step.other == kImage;
+  }
   plan.groups = make_groups(nodes, plan.stages);
   set_kept(nodes, plan);
   assign_slots(plan, trace);

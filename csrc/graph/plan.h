@@ -29,6 +29,7 @@ struct Stage {
   int slot = kNowhere;  // memory of the output
   int64_t kept = 0;     // rows of the output that must be kept while its group runs row by row: all, or a few
   BinaryPlan binary;
+  BytePlan bytes;  // if byte_conv may compute it
   // Binary convolutions that read the output: its rows are packed for them while they are in cache. Those with a
   // threshold that needs the whole map (sample_mean), or that read the image, pack their input themselves.
   std::vector<int> packs;
@@ -47,8 +48,9 @@ struct Plan {
   std::vector<Group> groups;
   // Floats of each slot: where whole stages run one after the other, and where groups run row by row.
   std::vector<int64_t> slots, kept_slots;
-  int64_t row = 0;  // floats of the longest row
-  int output = 0;   // a stage
+  int64_t row = 0;            // floats of the longest row
+  bool reads_floats = false;  // whether a stage needs the image as floats even if it is given in bytes
+  int output = 0;             // a stage
 };
 
 // The number of rows of its input that a stage needs for its output row y.

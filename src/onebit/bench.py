@@ -19,6 +19,7 @@ import numpy as np
 
 from onebit import cpu_load, processor, runtime
 from onebit.errors import UserError
+from onebit.runtime.operators import float_weight
 
 MAX_ISA = "ONEDNN_MAX_CPU_ISA"  # oneDNN, inside PyTorch and OpenVINO, reads it once, when the process starts
 TOLERANCE = 1e-3  # of logits, relative to the largest one
@@ -44,11 +45,13 @@ def bench(
     rounds: int = 12,
     peers: Sequence[str] = (),
     random: bool = False,
+    int8: bool = False,
     require_idle: bool = False,
 ) -> dict[str, Any]:
     """Rows {"engine", "precision", "isa", "threads", "batch", "median_ms", "q1_ms", "q3_ms", "n", "ratio"} for a packed
     file, or for a model of the table with random weights, which `random` says where a file has the same name.
 
+    int8          the engine takes images of bytes, and the float weights of a model given by name have 8 bits
     peers         names of peers.PEERS, which run the full-precision parent in place of eager PyTorch's rows
     require_idle  raise UserError where other processes use more than 10 % of a CPU
 
@@ -71,8 +74,8 @@ def bench(
             raise UserError(f"{model} does not exist; give a packed file or the name of a model")
         else:
             result["method"] = method
-            path, networks = random_network(model, method, size, folder)
-        contenders, doubts = checked_contenders(path, networks, batch, threads, isa, peers, folder)
+            path, networks = random_network(model, method, size, folder, int8)
+        contenders, doubts = checked_contenders(path, networks, batch, threads, isa, peers, folder, int8)
         rows, other = measure(contenders, batch, rounds)
     if require_idle:
         check_idle(other)
@@ -81,19 +84,31 @@ def bench(
 
 
 def checked_contenders(
-    path: str, networks: Any, batch: int, threads: Sequence[int], isa: str, peers: Sequence[str], folder: str
+    path: str,
+    networks: Any,
+    batch: int,
+    threads: Sequence[int],
+    isa: str,
+    peers: Sequence[str],
+    folder: str,
+    int8: bool = False,
 ) -> tuple[list[Contender], list[str]]:
     """(contenders, warnings). networks are the (binary, parent) of a model with random weights, None for a file."""
     reference = runtime.load(path, backend="reference")
     samples = batches(batch, reference.input_shape, max(2, CALIBRATION_IMAGES // batch) if peers else 1)
-    expected = reference(samples[0][:1])
+    images = samples[0]
+    if int8:
+        images = to_bytes(samples[0], reference)
+        samples = [reference.normalized(to_bytes(sample, reference)) for sample in samples]
+    expected = reference(images[:1])
     contenders: list[Contender] = []
     for count in threads:
         for name in instruction_sets(path, isa):
             engine = runtime.load(path, threads=count, isa=name, backend="engine")
-            check(f"engine on {engine.isa}", engine(samples[0])[:1], expected)
-            row = {"engine": "onebit", "precision": "1 bit", "isa": engine.isa, "threads": count}
-            contenders.append(Contender(row, partial(engine, samples[0])))
+            check(f"engine on {engine.isa}", engine(images)[:1], expected)
+            precision = "1 bit, else int8" if int8 else "1 bit"
+            row = {"engine": "onebit", "precision": precision, "isa": engine.isa, "threads": count}
+            contenders.append(Contender(row, partial(engine, images)))
     if networks:
         binary, parent = (eager(network, samples[0]) for network in networks)
         check("PyTorch (the binary network)", binary()[:1].numpy(), expected)
@@ -116,6 +131,12 @@ def batches(batch: int, shape: tuple[int, int, int], count: int) -> list[np.ndar
     random = np.random.default_rng(0)
     noise = random.standard_normal((count, batch, *shape), np.float32)
     return list(noise + random.standard_normal((count, batch, shape[0], 1, 1), np.float32))
+
+
+def to_bytes(images: np.ndarray, model: runtime.Model) -> np.ndarray:
+    """uint8 (B, H, W, C) whose normalisation is nearest to float32 (B, C, H, W)."""
+    mean, std = (np.array(model.graph["input"][key], np.float32) for key in ("mean", "std"))
+    return np.clip(np.rint((images.transpose(0, 2, 3, 1) * std + mean) * 255), 0, 255).astype(np.uint8)
 
 
 def check(name: str, answer: np.ndarray, expected: np.ndarray) -> None:
@@ -210,17 +231,22 @@ def instruction_sets(path: str, isa: str) -> list[str | None]:
     return [*native.supported()]
 
 
-def random_network(name: str, method: str, size: int, folder: str) -> tuple[str, tuple[Any, Any]]:
+def random_network(name: str, method: str, size: int, folder: str, int8: bool = False) -> tuple[str, tuple[Any, Any]]:
     """(packed file of a network with random weights, (the network, its full-precision parent) in PyTorch)."""
     import torch
 
-    from onebit import models, pack
+    from onebit import models, pack, packing
 
     torch.manual_seed(0)
     binary = models.create(name, method, image_size=size).eval()
     parent = models.create(name, "float", image_size=size).eval()
     path = os.path.join(folder, "random.safetensors")
-    pack(binary, path)
+    if int8:  # which packing then takes as they are
+        for layer in binary.modules():
+            if isinstance(layer, torch.nn.Conv2d | torch.nn.Linear) and type(layer).__module__.startswith("torch."):
+                weight, scale = packing.quantized(layer.weight.detach().numpy())
+                layer.weight.data = torch.from_numpy(float_weight(weight, scale))
+    pack(binary, path, mean=[0.5] * 3, std=[0.25] * 3, int8=int8)
     return path, (binary, parent)
 
 
@@ -251,12 +277,12 @@ def table(result: dict[str, Any]) -> str:
     before, during = ("unknown" if p is None else f"{p:.0f} %" for p in result["other_load"].values())
     lines.append(f"other processes used {during} of a CPU (just before: {before})")
     lines.append(
-        f"{'engine':13} {'precision':23} {'isa':9} threads batch   median ms  {'(quartiles)':19} {'n':>5}   ratio"
+        f"{'engine':13} {'precision':23} {'isa':10} threads batch   median ms  {'(quartiles)':19} {'n':>5}   ratio"
     )
     for row in result["rows"]:
         quartiles = f"({row['q1_ms']:.3f}-{row['q3_ms']:.3f})"
         lines.append(
-            f"{row['engine']:13} {row['precision']:23} {row['isa']:9} {row['threads']:7} {row['batch']:5} "
+            f"{row['engine']:13} {row['precision']:23} {row['isa']:10} {row['threads']:7} {row['batch']:5} "
             f"{row['median_ms']:11.3f}  {quartiles:19} {row['n']:5} {row['ratio']:7.2f}"
         )
     return "\n".join(lines)

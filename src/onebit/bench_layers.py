@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from onebit import runtime
-from onebit.bench import batches, check, instruction_sets, machine, random_network
+from onebit.bench import batches, check, instruction_sets, machine, random_network, to_bytes
 from onebit.errors import UserError
 from onebit.runtime import native
 
@@ -24,7 +24,14 @@ KINDS = {"conv": "float", "linear": "float", "binary_conv": "binary", "binary_li
 
 
 def bench_layers(
-    model: str, method: str = "adabin", *, size: int = 32, isa: str = "best", rounds: int = 50, random: bool = False
+    model: str,
+    method: str = "adabin",
+    *,
+    size: int = 32,
+    isa: str = "best",
+    rounds: int = 50,
+    random: bool = False,
+    int8: bool = False,
 ) -> dict[str, Any]:
     """{"machine", "tables"}: for each instruction set {"isa", "peaks_gmacs", "rows", "total_us"}, on one thread.
 
@@ -36,9 +43,11 @@ def bench_layers(
         if random or not Path(model).exists():
             if "/" in model or "." in model:
                 raise UserError(f"{model} does not exist; give a packed file or the name of a model")
-            path, _ = random_network(model, method, size, folder)
+            path, _ = random_network(model, method, size, folder, int8)
         reference = runtime.load(path, backend="reference")
         (images,) = batches(1, reference.input_shape, 1)
+        if int8:
+            images = to_bytes(images, reference)
         expected = reference(images)
         tables = []
         for name in instruction_sets(path, isa):
@@ -54,12 +63,14 @@ def layers(engine: runtime.Model, images: np.ndarray, rounds: int) -> dict[str, 
     nodes = {node["name"]: node for node in engine.graph["nodes"]}
     peaks = {kind: rate / 1e9 for kind, rate in backend.peaks().items()}
     rows = []
-    for stage in backend.profile(np.ascontiguousarray(images.transpose(0, 2, 3, 1)), rounds):  # (1, H, W, C)
+    in_bytes = images.dtype == np.uint8
+    images = images if in_bytes else np.ascontiguousarray(images.transpose(0, 2, 3, 1))  # (1, H, W, C)
+    for stage in backend.profile(images, rounds):
         node = nodes[stage["node"]]
         products = products_per_output(node, stage["input"], backend.weight_shape(stage["node"]))
         macs = products * prod(stage["output"])
         seconds = max(stage["seconds"], 1e-9)
-        kind = KINDS.get(node["op"])
+        kind = "bytes" if in_bytes and stage["node"] in backend.byte_convs else KINDS.get(node["op"])
         rows.append(
             {
                 "layer": stage["node"],

@@ -152,6 +152,11 @@ def make_parser() -> argparse.ArgumentParser:
         default=[],
         help="other engines to time: names among torch,torch-compile,onnxruntime,openvino (default none)",
     )
+    sub.add_argument(
+        "--int8",
+        action="store_true",
+        help="the engine takes images of bytes; the weights of a model given by name that are not binary have 8 bits",
+    )
     sub.add_argument("--random", action="store_true", help="MODEL is a name of the table, even where a file has it too")
     sub.add_argument(
         "--require-idle",
@@ -217,7 +222,9 @@ def add_data(parser: argparse.ArgumentParser) -> None:
 
 def add_engine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=positive, help="CPU threads (default: all)")
-    parser.add_argument("--isa", help="force an instruction set of the engine: scalar, avx2, avx512, avx512vp")
+    parser.add_argument(
+        "--isa", help="force an instruction set of the engine: scalar, avx2, avx512, avx512vnni, avx512vp"
+    )
     parser.add_argument(
         "--backend", default="auto", choices=("auto", "engine", "reference"), help="runtime of packed files"
     )
@@ -311,6 +318,7 @@ def bench(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
             isa=options.isa,
             rounds=options.rounds or 50,
             random=options.random,
+            int8=options.int8,
         )
         return layers, bench_layers.table(layers)
     result = benchmark.bench(
@@ -323,6 +331,7 @@ def bench(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
         rounds=options.rounds or 12,
         peers=options.peers,
         random=options.random,
+        int8=options.int8,
         require_idle=options.require_idle,
     )
     return result, benchmark.table(result)

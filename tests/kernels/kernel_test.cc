@@ -20,6 +20,7 @@
 #include "bconv/bconv.h"
 #include "fconv/fconv.h"
 #include "pack/pack.h"
+#include "qconv/qconv.h"
 #include "steps/steps.h"
 
 namespace onebit {
@@ -182,6 +183,42 @@ void test_counts(const std::vector<CountKernel>& kernels) {
     test_count(kernels, words, 5, false);
     test_count(kernels, words, 5, true);
   }
+}
+
+void test_bytes(const std::vector<ByteKernel>& kernels, bool extreme) {
+  ByteMultiply m;
+  m.channels = between(1, 4);
+  m.rows = between(1, 7);
+  m.words = between(1, 3);
+  m.step = between(0, 5);
+  m.pixels = between(1, 30);
+  m.blocks = between(1, 5);
+  m.outputs = kByteLanes * (m.blocks - 1) + between(1, kByteLanes);
+  m.out_step = m.outputs + between(0, 5);
+  m.row_step = between(0, 40);
+  m.channel_step = between(0, 300);
+  const size_t lanes = m.blocks * kByteLanes;
+  Input<uint8_t> x((m.channels - 1) * m.channel_step + (m.rows - 1) * m.row_step + (m.pixels - 1) * m.step +
+                   4 * m.words);
+  Input<int8_t> weights(lanes * m.channels * m.rows * m.words * 4);
+  constexpr size_t kClasses = 3;
+  Input<float> scales(m.channels * lanes), base(kClasses * lanes);
+  Input<int64_t> classes(m.pixels);
+  m.classes = classes.fill([&] { return static_cast<int64_t>(between(0, kClasses - 1)); }).data();
+  const bool low = coin();
+  m.bytes = x.fill([&] { return static_cast<uint8_t>(extreme ? 255 : between(0, 255)); }).data();
+  m.weights =
+      weights.fill([&] { return static_cast<int8_t>(extreme ? (low ? -128 : 127) : between(0, 255) - 128); }).data();
+  m.scales = scales.fill(value).data();
+  m.base = base.fill(value).data();
+  const auto run = [&](const ByteKernel& kernel, float* out) {
+    ByteMultiply own = m;
+    own.out = out;
+    kernel.run(own);
+  };
+  compare<float>(kernels, (m.pixels - 1) * m.out_step + m.outputs, nullptr, run,
+                 text("%zu channels, %zu rows of %zu words, %zu pixels, %zu outputs", m.channels, m.rows, m.words,
+                      m.pixels, m.outputs));
 }
 
 void test_multiply(const std::vector<MultiplyKernel>& kernels) {
@@ -351,6 +388,14 @@ int run_all() {
 #include "bconv/kernels.inc"
       },
       ran));
+
+  std::printf("qconv:");
+  const auto bytes = runnable<ByteKernel>(
+      {
+#include "qconv/kernels.inc"
+      },
+      ran);
+  for (int round = 0; round < 300; ++round) test_bytes(bytes, round % 10 == 0);
 
   std::printf("fconv:");
   const auto multiply = runnable<MultiplyKernel>(

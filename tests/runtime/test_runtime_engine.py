@@ -51,6 +51,39 @@ def test_resnet20(tmp_path: Path, isa: str) -> None:
 
 
 @isas
+@pytest.mark.parametrize("seed", range(12))
+def test_images_of_bytes_go_into_weights_of_8_bits(tmp_path: Path, isa: str, seed: int) -> None:
+    """Straight from the bytes: as the reference to the bit, and as from normalised floats but for rounding."""
+    random = np.random.default_rng(seed)
+    channels, out, size = (int(random.integers(1, n)) for n in (5, 40, 40))
+    kernel = tuple(int(k) for k in random.integers(1, 8, 2))
+    net = Builder(seed, (channels, size + 8, size + 9))
+    attributes = {"stride": random.integers(1, 4, 2).tolist(), "padding": random.integers(0, 5, 2).tolist()}
+    x = net.conv(
+        "input", channels, out, kernel, dilation=[int(random.integers(1, 2 + (max(kernel) < 5))), 1], **attributes
+    )
+    weight = random.integers(-128, 128, (out, channels, *kernel)).astype(np.int8)
+    net.tensors |= {f"{x}.weight": weight, f"{x}.weight_scale": net.floats(out) / 128}
+    if seed % 2:
+        net.tensors[f"{x}.bias"] = net.floats(out)
+    if seed % 3 == 0:  # fused behind it, the image's floats read as well
+        y = net.conv("input", channels, out, kernel, dilation=net.nodes[0]["dilation"], **attributes)
+        net.tensors = {name: array for name, array in net.tensors.items() if not name.startswith(f"{y}.")}
+        net.tensors[f"{y}.weight"] = net.floats(out, channels, *kernel)
+        x = net.node("add", [x, y])
+    x = net.node("hardtanh", [x])
+    files.write(tmp_path / "net.onebit", net.graph(x), net.tensors)
+    images = random.integers(0, 256, (3, size + 8, size + 9, channels), dtype=np.uint8)
+    expected = load(tmp_path / "net.onebit", backend="reference")(images)
+    for threads in (1, 2):
+        model = load(tmp_path / "net.onebit", isa=isa, threads=threads)
+        np.testing.assert_array_equal(model(images), expected)
+        np.testing.assert_array_equal(model(images[:1]), expected[:1])
+    normalized = (images.transpose(0, 3, 1, 2) / np.float32(255) - np.float32(0.5)) / np.float32(0.25)
+    np.testing.assert_allclose(model(normalized), expected, atol=1e-4)
+
+
+@isas
 @pytest.mark.parametrize("channels", [8, 24, 40, 56, 72, 80, 96, 104, 120, 136, 256])
 def test_windows_of_whole_bytes(tmp_path: Path, isa: str, channels: int) -> None:
     net = Builder(channels, (channels, 5, 40))
@@ -121,10 +154,13 @@ def test_forced_isa_runs(tmp_path: Path, isa: str, monkeypatch: pytest.MonkeyPat
     for model in (load(path), load(path, isa=isa)):
         assert model.isa == isa
         kernels = engine_of(model).kernels
-        assert kernels.pop("count") == f"count_{isa}"
-        assert set(kernels.values()) == {
-            f"{kernel}_{isa.removesuffix('vp')}" for kernel in ("pack", "multiply", "steps")
-        }
+        own = {"avx512vnni": ["bytes"], "avx512vp": ["count"]}  # the other kernels of the last two are those of avx512
+        base = isa.removesuffix("vp").removesuffix("vnni")
+        expected = {kernel: f"{kernel}_{base}" for kernel in ("pack", "count", "multiply", "steps", "bytes")}
+        expected |= {kernel: f"{kernel}_{isa}" for kernel in own.get(isa, [])}
+        if isa == "avx512vp":
+            expected["bytes"] = "bytes_avx512vnni"
+        assert kernels == expected
 
 
 def test_unknown_isa_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,8 +46,8 @@ def load(
     """Loads a onebit file.
 
     threads  of the engine; default: the CPUs this process may use. The result does not depend on it.
-    isa      the name of one instruction set forces it: "scalar", "avx2", "avx512", "avx512vp", on ARM "scalar", "neon";
-             default: $ONEBIT_ISA, else the best.
+    isa      the name of one instruction set forces it: "scalar", "avx2", "avx512", "avx512vnni", "avx512vp", on ARM
+             "scalar", "neon"; default: $ONEBIT_ISA, else the best.
     backend  "engine" (C++), "reference" (numpy, slow), or "auto": the engine if it was built, else the reference.
 
     Raises FormatError for a bad file, UserError for a bad argument.
@@ -130,9 +130,16 @@ class Model:
         return _channels_first(self._backend.run(images))
 
     def trace(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """Output of every node by name, (B, C, H, W) or (B, C); int32 A·B of binary nodes as "<node>:accumulator"."""
+        """Output of every node by name, (B, C, H, W) or (B, C); int32 A·B of binary nodes as "<node>:accumulator".
+
+        uint8 images are normalised first. (A call takes them to a first convolution with weights in 8 bits as they are,
+        which may differ in the last bits.)"""
         values = self._backend.trace(normalized(self._checked(images), self._mean, self._std))
         return {name: _channels_first(value) for name, value in values.items()}
+
+    def normalized(self, images: np.ndarray) -> np.ndarray:
+        """float32 (B, C, H, W), as the PyTorch model sees them, of uint8 (B, H, W, C)."""
+        return _channels_first(normalized(self._checked(images), self._mean, self._std))
 
     def _checked(self, images: np.ndarray) -> np.ndarray:
         """uint8 (B, H, W, C) or float32 (B, C, H, W), of a size that the network takes."""

@@ -12,13 +12,25 @@ import numpy as np
 
 from onebit import processor
 from onebit.errors import UserError
+from onebit.runtime.byte_conv import byte_conv
 from onebit.runtime.graph import INPUT, Graph, Node
 from onebit.runtime.operators import CHANNEL, SAMPLE_MEAN, Tensors, float_weight, infer_shapes
 
 _MODULE = "onebit.runtime._engine"
 # Of the architecture the engine is built for; the other's do not exist.
-ISAS = ("scalar", "neon") if platform.machine() in ("aarch64", "arm64") else ("scalar", "avx2", "avx512", "avx512vp")
+ISAS = (
+    ("scalar", "neon")
+    if platform.machine() in ("aarch64", "arm64")
+    else (
+        "scalar",
+        "avx2",
+        "avx512",
+        "avx512vnni",
+        "avx512vp",
+    )
+)
 ONE = (1, 1)
+_CONV = ("weight", "weight_scale", "bias")
 
 
 def available() -> bool:
@@ -53,8 +65,14 @@ class Engine:
         self._shapes = infer_shapes(graph, Tensors.of(tensors), height, width)
         self._names = [INPUT]
         index = {INPUT: 0}
+        self.byte_convs: set[str] = set()  # those that take images of bytes as they are
         for node in graph.nodes:
             index[node.name] = self._add(node, [index[name] for name in node.inputs], tensors)
+            own = {what: tensors[f"{node.name}.{what}"] for what in _CONV if f"{node.name}.{what}" in tensors}
+            if (form := byte_conv(node, own, graph)) is not None:
+                window = (node[key] for key in ("stride", "padding", "dilation"))
+                self.byte_convs.add(node.name)
+                self._engine.byte_conv(index[node.name], form.weight, form.a, form.b, form.bias, *window)
             self._names.append(node.name)
         self._engine.finish(index[graph.output], height, width, channels)
         self._output = graph.output
@@ -95,9 +113,14 @@ class Engine:
         return values
 
     def profile(self, images: np.ndarray, rounds: int = 20) -> list[dict[str, Any]]:
-        """Where the time of one image goes on one thread, by stage: the node it computes ("node", with its "op"), those
-        fused behind it ("fused_to"), "input" and "output" shapes (H, W, C), and "seconds", the least of all rounds."""
-        rows = self._engine.profile(images, rounds)
+        """Where the time of one image goes on one thread, by stage: the node it computes ("node"), those fused behind it
+        ("fused_to"), "input" and "output" shapes (H, W, C), and "seconds", the least of all rounds. The image is
+        normalised float32 (1, H, W, C), or uint8, then as with a mean of 0 and a standard deviation of 1."""
+        if images.dtype == np.uint8:
+            channels = images.shape[-1]
+            rows = self._engine.profile_bytes(images, np.zeros(channels, "f4"), np.ones(channels, "f4"), rounds)
+        else:
+            rows = self._engine.profile(images, rounds)
         return [
             {"node": self._names[node], "fused_to": self._names[tail], "input": i, "output": o, "seconds": seconds}
             for node, tail, i, o, seconds in rows
@@ -109,7 +132,7 @@ class Engine:
 
     def peaks(self) -> dict[str, float]:
         """The most that this instruction set's kernels reach on one thread with operands in the L1 cache, in
-        multiply-accumulates a second: "binary" and "float"."""
+        multiply-accumulates a second: "binary", "float" and "bytes"."""
         return self._engine.peaks()
 
     def _shaped(self, name: str, value: np.ndarray) -> np.ndarray:

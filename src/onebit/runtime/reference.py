@@ -22,6 +22,7 @@ import numpy as np
 
 from onebit.errors import UserError
 from onebit.runtime.bits import unpack, unpack_weight
+from onebit.runtime.byte_conv import ByteConv, byte_conv
 from onebit.runtime.graph import INPUT, Graph, Node
 from onebit.runtime.operators import CHANNEL, SAMPLE_MEAN, float_weight, pool_size, window_size
 
@@ -42,10 +43,13 @@ class Reference:
         return self.trace(normalized(images))[self._graph.output]
 
     def run_bytes(self, images: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
-        return self.trace(normalized(images, mean, std))[self._graph.output]
+        return self._values(normalized(images, mean, std), images)[self._graph.output]
 
     def trace(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Output of every node, and "<node>:accumulator" (int32) of every binary node."""
+        return self._values(images, None)
+
+    def _values(self, images: np.ndarray, image_bytes: np.ndarray | None) -> dict[str, np.ndarray]:
         values = {INPUT: images}
         for node in self._graph.nodes:
             tensors = {
@@ -54,7 +58,10 @@ class Reference:
                 if name.rpartition(".")[0] == node.name
             }
             inputs = [values[name] for name in node.inputs]
-            if node.op in ("binary_conv", "binary_linear"):
+            form = None if image_bytes is None else byte_conv(node, tensors, self._graph)
+            if form is not None and image_bytes is not None:
+                values[node.name] = conv_of_bytes(node, form, image_bytes)
+            elif node.op in ("binary_conv", "binary_linear"):
                 accumulator, values[node.name] = BINARY[node.op](node, tensors, *inputs)
                 values[f"{node.name}:accumulator"] = accumulator
             else:
@@ -120,6 +127,26 @@ def conv(node: Node, tensors: dict[str, np.ndarray], x: np.ndarray) -> np.ndarra
         for c in range(group_channels):
             y = fma(pixel[..., c, None], weight[:, :, c, kh, kw], y)  # (B, OH, OW, G, O/g)
     return y.reshape(*y.shape[:3], out)  # (B, OH, OW, O)
+
+
+def conv_of_bytes(node: Node, form: ByteConv, x: np.ndarray) -> np.ndarray:
+    """The formula of `byte_conv`; uint8 (B, H, W, I) -> float32 (B, OH, OW, O)."""
+    out, channels, *kernel = form.weight.shape
+    sums: np.ndarray = np.zeros((channels, out), np.int64)
+    inside: np.ndarray = sums
+    taps = _conv_taps(node, x.astype(np.int64), tuple(kernel))
+    valid = _conv_taps(node, np.ones(x[:1].shape, np.int64), tuple(kernel))
+    for (kh, kw, pixel), (_, _, one) in zip(taps, valid):
+        weight = form.weight[:, :, kh, kw].T.astype(np.int64)  # (I, O)
+        sums = sums + pixel[..., None] * weight  # (B, OH, OW, I, O)
+        inside = inside + one[..., None] * weight  # (1, OH, OW, I, O)
+    base = form.bias
+    for c in range(channels):
+        base = base - form.b[c] * inside[..., c, :].astype(np.float64)  # (1, OH, OW, O)
+    y: np.ndarray = base.astype(np.float32)
+    for c in range(channels):
+        y = fma(form.a[c], sums[..., c, :].astype(np.float32), y)  # (B, OH, OW, O)
+    return y
 
 
 def linear(node: Node, tensors: dict[str, np.ndarray], x: np.ndarray) -> np.ndarray:
