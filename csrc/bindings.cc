@@ -312,6 +312,15 @@ NB_MODULE(_engine, module) {
       .def("run_channels_first", run_channels_first, nb::arg("images"))
       .def("run_bytes", run_bytes, nb::arg("images"), nb::arg("mean"), nb::arg("std"))
       .def("trace", trace, nb::arg("images"))
+      .def("memory",
+           [](Graph& graph, int64_t height, int64_t width, int64_t channels) {
+             const Memory memory = graph.memory(
+                 {between(1, height, kMaxSize), between(1, width, kMaxSize), between(1, channels, kMaxSize)});
+             nb::dict bytes;
+             bytes["weights"] = memory.weights;
+             bytes["maps"] = memory.maps;
+             return bytes;
+           })
       .def("profile", profile, nb::arg("images"), nb::arg("rounds"))
       .def("profile_bytes", profile_bytes, nb::arg("images"), nb::arg("mean"), nb::arg("std"), nb::arg("rounds"));
 }

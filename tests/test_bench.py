@@ -61,6 +61,17 @@ def test_weights_of_8_bits_take_images_of_bytes(capsys):
     assert table["rows"][0]["peak_share"] == pytest.approx(table["rows"][0]["gmacs"] / table["peaks_gmacs"]["bytes"])
 
 
+def test_memory_is_that_of_a_process_of_its_own(capsys):
+    code, out, err = run(capsys, "resnet8", "--size", "8", "--memory", "--threads", "1,2", "--json")
+    assert code == 0, err
+    rows = json.loads(out)["rows"]
+    assert [row["threads"] for row in rows] == [1, 2]
+    for row in rows:
+        assert 0 < row["weights_mb"] + row["maps_mb"] < row["peak_mb"] < 50
+        assert row["resident_mb"] <= row["peak_mb"]
+    assert "torch runs no file of its own" in refused(capsys, "resnet8", "--size", "8", "--memory", "--peers", "torch")
+
+
 def test_the_default_rounds_time_a_hundred_runs():
     slow = bench.Contender({"engine": "onebit", "threads": 1}, lambda: None)
     rows, _ = bench.measure([slow], 1, 12)

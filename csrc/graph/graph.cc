@@ -275,6 +275,38 @@ void Graph::run(const Images& images, int64_t batch, Shape image, float* out) {
   if (!finite) throw std::invalid_argument("images contain NaN or infinity; check how they were normalised");
 }
 
+Memory Graph::memory(Shape shape) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  const CachedPlan& cached = plan_for(shape);
+  Worker& worker = workers_[0];
+  prepare(cached, worker);
+  prepare(cached, false, worker.arena);
+  Memory memory{};
+  for (const Node& node : nodes_) {
+    if (node.conv) memory.weights += node.conv->weight_bytes();
+    if (node.byte_conv) memory.weights += node.byte_conv->weight_bytes();
+    if (node.binary_conv) memory.weights += node.binary_conv->weight_bytes();
+    memory.weights += static_cast<int64_t>(node.params.size() * sizeof(float));
+  }
+  const auto add = [&](const auto& buffer) {
+    memory.maps += static_cast<int64_t>(buffer.size() * sizeof(*buffer.data()));
+  };
+  const Arena& arena = worker.arena;
+  add(arena.image);
+  for (const Buffer<float>& slot : arena.slots) add(slot);
+  for (const ByteImage& image : arena.bytes) add(image);
+  for (const BitImage& image : arena.images) {
+    add(image.bits);
+    add(image.ones);
+  }
+  add(worker.row);
+  add(worker.floats.windows);
+  add(worker.floats.sums);
+  add(worker.binary.windows);
+  add(worker.binary.counts);
+  return memory;
+}
+
 std::vector<Profiled> Graph::profile(const Images& images, Shape shape, int rounds) {
   std::lock_guard<std::mutex> lock(mutex_);
   const CachedPlan& cached = plan_for(shape);

@@ -33,6 +33,11 @@ struct Profiled {
   double seconds;
 };
 
+// Bytes: of all weights as the kernels read them, and of what one thread keeps for an image beside them.
+struct Memory {
+  int64_t weights, maps;
+};
+
 class Graph {
  public:
   Graph(Isa isa, int threads) : isa_(isa), steps_(select_steps(isa)), pool_(threads), workers_(threads) {
@@ -61,6 +66,8 @@ class Graph {
   void run(const Images& images, int64_t batch, Shape image, float* out);
 
   std::vector<Traced> trace(const float* images, int64_t batch, Shape image);
+
+  Memory memory(Shape image);
 
   // Where the time of the first image goes, on one thread: each stage's seconds, the least of `rounds` runs.
   std::vector<Profiled> profile(const Images& images, Shape shape, int rounds);

@@ -48,6 +48,7 @@ class ByteConv {
   ByteConv(ByteWeights weights, Isa isa);
 
   const Window& window() const { return weights_.window; }
+  int64_t weight_bytes() const { return static_cast<int64_t>(packed_.size()); }
   int64_t in() const { return weights_.in; }
   int64_t out() const { return weights_.out; }
 

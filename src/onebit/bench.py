@@ -68,13 +68,9 @@ def bench(
         if limit := os.environ.get(MAX_ISA):
             result[MAX_ISA] = limit
     with tempfile.TemporaryDirectory() as folder:
-        if Path(model).exists() and not random:
-            path, networks = model, None
-        elif "/" in model or "." in model:
-            raise UserError(f"{model} does not exist; give a packed file or the name of a model")
-        else:
+        path, networks = network(model, method, size, folder, random=random, int8=int8)
+        if networks:
             result["method"] = method
-            path, networks = random_network(model, method, size, folder, int8)
         contenders, doubts = checked_contenders(path, networks, batch, threads, isa, peers, folder, int8)
         rows, other = measure(contenders, batch, rounds)
     if require_idle:
@@ -229,6 +225,17 @@ def instruction_sets(path: str, isa: str) -> list[str | None]:
     from onebit.runtime import native
 
     return [*native.supported()]
+
+
+def network(
+    model: str, method: str, size: int, folder: str, *, random: bool, int8: bool
+) -> tuple[str, tuple[Any, Any] | None]:
+    """(packed file, None), or what random_network makes of a name, which `random` says where a file has it too."""
+    if Path(model).exists() and not random:
+        return model, None
+    if "/" in model or "." in model:
+        raise UserError(f"{model} does not exist; give a packed file or the name of a model")
+    return random_network(model, method, size, folder, int8)
 
 
 def random_network(name: str, method: str, size: int, folder: str, int8: bool = False) -> tuple[str, tuple[Any, Any]]:

@@ -10,14 +10,12 @@ says how much of the layer is the multiplication itself.
 
 import tempfile
 from math import prod
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from onebit import runtime
-from onebit.bench import batches, check, instruction_sets, machine, random_network, to_bytes
-from onebit.errors import UserError
+from onebit.bench import batches, check, instruction_sets, machine, network, to_bytes
 from onebit.runtime import native
 
 KINDS = {"conv": "float", "linear": "float", "binary_conv": "binary", "binary_linear": "binary"}
@@ -39,11 +37,7 @@ def bench_layers(
     the last two are null where nothing is multiplied. Raises UserError for values that do not fit.
     """
     with tempfile.TemporaryDirectory() as folder:
-        path = model
-        if random or not Path(model).exists():
-            if "/" in model or "." in model:
-                raise UserError(f"{model} does not exist; give a packed file or the name of a model")
-            path, _ = random_network(model, method, size, folder, int8)
+        path, _ = network(model, method, size, folder, random=random, int8=int8)
         reference = runtime.load(path, backend="reference")
         (images,) = batches(1, reference.input_shape, 1)
         if int8:

@@ -147,6 +147,11 @@ def make_parser() -> argparse.ArgumentParser:
         help="where the time goes instead: each layer's time, rate, and share of the peak of its kernels (1 thread)",
     )
     sub.add_argument(
+        "--memory",
+        action="store_true",
+        help="memory instead of time: each engine's peak in a process of its own (peers: onnxruntime, openvino)",
+    )
+    sub.add_argument(
         "--peers",
         type=lambda text: list(dict.fromkeys(text.split(","))),
         default=[],
@@ -321,6 +326,20 @@ def bench(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
             int8=options.int8,
         )
         return layers, bench_layers.table(layers)
+    if options.memory:
+        from onebit import bench_memory
+
+        memory = bench_memory.bench_memory(
+            options.model,
+            options.method,
+            size=options.size,
+            batch=options.batch,
+            threads=options.threads,
+            peers=options.peers,
+            random=options.random,
+            int8=options.int8,
+        )
+        return memory, bench_memory.table(memory)
     result = benchmark.bench(
         options.model,
         options.method,

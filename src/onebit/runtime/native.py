@@ -62,6 +62,7 @@ class Engine:
         except ValueError as error:
             raise UserError(f"{error} (from isa= or the variable ONEBIT_ISA)") from None
         channels, height, width = graph.input_shape
+        self._channels = channels
         self._shapes = infer_shapes(graph, Tensors.of(tensors), height, width)
         self._names = [INPUT]
         index = {INPUT: 0}
@@ -125,6 +126,11 @@ class Engine:
             {"node": self._names[node], "fused_to": self._names[tail], "input": i, "output": o, "seconds": seconds}
             for node, tail, i, o, seconds in rows
         ]
+
+    def memory(self, height: int, width: int) -> dict[str, int]:
+        """Bytes of the weights as the kernels read them ("weights"), and of all that one thread keeps of an image and between
+        layers ("maps")."""
+        return self._engine.memory(height, width, self._channels)
 
     def weight_shape(self, node: str) -> tuple[int, ...] | None:
         """(O, I/g, KH, KW) or (O, I) of a node with float weights."""
