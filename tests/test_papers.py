@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from onebit import layers, methods
+from onebit.errors import UserError
 from onebit.layers import BinaryConv2d
-from onebit.methods.rbnn import RotatedSign, align, factors
+from onebit.methods.rbnn import RotatedSign, align, factors, rbnn
 
 
 def close(ours: Tensor, expected: Tensor, rtol: float = 1e-10) -> None:
@@ -228,6 +229,18 @@ def test_rbnn_alignment_of_a_layer():
     assert after > before + 0.015
     for matrix in (binarizer.r1, binarizer.r2):
         assert (matrix.T @ matrix - torch.eye(len(matrix))).abs().max() < 1e-5
+
+
+def test_rbnn_rotations_stay_after_a_fraction_of_training():
+    weight = torch.randn(8, 4, 3, 3)
+    binarizer = RotatedSign(weight.shape, "combined", 2.0, rotate_until=0.5)
+    binarizer.set_progress(0.5, weight)
+    before = binarizer.r1.clone()
+    binarizer.set_progress(0.525, weight.flip(0) * torch.randn(8, 1, 1, 1))
+    assert torch.equal(binarizer.r1, before) and binarizer.schedule.t > 0.1
+    RotatedSign(weight.shape, "combined", 2.0).set_progress(0.99, weight)
+    with pytest.raises(UserError, match="rotate_until must be from 0 to 1"):
+        rbnn(rotate_until=1.5)
 
 
 def rotation_of(binarizer: RotatedSign, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -26,7 +26,9 @@ In "released", alpha starts at 1 and no gradient reaches the weights until weigh
 hundreds of epochs. "combined" learns from the first step and is the default: 88.1 % against 61.0 % (paper) and 53.2 %
 (released) for a Bi-Real ResNet-8 after 15 epochs of digits with t_max = 2, mean of three seeds (docs/results.md). `t_max` ends the schedule of t (10 in
 the paper): F'(0) = sqrt(2) t for t >= 1, so products through many layers explode in schedules too short to have a small
-learning rate by then.
+learning rate by then. `rotate_until` is the fraction of training after which R1, R2 stay as they are (1 in the paper): a
+rotation flips signs at the start of each epoch, and what the learning rate of a short schedule's last epochs cannot
+repair is lost. In the paper's 1000 epochs weight decay has brought alpha, and with it the flips, close to 0 by then.
 """
 
 import math
@@ -36,6 +38,7 @@ import torch
 from torch import Tensor, nn
 
 from onebit.binarizer import ActivationBinarizer, ActivationForm, Schedule, WeightBinarizer, WeightForm, filter_mean
+from onebit.errors import UserError
 from onebit.methods.method import Method, Structure, choose, imagenet_resnets
 from onebit.sign import channels_innermost, sign, surrogate_sign, training_aware
 
@@ -85,8 +88,9 @@ class RotatedSign(WeightBinarizer):
     r1: Tensor
     r2: Tensor
 
-    def __init__(self, shape: torch.Size, variant: str, t_max: float):
+    def __init__(self, shape: torch.Size, variant: str, t_max: float, rotate_until: float = 1.0):
         super().__init__(shape)
+        self.rotate_until = rotate_until
         self.detached = variant == "released"
         self.per_filter = variant != "paper"
         n1, n2 = factors(math.prod(shape[1:]) if self.per_filter else math.prod(shape))
@@ -113,6 +117,8 @@ class RotatedSign(WeightBinarizer):
     @torch.no_grad()
     def set_progress(self, fraction: float, weight: Tensor) -> None:
         self.schedule.set_progress(fraction)
+        if fraction > self.rotate_until:
+            return
         r1, r2 = align(self.matrices(self.standardize(weight)), self.r1, self.r2)
         self.r1.copy_(r1)
         self.r2.copy_(r2)
@@ -204,12 +210,14 @@ class CentredSign(ActivationBinarizer):
         return ActivationForm(threshold="sample_mean")
 
 
-def rbnn(variant: str = "combined", t_max: float = 10.0) -> Method:
+def rbnn(variant: str = "combined", t_max: float = 10.0, rotate_until: float = 1.0) -> Method:
     choose("rbnn", "variant", variant, VARIANTS)
+    if not 0 <= rotate_until <= 1:
+        raise UserError(f"rbnn: rotate_until must be from 0 to 1, a fraction of training, got {rotate_until!r}")
     activation = TrainingAwareSign if variant == "paper" else CentredSign
     return Method(
         "rbnn",
-        lambda shape: RotatedSign(shape, variant, t_max),
+        lambda shape: RotatedSign(shape, variant, t_max, rotate_until),
         lambda channels: activation(channels, t_max),
         Structure(block="plain", norm_weight=1e-8),
         {
