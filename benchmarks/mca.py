@@ -3,8 +3,9 @@
     python benchmarks/mca.py
 
 Each source is compiled by the cross compiler; of its loops, the one with most of the instructions that do the work is
-analyzed. Cortex-A76 is analyzed as Neoverse N1, its server version with the same pipelines: under its own name LLVM has
-the ports of Cortex-A57, half the vector units. Needs Debian's g++-aarch64-linux-gnu and llvm-16 or later.
+analyzed, and of equal ones the shortest, which has no masks. Cortex-A76 is analyzed as Neoverse N1, its server version
+with the same pipelines: under its own name LLVM has the ports of Cortex-A57, half the vector units. Needs Debian's
+g++-aarch64-linux-gnu and llvm-16 or later.
 """
 
 from __future__ import annotations
@@ -69,8 +70,8 @@ def inner_loop(loop: Loop) -> list[str]:
     for label, block in re.findall(r"^(\.L\d+):\n((?:\t.*\n)+)", assembly, re.MULTILINE):
         lines = [line for line in block.splitlines() if not line.startswith("\t.")]
         back = [i for i, line in enumerate(lines) if re.fullmatch(rf"\t(b\.?..|cbnz\t.*,|tbnz\t.*,)\s+{label}", line)]
-        if back and count(lines[: back[0] + 1], loop.work) > count(best, loop.work):
-            best = lines[: back[0] + 1]
+        found = lines[: back[0] + 1] if back else []
+        best = max(best, found, key=lambda lines: (count(lines, loop.work), -len(lines)))
     return best
 
 

@@ -15,8 +15,10 @@ struct Shape {
 // The rows of a map (H, W, C): all of them, or the last `kept` of those computed, row y at place y mod kept.
 struct Map {
   const float* data = nullptr;
-  int64_t kept = 0, row = 0;                                                           // row: floats
-  const float* at(int64_t y) const { return data + (y < kept ? y : y % kept) * row; }  // a division is dear
+  int64_t kept = 0, row = 0;  // row: floats
+
+  // A 64-bit division is dear, and most maps keep all rows.
+  const float* at(int64_t y) const { return data + (y < kept ? y : y % kept) * row; }
 };
 
 // begin <= i < end: pixels, rows, or the valid taps of an output position.

@@ -249,10 +249,10 @@ def random_network(name: str, method: str, size: int, folder: str, int8: bool = 
     parent = models.create(name, "float", image_size=size).eval()
     path = os.path.join(folder, "random.safetensors")
     if int8:  # which packing then takes as they are
-        for layer in binary.modules():
-            if isinstance(layer, torch.nn.Conv2d | torch.nn.Linear) and type(layer).__module__.startswith("torch."):
-                weight, scale = packing.quantized(layer.weight.detach().numpy())
-                layer.weight.data = torch.from_numpy(float_weight(weight, scale))
+        real: list[Any] = [m for m in binary.modules() if type(m) in (torch.nn.Conv2d, torch.nn.Linear)]
+        for layer in real:
+            weight, scale = packing.quantized(layer.weight.detach().numpy())
+            layer.weight.data = torch.from_numpy(float_weight(weight, scale))
     pack(binary, path, mean=[0.5] * 3, std=[0.25] * 3, int8=int8)
     return path, (binary, parent)
 

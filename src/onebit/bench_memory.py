@@ -72,10 +72,11 @@ def rows_of_peers(
     peer_contenders.settle(parent, samples)
     rows = []
     for name in peers:
-        with peer_contenders.silence():
-            files = getattr(table.PEERS[name](parent, samples, folder), "files", None)
-        if files is None:
+        kind = table.PEERS[name]
+        if not issubclass(kind, table.FilePeer):
             raise UserError(f"--memory: {name} runs no file of its own; leave it out of --peers")
+        with peer_contenders.silence():
+            files = kind(parent, samples, folder).files
         for count in threads:
             rows += [row_of(name, precision, path, count, samples[0], folder) for precision, path in files.items()]
     return rows
@@ -99,9 +100,10 @@ def measured(engine: str, precision: str, path: str, threads: int, images: np.nd
     if engine == "onebit":
         import_module("onebit.runtime._engine")
     else:
-        from onebit.peers import PEERS
+        from onebit.peers import PEERS, FilePeer
 
-        import_module(PEERS[engine].packages[0])
+        kind = PEERS[engine]
+        import_module(kind.packages[0])
     before = status("VmRSS") or 0
     Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
     if engine == "onebit":
@@ -110,7 +112,8 @@ def measured(engine: str, precision: str, path: str, threads: int, images: np.nd
         _, height, width = model.input_shape
         own = {f"{key}_mb": value / 1e6 for key, value in model.backend.memory(height, width).items()}  # type: ignore[attr-defined]
     else:
-        call = PEERS[engine].open(path, precision, threads)  # type: ignore[attr-defined]
+        assert issubclass(kind, FilePeer)
+        call = kind.open(path, precision, threads)
     for _ in range(RUNS):
         call(images)
     peak, after = (status(key) or 0 for key in ("VmHWM", "VmRSS"))

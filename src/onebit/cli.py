@@ -313,46 +313,19 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
 def bench(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     from onebit import bench as benchmark
 
+    shared = {key: getattr(options, key) for key in ("model", "method", "size", "random", "int8")}
     if options.layers:
         from onebit import bench_layers
 
-        layers = bench_layers.bench_layers(
-            options.model,
-            options.method,
-            size=options.size,
-            isa=options.isa,
-            rounds=options.rounds or 50,
-            random=options.random,
-            int8=options.int8,
-        )
+        layers = bench_layers.bench_layers(**shared, isa=options.isa, rounds=options.rounds or 50)
         return layers, bench_layers.table(layers)
+    shared |= {key: getattr(options, key) for key in ("batch", "threads", "peers")}
     if options.memory:
         from onebit import bench_memory
 
-        memory = bench_memory.bench_memory(
-            options.model,
-            options.method,
-            size=options.size,
-            batch=options.batch,
-            threads=options.threads,
-            peers=options.peers,
-            random=options.random,
-            int8=options.int8,
-        )
+        memory = bench_memory.bench_memory(**shared)
         return memory, bench_memory.table(memory)
-    result = benchmark.bench(
-        options.model,
-        options.method,
-        size=options.size,
-        batch=options.batch,
-        threads=options.threads,
-        isa=options.isa,
-        rounds=options.rounds or 12,
-        peers=options.peers,
-        random=options.random,
-        int8=options.int8,
-        require_idle=options.require_idle,
-    )
+    result = benchmark.bench(**shared, isa=options.isa, rounds=options.rounds or 12, require_idle=options.require_idle)
     return result, benchmark.table(result)
 
 

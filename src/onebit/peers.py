@@ -24,7 +24,6 @@ Call = Callable[[np.ndarray], np.ndarray]
 
 
 class Peer(Protocol):
-    # Peers that write files, `files` by precision, also open(path, precision, threads) them: see bench_memory.
     packages: ClassVar[tuple[str, ...]]  # the first one is the engine
     onednn: ClassVar[bool]  # whether ONEDNN_MAX_CPU_ISA holds for it
 
@@ -63,7 +62,20 @@ def run_torch(network: Callable[..., Any]) -> Call:
     return call
 
 
-class OnnxRuntime:
+class FilePeer:
+    """A peer that makes files, which other processes can run as well."""
+
+    files: dict[str, str]  # by precision
+
+    def sessions(self, threads: int) -> dict[str, Call]:
+        return {precision: self.open(path, precision, threads) for precision, path in self.files.items()}
+
+    @staticmethod
+    def open(path: str, precision: str, threads: int) -> Call:
+        raise NotImplementedError
+
+
+class OnnxRuntime(FilePeer):
     """ONNX Runtime; int8 is static, QDQ, per channel, activations U8 and weights S8."""
 
     packages: ClassVar[tuple[str, ...]] = ("onnxruntime", "onnx", "onnxscript")
@@ -99,9 +111,6 @@ class OnnxRuntime:
             weight_type=QuantType.QInt8,
         )
 
-    def sessions(self, threads: int) -> dict[str, Call]:
-        return {precision: self.open(path, precision, threads) for precision, path in self.files.items()}
-
     @staticmethod
     def open(path: str, precision: str, threads: int) -> Call:
         import onnxruntime
@@ -113,7 +122,7 @@ class OnnxRuntime:
         return lambda images: run(None, {"images": images})[0]
 
 
-class OpenVino:
+class OpenVino(FilePeer):
     """OpenVINO; int8 by NNCF's post-training quantization, what stays real in the precision OpenVINO chooses."""
 
     packages: ClassVar[tuple[str, ...]] = ("openvino", "nncf")
@@ -133,9 +142,6 @@ class OpenVino:
         self.files = {precision: os.path.join(folder, f"{precision}.xml") for precision in ("float32", "int8")}
         for model, path in zip((network, int8), self.files.values(), strict=True):
             openvino.save_model(model, path, compress_to_fp16=False)
-
-    def sessions(self, threads: int) -> dict[str, Call]:
-        return {precision: self.open(path, precision, threads) for precision, path in self.files.items()}
 
     @staticmethod
     def open(path: str, precision: str, threads: int) -> Call:
