@@ -39,7 +39,9 @@ def test_a_peer_gives_checked_rows(capsys, name):
     assert code == 0, err
     result = json.loads(out)  # nothing else was printed, such as a progress bar
     assert list(result["peers"]) == [name] and result["warnings"] == []
-    precisions = ["float32"] if name == "torch" else ["float32", "int8"]
+    precisions = {"torch": ["float32"], "onnxruntime": ["float32", "int8"], "openvino": ["float32", "int8", "1 bit"]}[
+        name
+    ]
     expected = [
         (engine, precision, threads)
         for threads in (1, 2)

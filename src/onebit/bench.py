@@ -118,7 +118,7 @@ def checked_contenders(
 
     shape, classes = reference.input_shape, expected.shape[1]
     parent = networks[1] if networks else peer_contenders.parent_of(reference.name, shape, classes)
-    theirs, doubts = peer_contenders.contenders(peers, parent, samples, threads, folder)
+    theirs, doubts = peer_contenders.contenders(peers, path, parent, samples, threads, folder)
     return sorted(contenders + theirs, key=lambda contender: contender.row["threads"]), doubts
 
 

@@ -51,12 +51,13 @@ def bench_memory(
         precision = "1 bit, else int8" if int8 else "1 bit"
         rows = [row_of("onebit", precision, path, count, images, folder) for count in threads]
         if peers:
-            rows += rows_of_peers(peers, networks, reference, samples, threads, folder)
+            rows += rows_of_peers(peers, path, networks, reference, samples, threads, folder)
     return {"model": model, "machine": machine(), "rows": rows}
 
 
 def rows_of_peers(
     peers: Sequence[str],
+    path: str,
     networks: Any,
     reference: runtime.Model,
     samples: list[np.ndarray],
@@ -76,9 +77,10 @@ def rows_of_peers(
         if not issubclass(kind, table.FilePeer):
             raise UserError(f"--memory: {name} runs no file of its own; leave it out of --peers")
         with peer_contenders.silence():
-            files = kind(parent, samples, folder).files
+            peer = kind(parent, samples, folder)
+            peer_contenders.add_packed(name, peer, path, samples, folder)
         for count in threads:
-            rows += [row_of(name, precision, path, count, samples[0], folder) for precision, path in files.items()]
+            rows += [row_of(name, precision, file, count, samples[0], folder) for precision, file in peer.files.items()]
     return rows
 
 

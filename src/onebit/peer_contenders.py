@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from onebit import models
+from onebit import models, runtime
 from onebit.bench import MAX_ISA, Contender, check
 from onebit.errors import UserError
-from onebit.peers import PEERS, Call
+from onebit.peers import PACKED, PEERS, Call, FilePeer, Peer
 
 SETTLING_IMAGES = 32  # for the statistics of the parent's batch norms
 CLOSE, UNRELATED = (
@@ -34,35 +34,54 @@ def parent_of(name: str, shape: tuple[int, int, int], classes: int) -> nn.Module
 
 
 def contenders(
-    names: Sequence[str], parent: nn.Module, samples: Sequence[np.ndarray], threads: Sequence[int], folder: str
+    names: Sequence[str],
+    path: str,
+    parent: nn.Module,
+    samples: Sequence[np.ndarray],
+    threads: Sequence[int],
+    folder: str,
 ) -> tuple[list[Contender], list[str]]:
     """(contenders, warnings), every answer checked. Changes the statistics of the parent's batch norms."""
     settle(parent, samples)
     with torch.no_grad():
         expected = [parent(torch.from_numpy(images)).numpy() for images in samples]
+    packed = runtime.load(path)
     found: list[Contender] = []
     doubts = []
     limit = os.environ.get(MAX_ISA)
     with silence():
         for name in names:
             peer = PEERS[name](parent, samples, folder)
+            doubts += add_packed(name, peer, path, samples, folder)
             for count in threads:
                 torch.set_num_threads(count)
                 for precision, call in peer.sessions(count).items():
                     title = f"{name} ({precision}, threads: {count})"
-                    doubts += verify(title, call, samples, expected, precision)
+                    truth = [packed(images) for images in samples] if precision == PACKED else expected
+                    doubts += verify(title, call, samples, truth, precision)
                     isa = f"max {limit}" if limit and peer.onednn else "auto"
                     row = {"engine": name, "precision": precision, "isa": isa, "threads": count}
                     found.append(Contender(row, partial(call, samples[0])))
     return found, doubts
 
 
+def add_packed(name: str, peer: Peer, path: str, samples: Sequence[np.ndarray], folder: str) -> list[str]:
+    """Adds the packed network to the peer's files if it can run it; returns a warning if it has 1-bit operators and cannot."""
+    try:
+        if isinstance(peer, FilePeer):
+            peer.add_packed(path, len(samples[0]), folder)
+    except UserError as error:
+        return [f"{name}: no 1-bit row: {error}"]
+    return []
+
+
 def verify(
     name: str, call: Call, samples: Sequence[np.ndarray], expected: Sequence[np.ndarray], precision: str
 ) -> list[str]:
-    """Raises UserError where the answers are not those of eager PyTorch; returns a warning where int8 is far from them.
+    """Raises UserError where the answers are not those of eager PyTorch, or of the packed network, whose signs may flip where
+    its real part is computed in bf16; returns a warning where they are far from them.
 
-    int8: the cosine of both sets of logits, each less its mean over the images, so that what is the same for all images,
+    Not float32: the cosine of both sets of logits, each less its mean over the images, so that what is the same for all images,
     such as the last layer's bias, proves nothing.
     """
     answers = [call(images) for images in samples]
@@ -74,10 +93,11 @@ def verify(
     if ours.shape != theirs.shape:
         raise UserError(f"{name} answers with shape {ours.shape}, not {theirs.shape}; no time is reported")
     cosine = float((ours * theirs).sum() / max(np.linalg.norm(ours) * np.linalg.norm(theirs), 1e-12))
+    model = "ours" if precision == PACKED else "float's"
     if not cosine >= UNRELATED:
-        raise UserError(f"{name}: its answers have correlation {cosine:.2f} with float's; no time is reported")
+        raise UserError(f"{name}: its answers have correlation {cosine:.2f} with {model}; no time is reported")
     return (
-        [] if cosine > CLOSE else [f"{name}: its answers have correlation {cosine:.2f} with float's (random weights)"]
+        [] if cosine > CLOSE else [f"{name}: its answers have correlation {cosine:.2f} with {model} (random weights)"]
     )
 
 

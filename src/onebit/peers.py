@@ -21,6 +21,7 @@ from torch import nn
 from onebit.errors import UserError
 
 Call = Callable[[np.ndarray], np.ndarray]
+PACKED = "1 bit"  # the precision of the packed network itself
 
 
 class Peer(Protocol):
@@ -66,6 +67,10 @@ class FilePeer:
     """A peer that makes files, which other processes can run as well."""
 
     files: dict[str, str]  # by precision
+
+    def add_packed(self, path: str, batch: int, folder: str) -> None:
+        """Adds the packed network itself to `files`, as PACKED, if the engine has 1-bit operators. Raises UserError for
+        networks that they do not cover."""
 
     def sessions(self, threads: int) -> dict[str, Call]:
         return {precision: self.open(path, precision, threads) for precision, path in self.files.items()}
@@ -123,7 +128,8 @@ class OnnxRuntime(FilePeer):
 
 
 class OpenVino(FilePeer):
-    """OpenVINO; int8 by NNCF's post-training quantization, what stays real in the precision OpenVINO chooses."""
+    """OpenVINO; int8 by NNCF's post-training quantization, and the packed network by BinaryConvolution; what stays real in
+    the precision OpenVINO chooses."""
 
     packages: ClassVar[tuple[str, ...]] = ("openvino", "nncf")
     onednn: ClassVar[bool] = True
@@ -142,6 +148,15 @@ class OpenVino(FilePeer):
         self.files = {precision: os.path.join(folder, f"{precision}.xml") for precision in ("float32", "int8")}
         for model, path in zip((network, int8), self.files.values(), strict=True):
             openvino.save_model(model, path, compress_to_fp16=False)
+
+    def add_packed(self, path: str, batch: int, folder: str) -> None:
+        import openvino
+
+        from onebit import peer_openvino
+
+        file = os.path.join(folder, "packed.xml")
+        openvino.save_model(peer_openvino.model(path, batch), file, compress_to_fp16=False)
+        self.files[PACKED] = file
 
     @staticmethod
     def open(path: str, precision: str, threads: int) -> Call:

@@ -1,0 +1,172 @@
+"""A packed network as a model of OpenVINO, whose BinaryConvolution (opset 1) is the only other 1-bit engine on PyPI that
+runs a whole network. Nothing else makes such models: NNCF dropped binarization in 2024.
+
+BinaryConvolution takes activations of 0 and 1, for −1 and +1, and weights of one bit; with pad_value 0 a padded tap adds
+nothing, as in ours: it computes A·B. AdaBin's y = scale·(A·B + shift·ΣB) + offset·(A·1 + shift·N) + bias takes a second
+one with a single output, A·1, and a constant map, since ΣB and N depend on the border. RBNN's sample means it cannot say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from onebit.errors import UserError
+from onebit.runtime import format as files
+from onebit.runtime.bits import unpack_weight
+from onebit.runtime.graph import INPUT, Node
+from onebit.runtime.operators import CHANNEL, float_weight
+
+Arrays = dict[str, np.ndarray]
+
+
+def model(path: str, batch: int) -> Any:
+    """The openvino.Model of a packed file, for float32 (batch, C, H, W). Raises UserError for what it cannot say."""
+    import openvino
+    from openvino import opset14
+
+    graph, tensors = files.read(path)
+    image = opset14.parameter([batch, *graph.input_shape], np.float32)
+    values = {INPUT: image}
+    for node in graph.nodes:
+        arrays = {
+            name.removeprefix(f"{node.name}."): array
+            for name, array in tensors.items()
+            if name.rpartition(".")[0] == node.name
+        }
+        if node.op not in OPERATORS:
+            raise UserError(f"no translation of {node.op}")
+        values[node.name] = OPERATORS[node.op](opset14, node, arrays, *(values[name] for name in node.inputs))
+    return openvino.Model([values[graph.output]], [image], "packed")
+
+
+def _window(node: Node) -> dict[str, Any]:
+    padding = list(node["padding"])
+    return {"strides": list(node["stride"]), "pads_begin": padding, "pads_end": padding}
+
+
+def _channels(x: Any, values: np.ndarray) -> np.ndarray:
+    """(C) beside maps (B, C, H, W) or vectors (B, C)."""
+    return values.reshape(1, -1, *[1] * (len(x.get_output_shape(0)) - 2))
+
+
+def _scaled(ops: Any, x: Any, scale: np.ndarray, bias: np.ndarray) -> Any:
+    return ops.add(ops.multiply(x, _channels(x, scale)), _channels(x, bias))
+
+
+def _conv(ops: Any, node: Node, arrays: Arrays, x: Any) -> Any:
+    weight = float_weight(arrays["weight"], arrays.get("weight_scale"))  # (O, I/g, KH, KW)
+    groups, window = node["groups"], {**_window(node), "dilations": list(node["dilation"])}
+    if groups == 1:
+        y = ops.convolution(x, weight, **window)
+    else:
+        y = ops.group_convolution(x, weight.reshape(groups, -1, *weight.shape[1:]), **window)  # (G, O/g, I/g, KH, KW)
+    return ops.add(y, _channels(y, arrays["bias"])) if "bias" in arrays else y
+
+
+def _linear(ops: Any, node: Node, arrays: Arrays, x: Any) -> Any:
+    weight = float_weight(arrays["weight"], arrays.get("weight_scale"))  # (O, I)
+    y = ops.matmul(x, weight, False, True)
+    return ops.add(y, arrays["bias"][None]) if "bias" in arrays else y
+
+
+def _binary_conv(ops: Any, node: Node, arrays: Arrays, x: Any) -> Any:
+    threshold, shift, channels = node["threshold"], node["shift"], arrays["channels"]
+    if node["groups"] != 1:
+        raise UserError("its BinaryConvolution has no groups")
+    if isinstance(threshold, str) and threshold != CHANNEL:
+        raise UserError("its activations have constant thresholds")
+    level = arrays["threshold"] if threshold == CHANNEL else np.full(1, threshold, np.float32)
+    below = _channels(x, np.nextafter(level, np.float32(-np.inf)))  # x > below where x >= level
+    bits = ops.fake_quantize(x, below, below, np.float32(0), np.float32(1), 2)
+    signs = unpack_weight(arrays["bits"], node["in_channels"], node["kernel"])  # (O, I, KH, KW)
+    every = np.ones_like(signs[:1])
+    window = {**_window(node), "dilations": list(node["dilation"]), "mode": "xnor-popcount", "pad_value": 0.0}
+    y = ops.binary_convolution(bits, _bits(signs), **window)  # A·B
+    scale, rest = channels[0][:, None, None], channels[1][:, None, None]  # (O, 1, 1)
+    if shift:
+        inside = partial(_sums, node, x.get_output_shape(0)[2:])  # over the taps inside the image
+        rest = rest + scale * (shift * inside(signs))  # (O, OH, OW)
+    y = ops.multiply(y, scale[None])
+    if len(channels) == 3:
+        offset = channels[2][:, None, None]
+        rest = rest + offset * (shift * inside(every)) if shift else rest
+        y = ops.add(y, ops.multiply(ops.binary_convolution(bits, _bits(every), **window), offset[None]))  # A·1
+    return ops.add(y, rest[None].astype(np.float32))
+
+
+def _bits(signs: np.ndarray) -> Any:
+    """The CPU plugin takes the first weight from the lowest bit; a constant made of numbers would put it in the highest."""
+    from openvino import Shape, Tensor, Type
+    from openvino.op import Constant
+
+    weight = Tensor(Type.u1, Shape(signs.shape))  # of its own memory: one made from an array keeps no reference to it
+    weight.data[:] = np.packbits(signs.reshape(-1) > 0, bitorder="little")
+    return Constant(weight)
+
+
+def _sums(node: Node, size: tuple[int, int], signs: np.ndarray) -> np.ndarray:
+    """Σ of the weights of the taps inside an image of this size: (O, I, KH, KW) -> (O, OH, OW)."""
+    one = torch.ones(1, 1, *size)
+    weight = torch.from_numpy(signs.sum(1, dtype=np.float32, keepdims=True))  # (O, 1, KH, KW)
+    return nn.functional.conv2d(one, weight, None, node["stride"], node["padding"], node["dilation"])[0].numpy()
+
+
+def _rprelu(ops: Any, node: Node, arrays: Arrays, x: Any) -> Any:
+    shift_in, slope, shift_out = (_channels(x, row) for row in arrays["channels"])
+    return ops.add(ops.prelu(ops.add(x, shift_in), slope.reshape(-1)), shift_out)
+
+
+def _maxout(ops: Any, node: Node, arrays: Arrays, x: Any) -> Any:
+    positive, negative = (_channels(x, row) for row in arrays["channels"])
+    return ops.subtract(ops.multiply(ops.relu(x), positive), ops.multiply(ops.relu(ops.negative(x)), negative))
+
+
+def _pool(node: Node) -> dict[str, Any]:
+    rounding = "ceil_torch" if node["ceil_mode"] else "floor"
+    return {**_window(node), "kernel_shape": list(node["kernel"]), "rounding_type": rounding}
+
+
+def _max_pool(ops: Any, node: Node, arrays: Arrays, x: Any) -> Any:
+    maximum = ops.max_pool(x, dilations=[1, 1], **_pool(node)).output(0)  # the other output are indices
+    return ops.convert(maximum, np.float32)
+
+
+def _avg_pool(ops: Any, node: Node, arrays: Arrays, x: Any) -> Any:
+    return ops.avg_pool(x, exclude_pad=not node["count_include_pad"], **_pool(node))
+
+
+def _flatten(ops: Any, node: Node, arrays: Arrays, x: Any) -> Any:
+    batch = x.get_output_shape(0)[0]
+    return ops.reshape(ops.transpose(x, [0, 2, 3, 1]), [batch, -1], False)  # (B, H·W·C), channel fastest
+
+
+def _option_a(ops: Any, node: Node, arrays: Arrays, x: Any) -> Any:
+    stride, (before, after) = node["stride"], node["pad"]
+    whole = [1, 1, 1, 1]
+    y = ops.strided_slice(x, [0] * 4, [0] * 4, [1, 1, stride, stride], whole, whole)
+    return ops.pad(y, [0, before, 0, 0], [0, after, 0, 0], "constant", np.float32(0))
+
+
+OPERATORS: dict[str, Callable[..., Any]] = {
+    "conv": _conv,
+    "linear": _linear,
+    "binary_conv": _binary_conv,
+    "affine": lambda ops, node, arrays, x: _scaled(ops, x, *arrays["channels"]),
+    "add": lambda ops, node, arrays, x, y: ops.add(x, y),
+    "hardtanh": lambda ops, node, arrays, x: ops.clamp(x, -1.0, 1.0),
+    "relu": lambda ops, node, arrays, x: ops.relu(x),
+    "prelu": lambda ops, node, arrays, x: ops.prelu(x, arrays["slope"]),
+    "rprelu": _rprelu,
+    "maxout": _maxout,
+    "max_pool": _max_pool,
+    "avg_pool": _avg_pool,
+    "global_avg_pool": lambda ops, node, arrays, x: ops.reduce_mean(x, [2, 3], False),
+    "flatten": _flatten,
+    "option_a": _option_a,
+}
