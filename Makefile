@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DONE := $(VENV)/.installed
 
-.PHONY: demo test test-arm sanitize fuzz lint format clean
+.PHONY: demo test test-arm test-bochs sanitize fuzz lint format clean
 
 demo: $(DONE)  ## train, pack and run RBNN, AdaBin, ReBNN and their parent on embedded digits; prints one table
 	$(BIN)/python -m onebit.report
@@ -22,6 +22,9 @@ test-arm:  ## the kernels for 64-bit ARM, cross-compiled and run by an emulator
 	cmake --build build/aarch64 --target kernel_test
 	cd build/aarch64 && ctest --verbose --tests-regex '^kernels$$'
 
+test-bochs:  ## the kernels for AVX-512 VPOPCNTDQ and AMX in an emulator; needs root and Debian 13
+	tests/kernels/bochs/run.sh
+
 sanitize: $(DONE)  ## the engine under AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer; needs GCC
 	$(BIN)/python -m pip install --quiet nanobind cmake ninja
 	tests/sanitize.sh $(BIN)/python
@@ -34,11 +37,11 @@ fuzz: $(DONE)  ## hostile files for the reader, SECONDS=600 of them; what fails 
 
 lint: $(DONE)  ## formatting, lint and types, as CI checks them
 	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy
-	$(BIN)/clang-format --dry-run -Werror $$(git ls-files 'csrc/*.cc' 'csrc/*.h' 'tests/kernels/*.cc')
+	$(BIN)/clang-format --dry-run -Werror $$(git ls-files 'csrc/*.cc' 'csrc/*.h' 'tests/kernels/*.c' 'tests/kernels/*.cc')
 
 format: $(DONE)  ## rewrite the sources in the house format
 	$(BIN)/ruff format . && $(BIN)/ruff check --fix .
-	$(BIN)/clang-format -i $$(git ls-files 'csrc/*.cc' 'csrc/*.h' 'tests/kernels/*.cc')
+	$(BIN)/clang-format -i $$(git ls-files 'csrc/*.cc' 'csrc/*.h' 'tests/kernels/*.c' 'tests/kernels/*.cc')
 
 $(DONE): pyproject.toml CMakeLists.txt $(shell git ls-files csrc 2>/dev/null || find csrc -type f)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

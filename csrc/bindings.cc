@@ -85,10 +85,10 @@ void add_byte_conv(Graph& graph, int index, const Codes& weight, const Floats& a
   graph.set_byte_conv(index, std::make_unique<ByteConv>(std::move(weights), graph.isa()));
 }
 
-// bits (O, bytes), channels (2 or 3, O), threshold (1), or (I) if kind is "channel"
+// bits (O, bytes), channels (2 or 3, O), threshold (1), or (I) if kind is "channel"; single: of maps of one pixel
 int add_binary_conv(Graph& graph, int input, const Bytes& bits, const Floats& channels, const Floats& threshold,
                     int64_t in_channels, Pair kernel, Pair stride, Pair padding, Pair dilation, int64_t groups,
-                    double shift, const std::string& kind) {
+                    double shift, const std::string& kind, bool single) {
   if (bits.ndim() != 2) throw std::invalid_argument("binary convolution: bits must be (O, bytes)");
   BinaryWeights weights;
   weights.window = window(kernel, stride, padding, dilation);
@@ -104,7 +104,7 @@ int add_binary_conv(Graph& graph, int input, const Bytes& bits, const Floats& ch
                                               : throw std::invalid_argument("unknown threshold " + kind);
   weights.levels = to_vector(threshold);
   Node node = node_of(Op::binary_conv, input);
-  node.binary_conv = std::make_unique<BinaryConv>(std::move(weights), graph.isa());
+  node.binary_conv = std::make_unique<BinaryConv>(std::move(weights), graph.isa(), single ? nullptr : graph.product());
   return graph.add(std::move(node));
 }
 
@@ -259,6 +259,7 @@ nb::dict kernels(const Graph& graph) {
   nb::dict names;
   names["pack"] = select_pack(graph.isa()).name;
   names["count"] = select_count(graph.isa()).name;
+  if (graph.product()) names["product"] = graph.product()->name;
   names["multiply"] = select_multiply(graph.isa()).name;
   names["bytes"] = select_bytes(graph.isa()).name;
   names["steps"] = select_steps(graph.isa()).name;
@@ -274,11 +275,11 @@ NB_MODULE(_engine, module) {
   nb::class_<Graph>(module, "Graph")
       .def(
           "__init__",
-          [](Graph* self, const std::string& isa, int threads) {
+          [](Graph* self, const std::string& isa, int threads, bool oracle) {
             const Isa chosen = choose_isa(isa, best_isa());
-            new (self) Graph(chosen, static_cast<int>(between(1, threads, 1024)));
+            new (self) Graph(chosen, static_cast<int>(between(1, threads, 1024)), oracle);
           },
-          nb::arg("isa"), nb::arg("threads"))
+          nb::arg("isa"), nb::arg("threads"), nb::arg("oracle") = false)
       .def_prop_ro("isa", [](const Graph& graph) { return std::string(isa_name(graph.isa())); })
       .def_prop_ro("threads", &Graph::threads)
       .def("peaks",
@@ -296,7 +297,7 @@ NB_MODULE(_engine, module) {
            nb::arg("stride"), nb::arg("padding"), nb::arg("dilation"))
       .def("binary_conv", add_binary_conv, nb::arg("input"), nb::arg("bits"), nb::arg("channels"), nb::arg("threshold"),
            nb::arg("in_channels"), nb::arg("kernel"), nb::arg("stride"), nb::arg("padding"), nb::arg("dilation"),
-           nb::arg("groups"), nb::arg("shift"), nb::arg("kind"))
+           nb::arg("groups"), nb::arg("shift"), nb::arg("kind"), nb::arg("single") = false)
       .def("step", add_step, nb::arg("name"), nb::arg("inputs"), nb::arg("params").none())
       .def("pool", add_pool, nb::arg("input"), nb::arg("max"), nb::arg("kernel"), nb::arg("stride"), nb::arg("padding"),
            nb::arg("ceil_mode"), nb::arg("count_include_pad"))

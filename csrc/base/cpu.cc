@@ -6,6 +6,10 @@
 
 #if defined(ONEBIT_X86)
 #include <cpuid.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 #endif
 
 namespace onebit {
@@ -15,7 +19,7 @@ constexpr const char* kNames[] = {
     // by Isa
     "scalar",
 #if defined(ONEBIT_X86)
-    "avx2",   "avx512", "avx512vnni", "avx512vp",
+    "avx2",   "avx512", "avx512vnni", "avx512vp", "amx",
 #endif
 #if defined(ONEBIT_ARM64)
     "neon",
@@ -36,6 +40,16 @@ bool all(unsigned value, std::initializer_list<int> bits) {
   }
   return true;
 }
+
+// Tiles are 8 KiB of state for each thread that uses them: Linux wants to be asked, once for a process.
+bool tiles_allowed() {
+#if defined(__linux__) && defined(SYS_arch_prctl)
+  constexpr int kRequest = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+  return syscall(SYS_arch_prctl, kRequest, kTileData) == 0;
+#else
+  return false;
+#endif
+}
 #endif
 
 }  // namespace
@@ -51,11 +65,14 @@ Isa best_isa() {
   const unsigned long long states = saved_states();
   if ((states & 0x6) != 0x6) return Isa::scalar;  // XMM, YMM
   if (!__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx)) return Isa::scalar;
-  if (!all(ebx, {5})) return Isa::scalar;                   // AVX2
-  if ((states & 0xe6) != 0xe6) return Isa::avx2;            // opmask, upper ZMM, ZMM 16-31
-  if (!all(ebx, {16, 17, 30, 31})) return Isa::avx2;        // F, DQ, BW, VL
-  if (!all(ecx, {11})) return Isa::avx512;                  // VNNI
-  return all(ecx, {14}) ? Isa::avx512vp : Isa::avx512vnni;  // VPOPCNTDQ
+  if (!all(ebx, {5})) return Isa::scalar;                              // AVX2
+  if ((states & 0xe6) != 0xe6) return Isa::avx2;                       // opmask, upper ZMM, ZMM 16-31
+  if (!all(ebx, {16, 17, 30, 31})) return Isa::avx2;                   // F, DQ, BW, VL
+  if (!all(ecx, {11})) return Isa::avx512;                             // VNNI
+  if (!all(ecx, {14})) return Isa::avx512vnni;                         // VPOPCNTDQ
+  constexpr unsigned long long kTiles = 0x60000;                       // TILECFG, TILEDATA
+  const bool amx = all(edx, {24, 25}) && (states & kTiles) == kTiles;  // AMX-TILE, AMX-INT8
+  return amx && tiles_allowed() ? Isa::amx : Isa::avx512vp;
 #elif defined(ONEBIT_ARM64)
   return Isa::neon;
 #else

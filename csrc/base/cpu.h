@@ -14,6 +14,7 @@ enum class Isa {
   avx512,      // AVX-512 F, BW, VL, DQ
   avx512vnni,  // + VNNI
   avx512vp,    // + VPOPCNTDQ
+  amx,         // + AMX-TILE, AMX-INT8
 #endif
 #if defined(ONEBIT_ARM64)
   neon,  // Advanced SIMD, which every AArch64 CPU with an operating system has

@@ -12,6 +12,7 @@ namespace {
 constexpr int64_t kLanes = static_cast<int64_t>(kBinaryLanes);
 constexpr int64_t kMaxPadding = 8;  // pixels that are stored: more would waste memory
 constexpr int64_t kMaxTaps = 64;
+constexpr int64_t kMaxExpanded = 1 << 16;  // channels: a pixel of padding takes as many bytes
 constexpr size_t kMaxTable = size_t{1} << 26;
 
 // n ones, n < 32.
@@ -33,7 +34,7 @@ void require(bool condition, const char* message) {
 
 }  // namespace
 
-BinaryConv::BinaryConv(BinaryWeights weights, Isa isa)
+BinaryConv::BinaryConv(BinaryWeights weights, Isa isa, const ProductKernel* product)
     : weights_(std::move(weights)), pack_(select_pack(isa)), count_(select_count(isa)), steps_(select_steps(isa)) {
   const BinaryWeights& w = weights_;
   const int64_t kh = w.window.rows.kernel, kw = w.window.columns.kernel;
@@ -61,6 +62,10 @@ BinaryConv::BinaryConv(BinaryWeights weights, Isa isa)
   for (int64_t k = 0; k < lane_words_; ++k) gathered_.push_back(4 * k);
   if (direct_ && run_bits % 32) {
     for (int64_t k = 1; k <= lane_words_; ++k) masks_.push_back(k % run_words ? ~uint32_t{0} : low_mask(run_bits % 32));
+  }
+  if (product && padded_ && w.in % static_cast<int64_t>(kProductRun) == 0 && w.in <= kMaxExpanded) {
+    product_.emplace(w.bits, w.window, w.in, w.out, *product);
+    return;
   }
   packed_ = Buffer<uint32_t>(w.groups * blocks_ * lane_words_ * kLanes);
   std::vector<uint32_t> row(run_words);
@@ -103,6 +108,10 @@ BinaryPlan BinaryConv::plan(Shape in) const {
       const int64_t line = k / row_words_ * vertical_axis.dilation * plan.row_words * 8, word = k % row_words_;
       plan.offsets.push_back(before + line + word / tap_words * tap + word % tap_words * 4);
     }
+  }
+  if (product_) {
+    plan.product = product_->plan(in, plan.out);
+    plan.band = plan.product.band;
   }
   plan.row_taps = all_taps(w.window.rows, in.h, plan.out.h);
   plan.column_taps = all_taps(w.window.columns, in.w, plan.out.w);
@@ -151,14 +160,15 @@ BinaryPlan BinaryConv::plan(Shape in) const {
   return plan;
 }
 
-void BinaryConv::reserve(BinaryScratch& scratch) const {
+void BinaryConv::reserve(const BinaryPlan& plan, BinaryScratch& scratch) const {
   const auto grow = [](auto& buffer, int64_t size) {
     if (static_cast<int64_t>(buffer.size()) < size) buffer = std::decay_t<decltype(buffer)>(size);
   };
-  grow(scratch.windows, kTile * words_);
-  grow(scratch.counts, kTile * blocks_ * kLanes);
   grow(scratch.ones, kTile);
   grow(scratch.sums, kTile);
+  if (product_) return product_->reserve(plan.product, scratch.product);
+  grow(scratch.windows, kTile * words_);
+  grow(scratch.counts, kTile * blocks_ * kLanes);
 }
 
 BitImage BinaryConv::image(const BinaryPlan& plan) const {
@@ -167,6 +177,7 @@ BitImage BinaryConv::image(const BinaryPlan& plan) const {
   if (padded_ && with_offset()) {
     image.ones = Buffer<float>((plan.in.h + 2 * weights_.window.rows.padding) * padded_width(plan.in.w));
   }
+  image.bytes = Buffer<uint8_t>(plan.product.size);
   return image;
 }
 
@@ -175,6 +186,7 @@ void BinaryConv::pack(const BinaryPlan& plan, const float* x, int64_t y, float m
   const float* levels = per_channel ? plan.levels.data() : needs_mean() ? &mean : weights_.levels.data();
   uint64_t* row = image.bits.data() + (plan.top + y) * plan.row_words + plan.lead_words;
   pack_.run(x, levels, per_channel ? 1 : 0, plan.in.w * plan.in.c, row);
+  if (product_) product_->pack(plan.product, row, y, image.bytes);
   if (image.ones.size() == 0) return;
   const int64_t at = (weights_.window.rows.padding + y) * padded_width(plan.in.w) + weights_.window.columns.padding;
   pack_.ones(row, plan.in.w, plan.in.c, image.ones.data() + at);
@@ -265,24 +277,29 @@ void BinaryConv::row(const BinaryPlan& plan, const BitImage& image, int64_t y, S
   count.blocks = blocks_;
   count.counts = scratch.counts.data();
   for (int64_t group = 0; group < weights_.groups; ++group) {
-    count.weights = packed_.data() + group * blocks_ * lane_words_ * kLanes;
     for (int64_t x = 0; x < plan.out.w; x += kTile) {
       const int64_t pixels = std::min(kTile, plan.out.w - x);
-      count.pixels = pixels;
-      if (direct_) {
-        count.step = columns.stride * plan.in.c / 8;
-        count.bits = reinterpret_cast<const char*>(image.bits.data() + y * rows.stride * plan.row_words);
-        count.bits += x * count.step;
-        count.offsets = plan.offsets.data();
+      const int32_t* counts = count.counts;
+      if (product_) {
+        counts = product_->row(plan.product, scratch.product, y) + x * blocks_ * kLanes;
       } else {
-        gather(plan, image.bits.data(), y, {x, x + pixels}, group, scratch.windows.data());
-        count.bits = reinterpret_cast<const char*>(scratch.windows.data());
-        count.step = words_ * 8;
-        count.offsets = gathered_.data();
+        count.pixels = pixels;
+        count.weights = packed_.data() + group * blocks_ * lane_words_ * kLanes;
+        if (direct_) {
+          count.step = columns.stride * plan.in.c / 8;
+          count.bits = reinterpret_cast<const char*>(image.bits.data() + y * rows.stride * plan.row_words);
+          count.bits += x * count.step;
+          count.offsets = plan.offsets.data();
+        } else {
+          gather(plan, image.bits.data(), y, {x, x + pixels}, group, scratch.windows.data());
+          count.bits = reinterpret_cast<const char*>(scratch.windows.data());
+          count.step = words_ * 8;
+          count.offsets = gathered_.data();
+        }
+        count_.run(count);
       }
-      count_.run(count);
       if (with_offset()) window_ones(plan, image, y, {x, x + pixels}, scratch);
-      dequantize(plan, y, x, pixels, group, step, finish, scratch, accumulators);
+      dequantize(plan, y, x, pixels, group, step, finish, counts, scratch, accumulators);
     }
   }
 }
@@ -321,13 +338,14 @@ void BinaryConv::window_ones(const BinaryPlan& plan, const BitImage& image, int6
 }
 
 void BinaryConv::dequantize(const BinaryPlan& plan, int64_t y, int64_t x, int64_t pixels, int64_t group, Step step,
-                            const Finish& finish, BinaryScratch& scratch, int32_t* accumulators) const {
+                            const Finish& finish, const int32_t* counts, BinaryScratch& scratch,
+                            int32_t* accumulators) const {
   const int64_t outputs = weights_.out, stride = blocks_ * kLanes;
   const int64_t row_class = plan.row_class[y] * plan.column_classes;
   const float* scale = weights_.channels.data() + group * group_out_;
   const int64_t at = x * outputs + group * group_out_;
   Dequantize d;
-  d.counts = scratch.counts.data();
+  d.counts = counts;
   d.count_stride = stride;
   d.classes = plan.column_class.data() + x;
   d.base = plan.base.data() + row_class * outputs + group * group_out_;

@@ -13,11 +13,13 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "base/buffer.h"
 #include "base/window.h"
 #include "bconv/bconv.h"
+#include "bproduct/layer.h"
 #include "pack/pack.h"
 #include "steps/steps.h"
 
@@ -51,34 +53,41 @@ struct BinaryPlan {
   std::vector<float> products;  // (classes): N
   std::vector<float> shifts;    // (classes): shift·N
   std::vector<float> levels;    // thresholds of one image row (W·I), only for Threshold::channel
+  ProductPlan product;          // if counted by products
+  int64_t band = 1;             // output rows that are counted at once
 };
 
 // A packed image: what BinaryConv::pack writes and BinaryConv::row reads.
 struct BitImage {
   Buffer<uint64_t> bits;  // (rows, row_words)
   Buffer<float> ones;     // (padded rows, padded pixels): 1 bits of each; only if padded and the weights have offsets
+  Buffer<uint8_t> bytes;  // the bits expanded, if counted by products
 };
 
-// Per-thread memory for one tile of pixels.
+// Per-thread memory for one tile of pixels, or for a band of rows counted by products.
 struct BinaryScratch {
   Buffer<uint64_t> windows;
   Buffer<int32_t> counts;
   Buffer<float> ones;
   Buffer<float> sums;
+  ProductScratch product;
 };
 
 class BinaryConv {
  public:
   static constexpr int64_t kTile = 32;  // pixels whose windows are gathered at once
 
+  // `product` counts what it can, the convolutions of multiples of 64 channels without groups; null: nothing.
   // Throws std::invalid_argument if the arrays do not have the sizes that the numbers claim.
-  BinaryConv(BinaryWeights weights, Isa isa);
+  BinaryConv(BinaryWeights weights, Isa isa, const ProductKernel* product);
 
   Shape out_shape(Shape in) const;
   BinaryPlan plan(Shape in) const;
-  void reserve(BinaryScratch& scratch) const;
+  void reserve(const BinaryPlan& plan, BinaryScratch& scratch) const;
   const Window& window() const { return weights_.window; }
-  int64_t weight_bytes() const { return static_cast<int64_t>(packed_.size() * sizeof(packed_[0])); }
+  int64_t weight_bytes() const {
+    return product_ ? product_->weight_bytes() : static_cast<int64_t>(packed_.size() * sizeof(packed_[0]));
+  }
 
   bool needs_mean() const { return weights_.threshold == Threshold::sample_mean; }
 
@@ -86,6 +95,11 @@ class BinaryConv {
 
   // Packs image row y of x (W, I), the row alone. `mean` is used by sample_mean.
   void pack(const BinaryPlan& plan, const float* x, int64_t y, float mean, BitImage& image) const;
+
+  // To be called before `row` of each of at most plan.band rows.
+  void count(const BinaryPlan& plan, const BitImage& image, Range rows, BinaryScratch& scratch) const {
+    if (product_) product_->count(plan.product, image.bytes, rows, scratch.product);
+  }
 
   // Output row y, followed by `step`, which `finish` describes for the whole row (OW, O); also A·B into accumulators
   // (OW, O) unless null.
@@ -109,7 +123,7 @@ class BinaryConv {
   void window_ones(const BinaryPlan& plan, const BitImage& image, int64_t y, Range pixels,
                    BinaryScratch& scratch) const;
   void dequantize(const BinaryPlan& plan, int64_t y, int64_t x, int64_t pixels, int64_t group, Step step,
-                  const Finish& finish, BinaryScratch& scratch, int32_t* accumulators) const;
+                  const Finish& finish, const int32_t* counts, BinaryScratch& scratch, int32_t* accumulators) const;
   int64_t padded_width(int64_t width) const { return width + 2 * weights_.window.columns.padding; }
   bool with_offset() const { return weights_.channels.size() == static_cast<size_t>(3 * weights_.out); }
 
@@ -126,7 +140,8 @@ class BinaryConv {
   int64_t lane_words_;            // of a window, 32 bits each
   std::vector<uint32_t> masks_;   // (lane words): their bits that belong to the window, if not all
   std::vector<size_t> gathered_;  // (lane words): offsets in a gathered window
-  Buffer<uint32_t> packed_;       // (groups, blocks, lane words, 16)
+  Buffer<uint32_t> packed_;       // (groups, blocks, lane words, 16), unless counted by products
+  std::optional<BinaryProduct> product_;
   const PackKernel& pack_;
   const CountKernel& count_;
   const StepKernels& steps_;

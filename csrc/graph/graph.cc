@@ -34,7 +34,6 @@ int Graph::add(Node node) {
   }
   for (Worker& worker : workers_) {
     if (node.conv) node.conv->reserve(worker.floats);
-    if (node.binary_conv) node.binary_conv->reserve(worker.binary);
   }
   nodes_.push_back(std::move(node));
   return index;
@@ -102,6 +101,10 @@ void Graph::prepare(const CachedPlan& cached, bool whole, Arena& arena) const {
 void Graph::prepare(const CachedPlan& cached, Worker& worker) const {
   if (static_cast<int64_t>(worker.row.size()) < cached.plan.row) worker.row = Buffer<float>(cached.plan.row);
   worker.done.resize(cached.plan.stages.size());
+  for (const Stage& stage : cached.plan.stages) {
+    const Node& node = nodes_[stage.node];
+    if (node.binary_conv) node.binary_conv->reserve(stage.binary, worker.binary);
+  }
 }
 
 const float* Graph::load(const Plan& plan, const Images& images, int64_t sample, Arena& arena) const {
@@ -169,6 +172,10 @@ void Graph::rows(const Plan& plan, int index, const float* image, Range range, A
     const auto target = [&](size_t steps) { return stage.steps.size() <= steps ? kept : worker.row.data(); };
     size_t taken = 0;  // steps applied
     if (node.op == Op::binary_conv) {
+      const Range band{y, std::min(y + stage.binary.band, range.end)};
+      if ((y - range.begin) % stage.binary.band == 0) {
+        node.binary_conv->count(stage.binary, arena.images[index], band, worker.binary);
+      }
       Finish finish = finish_of(plan, stage, 0, y, image, arena);
       finish.out = target(1);
       int32_t* accumulators = arena.accumulators.empty() ? nullptr : arena.accumulators[index].data() + y * row;
@@ -205,15 +212,17 @@ void Graph::advance(const Plan& plan, const Group& group, int index, int64_t cou
                     Worker& worker, double* seconds) const {
   const Stage& stage = plan.stages[index];
   const Node& node = nodes_[stage.node];
-  for (int64_t& y = worker.done[index]; y < count; ++y) {
+  for (int64_t& y = worker.done[index]; y < count;) {
+    const int64_t end = std::min(y + stage.binary.band, stage.out.h);
     if (stage.input >= group.begin) {
-      advance(plan, group, stage.input, rows_needed(node, stage, y), image, arena, worker, seconds);
+      advance(plan, group, stage.input, rows_needed(node, stage, end - 1), image, arena, worker, seconds);
     }
     for (const FusedStep& step : stage.steps) {
-      if (step.other >= group.begin) advance(plan, group, step.other, y + 1, image, arena, worker, seconds);
+      if (step.other >= group.begin) advance(plan, group, step.other, end, image, arena, worker, seconds);
     }
     const auto start = seconds ? Clock::now() : Clock::time_point{};
-    rows(plan, index, image, {y, y + 1}, arena, worker);
+    rows(plan, index, image, {y, end}, arena, worker);
+    y = end;
     if (seconds) seconds[index] += std::chrono::duration<double>(Clock::now() - start).count();
   }
 }
@@ -298,12 +307,15 @@ Memory Graph::memory(Shape shape) {
   for (const BitImage& image : arena.images) {
     add(image.bits);
     add(image.ones);
+    add(image.bytes);
   }
   add(worker.row);
   add(worker.floats.windows);
   add(worker.floats.sums);
   add(worker.binary.windows);
   add(worker.binary.counts);
+  add(worker.binary.product.panel);
+  add(worker.binary.product.counts);
   return memory;
 }
 

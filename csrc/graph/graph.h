@@ -40,11 +40,14 @@ struct Memory {
 
 class Graph {
  public:
-  Graph(Isa isa, int threads) : isa_(isa), steps_(select_steps(isa)), pool_(threads), workers_(threads) {
+  // oracle: binary convolutions are counted by products even if only the scalar kernel can, for tests.
+  Graph(Isa isa, int threads, bool oracle = false)
+      : isa_(isa), product_(select_product(isa, oracle)), steps_(select_steps(isa)), pool_(threads), workers_(threads) {
     nodes_.emplace_back();
   }
 
   Isa isa() const { return isa_; }
+  const ProductKernel* product() const { return product_; }
   int threads() const { return pool_.threads(); }
 
   // Adds a node and returns its index; index 0 is the image. Throws std::invalid_argument for an unknown input.
@@ -113,12 +116,14 @@ class Graph {
   void (*step_function(const Stage& stage) const)(const Finish&);  // of the first step; null if there is none
   void rows(const Plan& plan, int index, const float* image, Range range, Arena& arena, Worker& worker) const;
   void run_alone(const Plan& plan, const float* image, Arena& arena, Worker& worker, double* seconds = nullptr) const;
-  // Computes the rows of a stage up to `count`, and before each those of its group that it needs.
+  // Computes the rows of a stage up to `count`, or to the end of a band, and before each those of its group that it
+  // needs.
   void advance(const Plan& plan, const Group& group, int stage, int64_t count, const float* image, Arena& arena,
                Worker& worker, double* seconds) const;
   void run_together(const Plan& plan, const float* image, Arena& arena);
 
   Isa isa_;
+  const ProductKernel* product_;
   const StepKernels& steps_;
   Pool pool_;
   std::vector<Worker> workers_;  // by thread

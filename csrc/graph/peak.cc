@@ -6,6 +6,7 @@
 
 #include "base/buffer.h"
 #include "bconv/bconv.h"
+#include "bproduct/bproduct.h"
 #include "fconv/fconv.h"
 #include "qconv/qconv.h"
 
@@ -27,9 +28,7 @@ double fastest(double work, Call call) {
   return best;
 }
 
-}  // namespace
-
-double binary_peak(Isa isa) {
+double count_peak(Isa isa) {
   constexpr size_t kWords = 240, kPixels = 64;  // 15 KiB of weights
   const Buffer<uint32_t> weights(kWords * kBinaryLanes), windows(kWords);
   Buffer<int32_t> counts(kPixels * kBinaryLanes);
@@ -47,6 +46,40 @@ double binary_peak(Isa isa) {
   count.counts = counts.data();
   const CountKernel& kernel = select_count(isa);
   return fastest(32.0 * kWords * kBinaryLanes * kPixels, [&] { kernel.run(count); });
+}
+
+double product_peak(const ProductKernel& kernel) {
+  constexpr size_t kTiles = 64, kTile = 16, kBlocks = 2;  // 16 KiB of windows, 32 of weights
+  const Buffer<uint8_t> bytes(kTile * kProductRun * kPanelRuns);
+  const Buffer<uint64_t> weights(kBlocks * kPanelRuns * kProductLanes);
+  const Buffer<int32_t> ones(kBlocks * kProductLanes);
+  Buffer<int8_t> panel(kPanelBytes);
+  Buffer<int32_t> counts(kTiles * kTile * kBlocks * kProductLanes);
+  const std::vector<size_t> starts(kTiles, 0);
+  std::vector<size_t> offsets;
+  for (size_t k = 0; k < kPanelRuns; ++k) offsets.push_back(k * kTile * kProductRun);
+  Product product;
+  product.bytes = bytes.data();
+  product.starts = starts.data();
+  product.tiles = kTiles;
+  product.tile = kTile;
+  product.step = kProductRun;
+  product.offsets = offsets.data();
+  product.runs = kPanelRuns;
+  product.weights = weights.data();
+  product.ones = ones.data();
+  product.blocks = kBlocks;
+  product.panel = panel.data();
+  product.counts = counts.data();
+  const double work = double{kTiles} * kTile * kPanelRuns * kProductRun * kBlocks * kProductLanes;
+  return fastest(work, [&] { kernel.run(product); });
+}
+
+}  // namespace
+
+double binary_peak(Isa isa) {
+  const ProductKernel* product = select_product(isa);
+  return std::max(count_peak(isa), product ? product_peak(*product) : 0.0);
 }
 
 double float_peak(Isa isa) {

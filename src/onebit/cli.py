@@ -228,7 +228,7 @@ def add_data(parser: argparse.ArgumentParser) -> None:
 def add_engine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=positive, help="CPU threads (default: all)")
     parser.add_argument(
-        "--isa", help="force an instruction set of the engine: scalar, avx2, avx512, avx512vnni, avx512vp"
+        "--isa", help="force an instruction set of the engine: scalar, avx2, avx512, avx512vnni, avx512vp, amx"
     )
     parser.add_argument(
         "--backend", default="auto", choices=("auto", "engine", "reference"), help="runtime of packed files"

@@ -26,7 +26,10 @@ from onebit.train import evaluate, train
 
 METHODS: dict[str, dict[str, Any]] = {
     "float": {},
-    "rbnn": {"options": {"t_max": 2.0}, "structure": {"block": "bireal", "norm_weight": 1.0}},
+    "rbnn": {
+        "options": {"t_max": 2.0, "rotate_until": 0.5},
+        "structure": {"block": "bireal", "norm_weight": 0.3},
+    },
     "adabin": {},
     "rebnn": {"optimizer": "adam", "lr": 5e-3, "weight_decay": 0.0},
 }

@@ -61,7 +61,7 @@ int binary_conv(Graph& graph, Random& random, int input, int64_t in, int64_t out
   Node node;
   node.op = Op::binary_conv;
   node.inputs = {input};
-  node.binary_conv = std::make_unique<BinaryConv>(std::move(weights), graph.isa());
+  node.binary_conv = std::make_unique<BinaryConv>(std::move(weights), graph.isa(), graph.product());
   return graph.add(std::move(node));
 }
 

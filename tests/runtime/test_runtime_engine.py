@@ -1,5 +1,6 @@
 """The engine equals the reference to the bit, on every instruction set and for any number of threads."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +98,37 @@ def test_windows_of_whole_bytes(tmp_path: Path, isa: str, channels: int) -> None
 
 
 @isas
+@pytest.mark.parametrize("seed", range(16))
+def test_products(tmp_path: Path, isa: str, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Binary convolutions counted as products of matrices, by the scalar kernel where there is no other."""
+    monkeypatch.setattr(_engine, "Graph", partial(_engine.Graph, oracle=True))
+    random = np.random.default_rng(seed)
+    height, width = (int(n) for n in random.integers(4, 40 if seed % 4 == 0 else 20, 2))
+    net = Builder(seed, (3, height, width))
+    x = net.conv("input", 3, 64, padding=[1, 1])
+    channels = 64
+    for block in range(3):
+        out = int(random.choice([64, 128, 30]))
+        kernel = [int(k) for k in random.integers(1, 4, 2)]
+        dilation = [int(d) for d in random.integers(1, 3, 2)] if block == 0 else [1, 1]
+        padding = [dilation[i] * (kernel[i] - 1) // 2 + int(random.integers(2)) for i in (0, 1)]
+        stride = [int(s) for s in random.integers(1, 3, 2)] if block else [1, 1]
+        y = net.binary_conv(
+            x, channels, out, tuple(kernel), rows=2 + block % 2, stride=stride, padding=padding, dilation=dilation
+        )
+        same = kernel == [1, 1] and stride == [1, 1] and padding == [0, 0] and out == channels
+        x = net.node("add", [y, x]) if same else y
+        x = net.node("hardtanh", [x])
+        if out % 64:
+            break
+        channels = out
+    x = net.node("max_pool", [x], kernel=[1, 1], stride=[1, 1], padding=[0, 0])
+    files.write(tmp_path / "net.onebit", net.graph(x), net.tensors)
+    assert "product" in engine_of(load(tmp_path / "net.onebit", isa=isa)).kernels
+    check(tmp_path / "net.onebit", isa, net.floats(2 if seed % 2 else 1, 3, height, width))
+
+
+@isas
 def test_counts_beyond_a_byte_and_16_bits(tmp_path: Path, isa: str) -> None:
     """All signs differ: the largest count, past the 31 words after which byte counters are widened and past 2^15."""
     net = Builder(0, (4096, 3, 3))
@@ -154,12 +186,11 @@ def test_forced_isa_runs(tmp_path: Path, isa: str, monkeypatch: pytest.MonkeyPat
     for model in (load(path), load(path, isa=isa)):
         assert model.isa == isa
         kernels = engine_of(model).kernels
-        own = {"avx512vnni": ["bytes"], "avx512vp": ["count"]}  # the other kernels of the last two are those of avx512
-        base = isa.removesuffix("vp").removesuffix("vnni")
+        base = "avx512" if isa in ("avx512vnni", "avx512vp", "amx") else isa
         expected = {kernel: f"{kernel}_{base}" for kernel in ("pack", "count", "multiply", "steps", "bytes")}
-        expected |= {kernel: f"{kernel}_{isa}" for kernel in own.get(isa, [])}
-        if isa == "avx512vp":
-            expected["bytes"] = "bytes_avx512vnni"
+        for level, kernel in (("avx512vnni", "bytes"), ("avx512vp", "count"), ("amx", "product")):
+            if isa in LEVELS[1:] and level in LEVELS[: LEVELS.index(isa) + 1]:
+                expected[kernel] = f"{kernel}_{level}"
         assert kernels == expected
 
 

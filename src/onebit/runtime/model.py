@@ -46,8 +46,8 @@ def load(
     """Loads a onebit file.
 
     threads  of the engine; default: the CPUs this process may use. The result does not depend on it.
-    isa      the name of one instruction set forces it: "scalar", "avx2", "avx512", "avx512vnni", "avx512vp", on ARM
-             "scalar", "neon"; default: $ONEBIT_ISA, else the best.
+    isa      the name of one instruction set forces it: "scalar", "avx2", "avx512", "avx512vnni", "avx512vp", "amx", on
+             ARM "scalar", "neon"; default: $ONEBIT_ISA, else the best.
     backend  "engine" (C++), "reference" (numpy, slow), or "auto": the engine if it was built, else the reference.
 
     Raises FormatError for a bad file, UserError for a bad argument.

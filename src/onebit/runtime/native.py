@@ -27,6 +27,7 @@ ISAS = (
         "avx512",
         "avx512vnni",
         "avx512vp",
+        "amx",
     )
 )
 ONE = (1, 1)
@@ -188,9 +189,11 @@ class Engine:
             levels = tensor("threshold")
         elif threshold != SAMPLE_MEAN:
             levels[0] = threshold
-        if node.op == "binary_linear":
+        single = node.op == "binary_linear"
+        if single:
             window = (self._shapes[node.inputs[0]][0], ONE, ONE, (0, 0), ONE, 1)
         else:
             names = ("in_channels", "kernel", "stride", "padding", "dilation", "groups")
             window = tuple(node[name] for name in names)
-        return self._engine.binary_conv(first, tensor("bits"), tensor("channels"), levels, *window, node["shift"], kind)
+        arrays = (tensor("bits"), tensor("channels"), levels)
+        return self._engine.binary_conv(first, *arrays, *window, node["shift"], kind, single)
