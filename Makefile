@@ -37,11 +37,11 @@ fuzz: $(DONE)  ## hostile files for the reader, SECONDS=600 of them; what fails 
 
 lint: $(DONE)  ## formatting, lint and types, as CI checks them
 	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy
-	$(BIN)/clang-format --dry-run -Werror $$(git ls-files 'csrc/*.cc' 'csrc/*.h' 'tests/kernels/*.c' 'tests/kernels/*.cc')
+	$(BIN)/clang-format --dry-run -Werror $$(git ls-files 'csrc/*.cc' 'csrc/*.h' 'tests/kernels/*.[ch]' 'tests/kernels/*.cc')
 
 format: $(DONE)  ## rewrite the sources in the house format
 	$(BIN)/ruff format . && $(BIN)/ruff check --fix .
-	$(BIN)/clang-format -i $$(git ls-files 'csrc/*.cc' 'csrc/*.h' 'tests/kernels/*.c' 'tests/kernels/*.cc')
+	$(BIN)/clang-format -i $$(git ls-files 'csrc/*.cc' 'csrc/*.h' 'tests/kernels/*.[ch]' 'tests/kernels/*.cc')
 
 $(DONE): pyproject.toml CMakeLists.txt $(shell git ls-files csrc 2>/dev/null || find csrc -type f)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
