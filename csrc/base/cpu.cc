@@ -41,9 +41,10 @@ bool all(unsigned value, std::initializer_list<int> bits) {
   return true;
 }
 
-// Tiles are 8 KiB of state for each thread that uses them: Linux wants to be asked, once for a process.
+// Tiles are 8 KiB of state for each thread that uses them: Linux wants to be asked, once for a process. No compiler for
+// them, no level.
 bool tiles_allowed() {
-#if defined(__linux__) && defined(SYS_arch_prctl)
+#if defined(ONEBIT_AMX) && defined(__linux__) && defined(SYS_arch_prctl)
   constexpr int kRequest = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
   return syscall(SYS_arch_prctl, kRequest, kTileData) == 0;
 #else
