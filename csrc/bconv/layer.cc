@@ -109,10 +109,7 @@ BinaryPlan BinaryConv::plan(Shape in) const {
       plan.offsets.push_back(before + line + word / tap_words * tap + word % tap_words * 4);
     }
   }
-  if (product_) {
-    plan.product = product_->plan(in, plan.out);
-    plan.band = plan.product.band;
-  }
+  if (product_) plan.product = product_->plan(in, plan.out);
   plan.row_taps = all_taps(w.window.rows, in.h, plan.out.h);
   plan.column_taps = all_taps(w.window.columns, in.w, plan.out.w);
   const std::vector<Range> rows = classify(plan.row_taps, plan.row_class);

@@ -54,7 +54,8 @@ struct BinaryPlan {
   std::vector<float> shifts;    // (classes): shift·N
   std::vector<float> levels;    // thresholds of one image row (W·I), only for Threshold::channel
   ProductPlan product;          // if counted by products
-  int64_t band = 1;             // output rows that are counted at once
+
+  int64_t band() const { return product.band; }  // output rows that are counted at once
 };
 
 // A packed image: what BinaryConv::pack writes and BinaryConv::row reads.
@@ -96,7 +97,7 @@ class BinaryConv {
   // Packs image row y of x (W, I), the row alone. `mean` is used by sample_mean.
   void pack(const BinaryPlan& plan, const float* x, int64_t y, float mean, BitImage& image) const;
 
-  // To be called before `row` of each of at most plan.band rows.
+  // To be called before `row` of each of at most plan.band() rows.
   void count(const BinaryPlan& plan, const BitImage& image, Range rows, BinaryScratch& scratch) const {
     if (product_) product_->count(plan.product, image.bytes, rows, scratch.product);
   }

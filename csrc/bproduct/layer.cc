@@ -16,7 +16,7 @@ constexpr int64_t kBandBytes = 256 << 10;  // of counts: a quarter of a usual L2
 
 BinaryProduct::BinaryProduct(const std::vector<uint8_t>& bits, const Window& window, int64_t in, int64_t out,
                              const ProductKernel& kernel)
-    : window_(window), in_(in), blocks_((out + kLanes - 1) / kLanes), kernel_(kernel) {
+    : window_(window), blocks_((out + kLanes - 1) / kLanes), kernel_(kernel) {
   const int64_t taps = window.rows.kernel * window.columns.kernel;
   runs_ = in / kRun * taps;
   weights_ = Buffer<uint64_t>(blocks_ * runs_ * kLanes);
@@ -39,7 +39,6 @@ ProductPlan BinaryProduct::plan(Shape in, Shape out) const {
   const Axis &rows = window_.rows, &columns = window_.columns;
   ProductPlan plan;
   plan.top = rows.padding;
-  plan.rows = in.h + 2 * rows.padding;
   plan.lead = columns.padding * in.c;
   plan.row = (in.w + 2 * columns.padding) * in.c;
   plan.step = columns.stride * in.c;
@@ -65,7 +64,7 @@ ProductPlan BinaryProduct::plan(Shape in, Shape out) const {
     plan.starts.push_back(flat ? i * tile * in.c : i / cuts * plan.down + i % cuts * tile * plan.step);
   }
   plan.counts = tiles * tile * blocks_ * kLanes;
-  plan.size = plan.rows * plan.row + tile * static_cast<int64_t>(plan.step);
+  plan.size = (in.h + 2 * rows.padding) * plan.row + tile * static_cast<int64_t>(plan.step);
   return plan;
 }
 

@@ -17,12 +17,12 @@
 
 namespace onebit {
 
-// What depends on the image size. Sizes of bytes are those of the expanded image (rows, row).
+// What depends on the image size. Sizes of bytes are those of the expanded image (padded rows, row).
 struct ProductPlan {
-  int64_t rows = 0, row = 0, size = 0;       // size: with the windows counted in vain
+  int64_t row = 0, size = 0;                 // size: with the windows counted in vain
   int64_t top = 0, lead = 0;                 // rows of padding above; bytes of padding before a row's first pixel
   int64_t out_row = 0, down = 0, width = 0;  // windows counted for an output row, bytes to the next, outputs wanted
-  int64_t band = 0;                          // output rows
+  int64_t band = 1;                          // output rows that are counted at once
   size_t tile = 0, step = 0;
   std::vector<size_t> starts, offsets;
   int64_t counts = 0;  // of a band
@@ -57,7 +57,7 @@ class BinaryProduct {
 
  private:
   Window window_;
-  int64_t in_, runs_, blocks_;
+  int64_t runs_, blocks_;
   Buffer<uint64_t> weights_;
   Buffer<int32_t> ones_;
   const ProductKernel& kernel_;

@@ -172,8 +172,8 @@ void Graph::rows(const Plan& plan, int index, const float* image, Range range, A
     const auto target = [&](size_t steps) { return stage.steps.size() <= steps ? kept : worker.row.data(); };
     size_t taken = 0;  // steps applied
     if (node.op == Op::binary_conv) {
-      const Range band{y, std::min(y + stage.binary.band, range.end)};
-      if ((y - range.begin) % stage.binary.band == 0) {
+      if ((y - range.begin) % stage.binary.band() == 0) {
+        const Range band{y, std::min(y + stage.binary.band(), range.end)};
         node.binary_conv->count(stage.binary, arena.images[index], band, worker.binary);
       }
       Finish finish = finish_of(plan, stage, 0, y, image, arena);
@@ -213,7 +213,7 @@ void Graph::advance(const Plan& plan, const Group& group, int index, int64_t cou
   const Stage& stage = plan.stages[index];
   const Node& node = nodes_[stage.node];
   for (int64_t& y = worker.done[index]; y < count;) {
-    const int64_t end = std::min(y + stage.binary.band, stage.out.h);
+    const int64_t end = std::min(y + stage.binary.band(), stage.out.h);
     if (stage.input >= group.begin) {
       advance(plan, group, stage.input, rows_needed(node, stage, end - 1), image, arena, worker, seconds);
     }

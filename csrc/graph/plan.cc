@@ -96,7 +96,7 @@ void set_kept(const std::vector<Node>& nodes, Plan& plan) {
       const bool windows = node.op == Op::conv || node.op == Op::max_pool || node.op == Op::avg_pool;
       const int i = stages[j].input;
       if (i < group.begin || !windows || readers[i] != 1 || !stages[i].packs.empty()) continue;
-      if (stages[i].binary.band > 1) continue;  // it runs ahead
+      if (stages[i].binary.band() > 1) continue;  // it runs ahead
       const Axis& rows = node.conv ? node.conv->window().rows : node.window.rows;
       stages[i].kept = std::min(stages[i].out.h, (rows.kernel - 1) * rows.dilation + 1);
     }

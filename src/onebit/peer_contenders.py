@@ -46,6 +46,7 @@ def contenders(
     with torch.no_grad():
         expected = [parent(torch.from_numpy(images)).numpy() for images in samples]
     packed = runtime.load(path)
+    truths = {PACKED: [packed(images) for images in samples]}
     found: list[Contender] = []
     doubts = []
     limit = os.environ.get(MAX_ISA)
@@ -57,8 +58,7 @@ def contenders(
                 torch.set_num_threads(count)
                 for precision, call in peer.sessions(count).items():
                     title = f"{name} ({precision}, threads: {count})"
-                    truth = [packed(images) for images in samples] if precision == PACKED else expected
-                    doubts += verify(title, call, samples, truth, precision)
+                    doubts += verify(title, call, samples, truths.get(precision, expected), precision)
                     isa = f"max {limit}" if limit and peer.onednn else "auto"
                     row = {"engine": name, "precision": precision, "isa": isa, "threads": count}
                     found.append(Contender(row, partial(call, samples[0])))

@@ -20,7 +20,7 @@ from onebit.errors import UserError
 from onebit.runtime import format as files
 from onebit.runtime.bits import unpack_weight
 from onebit.runtime.graph import INPUT, Node
-from onebit.runtime.operators import CHANNEL, float_weight
+from onebit.runtime.operators import CHANNEL, float_weight, tensors_of
 
 Arrays = dict[str, np.ndarray]
 
@@ -34,14 +34,11 @@ def model(path: str, batch: int) -> Any:
     image = opset14.parameter([batch, *graph.input_shape], np.float32)
     values = {INPUT: image}
     for node in graph.nodes:
-        arrays = {
-            name.removeprefix(f"{node.name}."): array
-            for name, array in tensors.items()
-            if name.rpartition(".")[0] == node.name
-        }
         if node.op not in OPERATORS:
             raise UserError(f"no translation of {node.op}")
-        values[node.name] = OPERATORS[node.op](opset14, node, arrays, *(values[name] for name in node.inputs))
+        values[node.name] = OPERATORS[node.op](
+            opset14, node, tensors_of(node, tensors), *(values[name] for name in node.inputs)
+        )
     return openvino.Model([values[graph.output]], [image], "packed")
 
 
@@ -55,7 +52,8 @@ def _channels(x: Any, values: np.ndarray) -> np.ndarray:
     return values.reshape(1, -1, *[1] * (len(x.get_output_shape(0)) - 2))
 
 
-def _scaled(ops: Any, x: Any, scale: np.ndarray, bias: np.ndarray) -> Any:
+def _affine(ops: Any, node: Node, arrays: Arrays, x: Any) -> Any:
+    scale, bias = arrays["channels"]
     return ops.add(ops.multiply(x, _channels(x, scale)), _channels(x, bias))
 
 
@@ -157,7 +155,7 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "conv": _conv,
     "linear": _linear,
     "binary_conv": _binary_conv,
-    "affine": lambda ops, node, arrays, x: _scaled(ops, x, *arrays["channels"]),
+    "affine": _affine,
     "add": lambda ops, node, arrays, x, y: ops.add(x, y),
     "hardtanh": lambda ops, node, arrays, x: ops.clamp(x, -1.0, 1.0),
     "relu": lambda ops, node, arrays, x: ops.relu(x),

@@ -70,6 +70,15 @@ class Tensors:
             raise FormatError(f"tensor {extra[0]!r} belongs to no node; remove it or name it <node>.<what>")
 
 
+def tensors_of(node: Node, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The node's own tensors, by what they are: "<node>.<what>" as "<what>"."""
+    return {
+        name.removeprefix(f"{node.name}."): array
+        for name, array in tensors.items()
+        if name.rpartition(".")[0] == node.name
+    }
+
+
 def float_weight(weight: np.ndarray, scale: np.ndarray | None) -> np.ndarray:
     """float32 (O, ...): the weight, or weight_scale[o]·weight[o] of one stored as I8."""
     if scale is None:

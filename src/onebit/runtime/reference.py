@@ -24,7 +24,7 @@ from onebit.errors import UserError
 from onebit.runtime.bits import unpack, unpack_weight
 from onebit.runtime.byte_conv import ByteConv, byte_conv
 from onebit.runtime.graph import INPUT, Graph, Node
-from onebit.runtime.operators import CHANNEL, SAMPLE_MEAN, float_weight, pool_size, window_size
+from onebit.runtime.operators import CHANNEL, SAMPLE_MEAN, float_weight, pool_size, tensors_of, window_size
 
 Pair = tuple[int, int]
 
@@ -52,11 +52,7 @@ class Reference:
     def _values(self, images: np.ndarray, image_bytes: np.ndarray | None) -> dict[str, np.ndarray]:
         values = {INPUT: images}
         for node in self._graph.nodes:
-            tensors = {
-                name.removeprefix(f"{node.name}."): array
-                for name, array in self._tensors.items()
-                if name.rpartition(".")[0] == node.name
-            }
+            tensors = tensors_of(node, self._tensors)
             inputs = [values[name] for name in node.inputs]
             form = None if image_bytes is None else byte_conv(node, tensors, self._graph)
             if form is not None and image_bytes is not None:

@@ -1,13 +1,11 @@
 """A packed network translated for OpenVINO gives what the reference gives."""
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 pytest.importorskip("openvino", reason="the package openvino is not installed: pip install 'onebit[peers]'")
-sys.path.append(str(Path(__file__).parent / "runtime"))
 from nets import Builder
 
 from onebit import peer_openvino
