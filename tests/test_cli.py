@@ -12,6 +12,7 @@ from PIL import Image
 from onebit import checkpoint, data, models
 from onebit.cli import main, make_parser
 from onebit.training_options import make_parser as make_train_parser
+from onebit.training_options import parse as parse_training
 
 VERBS = ("train", "eval", "pack", "run", "bench", "info", "import")
 
@@ -157,6 +158,16 @@ def test_bench_checks_and_reports(capsys, packed):
         (("train", "--data", "digits", "--model", "resnet8", "--options", '{"varant": "paper"}'), "varant"),
         (("train", "--data", "digits", "--model", "resnet8", "--structure", '{"block": "dense"}'), "dense"),
         (("train", "--data", "digits", "--model", "resnet8", "--batch-size", "5000"), "5000"),
+        (("train", "--data", "digits", "--model", "resnet8", "--structure.norm_weight", "much"), "norm_weight"),
+        (("train", "--data", "digits", "--model", "resnet8", "--structure", '{"head_norm": 2}'), "head_norm"),
+        (("train", "--data", "digits", "--model", "resnet8", "--method", "rbnn", "--options.t_max", "0"), "t_max"),
+        (
+            ("train", "--data", "digits", "--model", "resnet8", "--method", "rbnn", "--options.rotate_until", "half"),
+            "half",
+        ),
+        (("train", "--schedule", "step", "--step-milestones", "[30, 60]"), "not an epoch"),
+        (("train", "--seed", "20240101123456"), "2^32"),
+        (("train", "--root", "data", "missing.toml"), "missing.toml"),
         (("eval", "no.ckpt"), "no.ckpt"),
         (("run", "no.safetensors", "x.png"), "no.safetensors"),
         (("import", "adabin-resnet21", "x"), "adabin-resnet21"),
@@ -182,6 +193,15 @@ def test_bad_recipe_file(capsys, tmp_path, text, says):
     path = tmp_path / "recipe.toml"
     path.write_text(text + "\n")
     assert says in refused(capsys, "train", path, "--data", "digits")
+
+
+def test_a_recipe_may_follow_options(tmp_path):
+    path = tmp_path / "named.toml"
+    path.write_text("epochs = 3\nmethod = 'xnor'\n")
+    for arguments in ([str(path), "--resume", "--lr", "1"], ["--lr", "1", "--resume", str(path)]):
+        options, values, name = parse_training(arguments)
+        assert options.resume and name == "named"
+        assert (values["epochs"], values["method"], values["lr"]) == (3, "xnor", 1)
 
 
 def corrupt_files(tmp_path, ckpt, packed):

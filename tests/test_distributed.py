@@ -18,12 +18,13 @@ from typing import Any, ClassVar
 import pytest
 import torch
 from lightning_fabric import Fabric
-from torch import nn
+from torch import Tensor, nn
 
-from onebit import cli, data, devices, layers, schedule
+from onebit import checkpoint, cli, data, devices, layers, schedule
 from onebit.accumulation import backward
 from onebit.errors import UserError
 from onebit.recipe import Recipe
+from onebit.train import evaluate
 from runs import ENVIRONMENT, arguments, digits, last, metrics, run, same
 
 # ---- several processes compute what one computes
@@ -67,9 +68,12 @@ def train_all(folder: Path, recipes: dict[str, Recipe]) -> None:
     """Train by each recipe; keep the rank's state after the third step of the second epoch, before ranks exchange more."""
     after_step = layers.after_step
     for name, recipe in recipes.items():
+        counter = itertools.count(1)
 
-        def watched(model: nn.Module, name: str = name, counter: Iterator[int] = itertools.count(1)) -> None:  # noqa: B008
-            after_step(model)
+        def watched(
+            model: nn.Module, *clipping: Tensor | None, name: str = name, counter: Iterator[int] = counter
+        ) -> None:
+            after_step(model, *clipping)
             if next(counter) == 8:
                 torch.save(model.state_dict(), folder / f"{name}-{torch.distributed.get_rank()}.pt")
 
@@ -111,6 +115,14 @@ def test_two_processes_train_as_one_that_takes_the_batch_in_two_parts(name, two_
     for one, two in zip(*rows, strict=True):
         assert float(two["train_loss"]) == pytest.approx(float(one["train_loss"]), abs=2e-4)
         assert float(two["train_accuracy"]) == pytest.approx(float(one["train_accuracy"]), abs=0.1)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_accuracy_of_two_processes_is_that_of_the_saved_network(name, two_ranks):
+    """Each rank evaluates a half of the test set, with the saved statistics, averaged weights too."""
+    content = last(two_ranks / name)
+    accuracy, _ = evaluate(checkpoint.build(content, name), data.load("digits").test.evaluation_batches(100))
+    assert accuracy == pytest.approx(content["accuracy"])
 
 
 def test_ranks_share_each_batch():
@@ -156,7 +168,7 @@ def test_parts_of_a_batch_give_its_gradient(parts):
 def test_parts_are_one_step(tmp_path, monkeypatch):
     """Learning rate, methods and records count optimizer steps."""
     after_step, counter = layers.after_step, itertools.count()
-    monkeypatch.setattr(layers, "after_step", lambda model: (next(counter), after_step(model)))
+    monkeypatch.setattr(layers, "after_step", lambda *what: (next(counter), after_step(*what)))
     run(digits(tmp_path / "run", method="rebnn", epochs=1, accumulate=4))
     assert next(counter) == 11
     assert float(metrics(tmp_path / "run")[0]["lr"]) == pytest.approx(
@@ -315,8 +327,8 @@ def train_until_told(folder: Path, out: Path) -> None:
     """The command line, where rank 1 alone receives SIGTERM when 7 steps are done; leaves its message and exit code."""
     after_step, counter, rank = layers.after_step, itertools.count(1), os.environ["LOCAL_RANK"]
 
-    def watched(model: nn.Module) -> None:
-        after_step(model)
+    def watched(model: nn.Module, *clipping: Tensor | None) -> None:
+        after_step(model, *clipping)
         if next(counter) == 7 and rank == "1":
             os.kill(os.getpid(), signal.SIGTERM)
 

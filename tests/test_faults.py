@@ -24,8 +24,8 @@ def at_step(monkeypatch: pytest.MonkeyPatch, number: int, action: Any) -> None:
     """Call action when `number` optimizer steps of the coming runs are done."""
     after_step, counter = layers.after_step, itertools.count(1)
 
-    def counted(model: torch.nn.Module) -> None:
-        after_step(model)
+    def counted(model: torch.nn.Module, *clipping: torch.Tensor | None) -> None:
+        after_step(model, *clipping)
         if next(counter) == number:
             action()
 
@@ -59,6 +59,7 @@ def test_a_signal_ends_the_step_and_saves_it(number, step, code, unbroken, tmp_p
     assert caught.value.code == code
     content = last(out)
     assert STEPS * content["epoch"] + content["step"] == step
+    assert content["accuracy"] is None, "the weights in the middle of an epoch were not evaluated"
     run(digits(out, method="rebnn", ema_decay=0.9), resume=True)
     same_end(out, unbroken)
 

@@ -41,6 +41,15 @@ def test_the_float_parent_is_torchvisions_network(name):
         torch.testing.assert_close(ours(x), theirs(x), rtol=1e-4, atol=1e-4)
 
 
+def test_rbnn_starts_its_norms_as_its_authors_do():
+    """1e-8 in ResNet-20 and the ImageNet networks, 1 in ResNet-18 and VGG-small."""
+    for name, value in (("resnet20", 1e-8), ("resnet18", 1.0), ("vgg_small", 1.0), ("imagenet_resnet18", 1e-8)):
+        size = 64 if name.startswith("imagenet") else 32
+        model = models.create(name, "rbnn", classes=5, image_size=size)
+        for norm in (m for m in model.modules() if isinstance(m, nn.BatchNorm2d)):
+            torch.testing.assert_close(norm.weight, torch.full_like(norm.weight, value))
+
+
 FACTS = {  # block, nonlinearity, average pooling before the 1x1 shortcut, batch norm before the linear layer, after the stem
     "float": ("plain", "relu", False, False, True),
     "rbnn": ("bireal", "hardtanh", False, True, True),

@@ -9,12 +9,14 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from onebit import layers, methods
 from onebit.errors import UserError
 from onebit.layers import BinaryConv2d
 from onebit.methods.rbnn import RotatedSign, align, factors, rbnn
+from onebit.train import clip_gradients
 
 
 def close(ours: Tensor, expected: Tensor, rtol: float = 1e-10) -> None:
@@ -233,14 +235,28 @@ def test_rbnn_alignment_of_a_layer():
 
 def test_rbnn_rotations_stay_after_a_fraction_of_training():
     weight = torch.randn(8, 4, 3, 3)
-    binarizer = RotatedSign(weight.shape, "combined", 2.0, rotate_until=0.5)
-    binarizer.set_progress(0.5, weight)
-    before = binarizer.r1.clone()
-    binarizer.set_progress(0.525, weight.flip(0) * torch.randn(8, 1, 1, 1))
-    assert torch.equal(binarizer.r1, before) and binarizer.schedule.t > 0.1
-    RotatedSign(weight.shape, "combined", 2.0).set_progress(0.99, weight)
+    for until, progress, turns in ((0.5, 0.5, True), (0.5, 0.525, False), (1.0, 0.99, True)):
+        binarizer = RotatedSign(weight.shape, "combined", 2.0, rotate_until=until)
+        before = binarizer.r1.clone()
+        binarizer.set_progress(progress, weight)
+        assert torch.equal(binarizer.r1, before) != turns and binarizer.schedule.t > 0.1
     with pytest.raises(UserError, match="rotate_until must be from 0 to 1"):
         rbnn(rotate_until=1.5)
+
+
+def test_rbnn_statistics_of_bf16_are_float32():
+    """Samples far from 0, whose variance bf16 sums would lose."""
+    x = (1 + 0.1 * torch.randn(4, 8, 12, 12)).bfloat16().requires_grad_()
+    exact = x.detach().double().requires_grad_()
+    g = torch.randn(x.shape, dtype=torch.float64)
+    binarize = methods.create("rbnn", t_max=2.0).activation(8)
+    binarize.set_progress(1.0)
+    y, expected = binarize(x), binarize(exact)
+    y.backward(g.bfloat16())
+    expected.backward(g)
+    assert y.dtype == x.grad.dtype == torch.bfloat16
+    assert torch.equal(y.double(), expected)
+    assert (x.grad.double() - exact.grad).abs().max() < 0.02 * exact.grad.abs().max()
 
 
 def rotation_of(binarizer: RotatedSign, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -338,7 +354,7 @@ def test_rebnn_gamma(optimizer):
         before = weight.detach().clone()
         ((binarizer(weight) * g).sum() + binarizer.regularization(weight)).backward()
         optimizer.step()
-        binarizer.after_step(weight)
+        binarizer.after_step(weight, weight.grad)
         optimizer.zero_grad()
         flips = (sign_of(weight.detach()) != sign_of(before)).double().flatten(1).mean(1)
         largest = (g * (before.abs() <= 1)).abs().flatten(1).amax(1)  # beyond 1 the straight-through gradient is 0
@@ -357,10 +373,29 @@ def test_rebnn_gamma_survives_a_changed_scale():
     ((binarizer(weight) * g).sum() + binarizer.regularization(weight)).backward()
     before, scale = weight.detach().clone(), binarizer.scale.detach().clone()
     optimizer.step()
-    binarizer.after_step(weight)
+    binarizer.after_step(weight, weight.grad)
     assert (binarizer.scale - scale).abs() > 0.05
     flips = (sign_of(weight.detach()) != sign_of(before)).double().mean()
     close(binarizer.gamma, (flips * (g * (before.abs() <= 1)).abs().max()).clamp(1e-5, 2e-4), 1e-6)
+
+
+def test_rebnn_gamma_does_not_see_clipping():
+    """gamma is of the loss's gradient, also where the optimizer takes a shorter one."""
+    fabric = Fabric(accelerator="cpu", devices=1)
+    gammas = []
+    for bound in (0.0, 1e-6):
+        torch.manual_seed(0)
+        layer = layers_conv("rebnn", 4, 6)
+        wrapped, optimizer = fabric.setup(layer, torch.optim.Adam(layer.parameters(), lr=0.3, eps=1e-20))
+        loss = 1e-3 * wrapped(torch.randn(8, 4, 6, 6)).square().mean()
+        (loss + layers.regularization(layer)).backward()
+        clipping = clip_gradients(fabric, wrapped, optimizer, bound)
+        optimizer.step()
+        layers.after_step(layer, clipping)
+        gammas.append(layer.weight_binarizer.gamma)
+    assert clipping < 0.1
+    assert ((gammas[0] > 1e-5) & (gammas[0] < 2e-4)).any()
+    torch.testing.assert_close(gammas[1], gammas[0], rtol=1e-4, atol=0)
 
 
 def test_rebnn_released_gamma_is_constant():
@@ -374,8 +409,20 @@ def test_rebnn_released_gamma_is_constant():
         close(weight.grad, 2e-4 * pull.detach())
         with torch.no_grad():
             weight.copy_(torch.randn_like(weight))
-        binarizer.after_step(weight)
+        binarizer.after_step(weight, weight.grad)
         weight.grad = None
+
+
+# ---- ReCU
+
+
+def test_recu_schedule():
+    """tau = A e^f + B with A = (0.99 - 0.85) / (e - 1), B = 0.85 - A, as the authors' training sets it."""
+    binarizer = methods.create("recu").weight(torch.Size((4, 3, 3, 3)))
+    a = (0.99 - 0.85) / (math.e - 1)
+    for fraction in (0.0, 0.25, 0.5, 1.0):
+        binarizer.set_progress(fraction, torch.empty(0))
+        assert binarizer.tau.item() == pytest.approx(a * math.e**fraction + 0.85 - a, abs=1e-6)
 
 
 # ---- XNOR-Net, IR-Net, Bi-Real Net

@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
-from onebit import checkpoint, data, files, layers, recipe, schedule
+from onebit import checkpoint, data, files, layers, models, recipe, schedule
 from onebit import train as training
 from onebit.errors import UserError
+from onebit.finite import first_non_finite
 from onebit.recipe import Recipe
 from runs import STEPS, digits, run, same, same_end
 
@@ -60,8 +62,8 @@ def run_until_killed(recipe: Recipe, resume: bool, steps: int) -> None:
     """Train, and kill -9 this process when `steps` optimizer steps are done."""
     after_step, counter = layers.after_step, itertools.count(1)
 
-    def counted(model: torch.nn.Module) -> None:
-        after_step(model)
+    def counted(model: torch.nn.Module, *clipping: torch.Tensor | None) -> None:
+        after_step(model, *clipping)
         if next(counter) == steps:
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -123,6 +125,13 @@ def longer(out: Path, **changes: Any) -> Recipe:
     content["recipe"]["epochs"] = 2
     checkpoint.save(out / "last.ckpt", content)
     return digits(out, **{"method": "xnor", "epochs": 2, **changes})
+
+
+def test_the_first_layer_that_is_not_finite_is_named():
+    """A binary layer too, whose children are its binarizers."""
+    model = models.create("resnet8", "rebnn", in_channels=1, image_size=8)
+    nn.init.constant_(model.stages[1][0].conv1.weight_binarizer.scale, 1e38)  # the products of a window sum to infinity
+    assert first_non_finite(model, torch.randn(2, 1, 8, 8)) == "the output of layer stages.1.0.conv1"
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, finished, monkeypatch):

@@ -14,8 +14,8 @@ A binarizer has three duties:
     set_progress(fraction, ..)  schedules; called once at the start of each epoch with epoch / epochs in [0, 1]
     freeze(..)                  its half of the binary form
 
-and two optional ones, for methods that need them: `regularization(weight)`, a term added to the loss, and `after_step`,
-called after each optimizer step, when `weight.grad` still holds the step's (synchronised) gradient.
+and two optional ones, for methods that need them: `regularization(weight)`, a term added to the loss, and
+`after_step(weight, gradient)`, called after each optimizer step with the step's (synchronised) gradient, before clipping.
 Schedules are buffers: they are saved with the model, and changing them does not recompile a compiled model.
 """
 
@@ -91,8 +91,8 @@ class WeightBinarizer(nn.Module):
         """A term of the loss, or None."""
         return None
 
-    def after_step(self, weight: Tensor) -> None:
-        """Called after each optimizer step, before gradients are cleared."""
+    def after_step(self, weight: Tensor, gradient: Tensor | None) -> None:
+        """Called after each optimizer step: the new weight, and the gradient of the loss by the old one, unclipped."""
 
 
 class ActivationBinarizer(nn.Module):

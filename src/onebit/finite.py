@@ -5,6 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from onebit.layers import BinaryConv2d, BinaryLinear
+
 
 def non_finite_parameter(model: nn.Module) -> str | None:
     """Name of the first parameter that is not finite."""
@@ -24,7 +26,11 @@ def first_non_finite(model: nn.Module, images: Tensor) -> str:
 
         return hook
 
-    handles = [m.register_forward_hook(watch(n)) for n, m in model.named_modules() if n and not list(m.children())]
+    handles = [
+        module.register_forward_hook(watch(name))
+        for name, module in model.named_modules()
+        if name and (isinstance(module, BinaryConv2d | BinaryLinear) or not list(module.children()))
+    ]
     with torch.no_grad():
         model(images)
     for handle in handles:

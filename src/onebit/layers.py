@@ -151,11 +151,17 @@ def regularization(model: nn.Module) -> Tensor | None:
     return torch.stack(terms).sum() if terms else None
 
 
-def after_step(model: nn.Module) -> None:
-    """The hook after an optimizer step, for methods that watch weights and gradients."""
+def after_step(model: nn.Module, clipping: Tensor | None = None) -> None:
+    """The hook after an optimizer step, for methods that watch weights and gradients.
+
+    clipping: what the gradients were multiplied by to bound their norm, if they were.
+    """
     for _, layer in binary_layers(model):
         if layer.weight_binarizer is not None:
-            layer.weight_binarizer.after_step(layer.weight)
+            gradient = layer.weight.grad
+            if gradient is not None and clipping is not None:
+                gradient = gradient / clipping
+            layer.weight_binarizer.after_step(layer.weight, gradient)
 
 
 class OptionA(nn.Module):

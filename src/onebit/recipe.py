@@ -37,8 +37,8 @@ class Recipe:
         weight_decay: L2 penalty (decoupled for adamw)
         decay_norm_and_scalars: whether weight decay also applies to biases, norms, scales and other 1-value-a-channel parameters
         schedule: learning rate after warm-up: cosine to 0, linear to 0, step (x step_gamma at each of step_milestones) or constant
-        step_milestones: fractions of the training at which `step` multiplies the learning rate
-        step_gamma: factor of `step`
+        step_milestones: fractions of the training, in (0, 1), at which `step` multiplies the learning rate
+        step_gamma: factor of `step`, in (0, 1]
         warmup_epochs: epochs of linear warm-up from 0
         label_smoothing: label smoothing of the cross-entropy loss
         teacher: network to learn from: a checkpoint, or timm:NAME or torchvision:NAME; none learns from the labels
@@ -59,7 +59,7 @@ class Recipe:
         compile: torch.compile; auto means on for runs long enough to repay the compilation
         channels_last: NHWC memory layout
         deterministic: bit-for-bit repeatable kernels
-        seed: of weights, rotations, order and augmentation
+        seed: of weights, rotations, order and augmentation, below 2^32
         threads: CPU threads; 0 means PyTorch's default
         accelerator: Fabric's accelerator (auto, cpu, cuda)
         devices: number of devices, or auto
@@ -137,7 +137,7 @@ class Recipe:
             *("weight_decay", "warmup_epochs", "clip_grad_norm", "threads", "checkpoint_steps", "seed", "workers"),
             *("lr_batch_size", "mixup", "cutmix", "color_jitter", "lighting", "max_corrupt"),
         )
-        shares = ("distillation_weight", "crop_scale")
+        shares = ("distillation_weight", "crop_scale", "step_gamma")
         for names, valid, what in (
             (positive, lambda v: v > 0, "greater than 0"),
             (fractions, lambda v: 0 <= v < 1, "in [0, 1)"),
@@ -147,6 +147,14 @@ class Recipe:
             for name in names:
                 if not valid(getattr(self, name)):
                     raise UserError(f"recipe: {name} = {getattr(self, name)!r} must be {what}")
+        if self.seed >= 2**32:
+            raise UserError(f"recipe: seed = {self.seed} must be below 2^32")
+        for milestone in self.step_milestones:
+            if not _fits(milestone, float) or not 0 < milestone < 1:
+                raise UserError(
+                    f"recipe: step_milestones holds {milestone!r}; each must be a fraction of the training in (0, 1), "
+                    f"not an epoch"
+                )
 
 
 def _fits(value: object, kind: Any) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import nn
+from torch import Tensor, nn
 
 from onebit import checkpoint, data, layers, models, processes
 from onebit.accumulation import backward
@@ -78,7 +78,8 @@ def train_on(fabric: Fabric, recipe: Recipe, resume: bool, name: str, quiet: boo
     seed_everything(recipe.seed)
     out = run_folder(recipe, resume, name, fabric.is_global_zero)
 
-    source = data.load(recipe.data, recipe.root, data.LoadOptions.of(recipe))
+    with fabric.rank_zero_first(local=True):  # one process of a machine downloads
+        source = data.load(recipe.data, recipe.root, data.LoadOptions.of(recipe))
     train_set, test_set = source.train.to(fabric.device), source.test.to(fabric.device)
     local_batch = share_of_batch(recipe, fabric.world_size)
     steps = train_set.training_steps(local_batch, fabric.world_size)
@@ -105,7 +106,7 @@ def train_on(fabric: Fabric, recipe: Recipe, resume: bool, name: str, quiet: boo
         model = synchronize_norms(model, fabric)
     layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
     model.to(memory_format=layout)
-    with fabric.rank_zero_first(local=True):  # one process of a machine downloads
+    with fabric.rank_zero_first(local=True):
         distilled = distillation(recipe, source)
     objective: nn.Module = Objective(model, recipe.label_smoothing, distilled)
     average = (
@@ -123,7 +124,8 @@ def train_on(fabric: Fabric, recipe: Recipe, resume: bool, name: str, quiet: boo
         objective.compile()
     wrapped, optimizer = fabric.setup(objective, optimizer)
 
-    epoch, start, best, elapsed, accuracy, partial = 0, 0, 0.0, 0.0, 0.0, None
+    epoch, start, best, elapsed, partial = 0, 0, 0.0, 0.0, None
+    accuracy: float | None = None  # of the weights as they are, if they were evaluated
     if resume and (out / "last.ckpt").exists():
         content = checkpoint.load(out / "last.ckpt")
         if "optimizer" not in content:
@@ -133,16 +135,22 @@ def train_on(fabric: Fabric, recipe: Recipe, resume: bool, name: str, quiet: boo
                 f"{out}/last.ckpt holds {content['config']}, not this recipe's model; use the recipe of the run"
             )
         check_same_recipe(out, recipe, content["recipe"])
-        model.load_state_dict(content["model"])
-        optimizer.load_state_dict(content["optimizer"])
-        if average is not None:
-            average.load_state_dict(content["average"])
+        try:
+            model.load_state_dict(content["model"])
+            optimizer.load_state_dict(content["optimizer"])
+            if average is not None:
+                average.load_state_dict(content["average"])
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise UserError(
+                f"{out}/last.ckpt does not fit: {reason}; it may be of another version; name another folder"
+            ) from error
         epoch, start, best, elapsed = content["epoch"], content["step"], content["best"], content["seconds"]
         accuracy, partial = content["accuracy"], content.get("partial")
         torch.set_rng_state(content["rng"])
     write_run_files(out, recipe, fabric, resume, epoch, start)
 
-    def save(path: Path, epoch: int, step: int, accuracy: float) -> None:
+    def save(path: Path, epoch: int, step: int, accuracy: float | None) -> None:
         if culprit := non_finite_parameter(model):
             raise UserError(
                 f"the step before epoch {epoch}, step {step} made the parameter {culprit} not finite. "
@@ -192,8 +200,7 @@ def train_on(fabric: Fabric, recipe: Recipe, resume: bool, name: str, quiet: boo
                     group["lr"] = peak_learning_rate(recipe) * factor
                 images = batch.images.contiguous(memory_format=layout)
                 loss, logits = backward(fabric, wrapped, images, batch.labels, recipe.accumulate)
-                if recipe.clip_grad_norm:
-                    fabric.clip_gradients(wrapped, optimizer, max_norm=recipe.clip_grad_norm, error_if_nonfinite=False)
+                clipping = clip_gradients(fabric, wrapped, optimizer, recipe.clip_grad_norm)
                 saves = recipe.checkpoint_steps and (step + 1) % recipe.checkpoint_steps == 0 and step + 1 < steps
                 # reading the loss waits for the device: at every step on a CPU, else where it is shown or saved
                 checks = fabric.device.type == "cpu" or saves or progress.due(step)
@@ -203,7 +210,7 @@ def train_on(fabric: Fabric, recipe: Recipe, resume: bool, name: str, quiet: boo
                         f"{first_non_finite(model, images)}. Checkpoints in {out} are from before; lower lr or set clip_grad_norm"
                     )
                 optimizer.step()
-                layers.after_step(model)
+                layers.after_step(model, clipping)
                 optimizer.zero_grad(set_to_none=True)
                 if average is not None:
                     average.update_parameters(model)
@@ -211,19 +218,19 @@ def train_on(fabric: Fabric, recipe: Recipe, resume: bool, name: str, quiet: boo
                 profiled.step()
                 stopped_by = stop.agreed(fabric, checks)
                 if saves or stopped_by:
-                    save(out / "last.ckpt", epoch, step + 1, accuracy)
+                    save(out / "last.ckpt", epoch, step + 1, None)
                 if stopped_by:
                     raise stopped(fabric, stopped_by, epoch, step, out)
             epoch, start, partial = epoch + 1, 0, None
-            evaluates = epoch % recipe.eval_every == 0 or epoch == recipe.epochs
-            if evaluates:
-                share_buffers(model, fabric)
+            accuracy = None
+            if epoch % recipe.eval_every == 0 or epoch == recipe.epochs:
                 evaluated = model if average is None else average.module
+                share_buffers(evaluated, fabric)
                 size = 100 if fabric.device.type == "cpu" else 1000
                 test_batches = test_set.evaluation_batches(size, fabric.global_rank, fabric.world_size)
                 accuracy, _ = evaluate(evaluated, test_batches, fabric)
-            progress.end_epoch(epoch - 1, optimizer.param_groups[0]["lr"], accuracy if evaluates else None)
-            if evaluates and accuracy > best:
+            progress.end_epoch(epoch - 1, optimizer.param_groups[0]["lr"], accuracy)
+            if accuracy is not None and accuracy > best:
                 best = accuracy
                 save(out / "best.ckpt", epoch, 0, accuracy)
             save(out / "last.ckpt", epoch, 0, accuracy)
@@ -236,6 +243,14 @@ def train_on(fabric: Fabric, recipe: Recipe, resume: bool, name: str, quiet: boo
         "seconds": round(seconds, 1),
         "corrupt_images": len(train_set.corrupt),
     }
+
+
+def clip_gradients(fabric: Fabric, module: Any, optimizer: Any, bound: float) -> Tensor | None:
+    """Bound the norm of the whole gradient, 0 for no bound; returns what the gradient was multiplied by."""
+    if not bound:
+        return None
+    norm: Any = fabric.clip_gradients(module, optimizer, max_norm=bound, error_if_nonfinite=False)
+    return (bound / (norm + 1e-6)).clamp(max=1.0)  # as torch.nn.utils.clip_grad_norm_ does
 
 
 def stopped(fabric: Fabric, number: int, epoch: int, step: int, out: Path) -> Stopped:

@@ -52,8 +52,8 @@ def normalize(arguments: list[str]) -> list[str]:
 def parse(arguments: list[str]) -> tuple[Any, dict[str, Any], str]:
     """(parsed options, values of the Recipe, name of the run). Raises UserError for unknown keys and wrong types."""
     parser, arguments = make_parser(), normalize(arguments)
-    path = next((a for a in arguments[:1] if not a.startswith("-")), None)
     try:
+        path = parser.parse_args(arguments).recipe  # wherever it stands
         if path is not None:
             from_file = recipe.read(path)
             parser.parse_object(from_file)  # checks the types of the file's values

@@ -1,6 +1,7 @@
 """What a method is: two binarizers and the network structure its paper trains them in."""
 
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -59,6 +60,10 @@ class Structure:
                 raise UserError(
                     f"structure: {name} = {value!r} is unknown; choose one of {', '.join(filter(None, allowed))}"
                 )
+        for name in ("stem_nonlinearity", "head_norm"):
+            if type(getattr(self, name)) is not bool:
+                raise UserError(f"structure: {name} = {getattr(self, name)!r} must be true or false")
+        positive_number("structure", "norm_weight", self.norm_weight)
 
     def activation(self, channels: int) -> nn.Module:
         """The nonlinearity for `channels` channels."""
@@ -103,6 +108,12 @@ def build(table: Mapping[str, Callable[..., Method]], name: str, options: Mappin
         allowed = ", ".join(known) or "none"
         raise UserError(f"method {name!r} has no option {unknown[0]!r}; its options are: {allowed}")
     return table[name](**options)
+
+
+def positive_number(owner: str, key: str, value: object) -> None:
+    """Refuse a value that is not a finite number above 0."""
+    if type(value) not in (int, float) or not 0 < value < math.inf:  # type: ignore[operator]
+        raise UserError(f"{owner}: {key} = {value!r} must be a number above 0")
 
 
 def choose(method: str, option: str, value: object, allowed: tuple[str, ...]) -> None:

@@ -23,9 +23,12 @@ variant      rotations, theta          weights          activations             
 "combined"   as released               as released      as released                         as above
 
 In "released", alpha starts at 1 and no gradient reaches the weights until weight decay has pulled theta down, which takes
-hundreds of epochs. "combined" learns from the first step and is the default: 88.1 % against 61.0 % (paper) and 53.2 %
-(released) for a Bi-Real ResNet-8 after 15 epochs of digits with t_max = 2, mean of three seeds (docs/results.md). `t_max` ends the schedule of t (10 in
-the paper): F'(0) = sqrt(2) t for t >= 1, so products through many layers explode in schedules too short to have a small
+tens of epochs. The scale is learned in all three, as released (the paper's is the optimum of eq. 1), and starts from mean|w|
+of the weights that training starts from; the authors take it before they draw those anew.
+
+"combined" learns from the first step and is the default: 88.1 % against 61.0 % (paper) and 53.2 % (released) for a Bi-Real
+ResNet-8 after 15 epochs of digits with t_max = 2, mean of three seeds (docs/results.md). `t_max` ends the schedule of t (10
+in the paper): F'(0) = sqrt(2) t for t >= 1, so products through many layers explode in schedules too short to have a small
 learning rate by then. `rotate_until` is the fraction of training after which R1, R2 stay as they are (1 in the paper): a
 rotation flips signs at the start of each epoch, and what the learning rate of a short schedule's last epochs cannot
 repair is lost. In the paper's 1000 epochs weight decay has brought alpha, and with it the flips, close to 0 by then.
@@ -39,7 +42,7 @@ from torch import Tensor, nn
 
 from onebit.binarizer import ActivationBinarizer, ActivationForm, Schedule, WeightBinarizer, WeightForm, filter_mean
 from onebit.errors import UserError
-from onebit.methods.method import Method, Structure, choose, imagenet_resnets
+from onebit.methods.method import Method, Structure, choose, imagenet_resnets, positive_number
 from onebit.sign import channels_innermost, sign, surrogate_sign, training_aware
 
 VARIANTS = ("paper", "released", "combined")
@@ -171,24 +174,25 @@ class _StandardizedSign(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, t: Tensor, k: Tensor) -> Tensor:
         dims = tuple(range(1, x.dim()))
         n = x[0].numel()
-        mean = x.mean(dims, keepdim=True)  # (B, 1, ...)
+        wide = torch.promote_types(x.dtype, torch.float32)  # of the statistics of a bf16 x
+        mean = x.mean(dims, keepdim=True, dtype=wide)  # (B, 1, ...)
         # Over the same pass as the mean. Its cancellation costs digits of the gradient's scale alone, none of the signs.
-        variance = (x.square().sum(dims, keepdim=True) - n * mean.square()) / (n - 1)
+        variance = (x.to(wide).square().sum(dims, keepdim=True) - n * mean.square()) / (n - 1)
         ctx.save_for_backward(x, mean, variance, t, k)
-        return sign(x - mean)
+        return sign(x - mean).to(x.dtype)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         x, mean, variance, t, k = ctx.saved_tensors
         dims = tuple(range(1, x.dim()))
-        rounding = 4 * torch.finfo(x.dtype).eps * mean.square()  # of a variance that is really 0
+        rounding = 4 * torch.finfo(mean.dtype).eps * mean.square()  # of a variance that is really 0
         inverse = torch.where(variance > rounding, variance, torch.inf).rsqrt()
 
         def gradient(x: Tensor, grad: Tensor, mean: Tensor, inverse: Tensor) -> Tensor:
             u = (x - mean) * inverse
-            g = grad * training_aware(u, t, k).to(grad.dtype)
+            g = grad * training_aware(u, t, k)
             along = u * ((g * u).sum(dims, keepdim=True) / (x[0].numel() - 1))
-            return (g - g.mean(dims, keepdim=True) - along) * inverse
+            return ((g - g.mean(dims, keepdim=True) - along) * inverse).to(x.dtype)
 
         return channels_innermost(gradient, x, grad, mean, inverse), None, None
 
@@ -212,7 +216,8 @@ class CentredSign(ActivationBinarizer):
 
 def rbnn(variant: str = "combined", t_max: float = 10.0, rotate_until: float = 1.0) -> Method:
     choose("rbnn", "variant", variant, VARIANTS)
-    if not 0 <= rotate_until <= 1:
+    positive_number("rbnn", "t_max", t_max)
+    if type(rotate_until) not in (int, float) or not 0 <= rotate_until <= 1:
         raise UserError(f"rbnn: rotate_until must be from 0 to 1, a fraction of training, got {rotate_until!r}")
     activation = TrainingAwareSign if variant == "paper" else CentredSign
     return Method(
@@ -222,6 +227,7 @@ def rbnn(variant: str = "combined", t_max: float = 10.0, rotate_until: float = 1
         Structure(block="plain", norm_weight=1e-8),
         {
             "resnet18": {"shortcut": "binary", "stem_nonlinearity": False, "norm_weight": 1.0},
+            "vgg_small": {"norm_weight": 1.0},
             **imagenet_resnets(block="bireal", initialization="fan_in"),
         },
     )

@@ -65,17 +65,17 @@ class ResilientSign(WeightBinarizer):
         return 0.5 * (self.gamma * (weight - self.scale * sign(weight.detach())) ** 2).sum()
 
     @torch.no_grad()
-    def after_step(self, weight: Tensor) -> None:
+    def after_step(self, weight: Tensor, gradient: Tensor | None) -> None:
         """gamma for the next step (eq. in the module's docstring), from this step's gradient and flips.
 
-        weight.grad = alpha dL/dw_b 1_{|w| <= 1} + gamma (w - alpha sign(w)) at the weights before the step, so dL/dw_b
-        follows from the remembered weights; where |w| > 1 it reads 0. Under data parallelism weight.grad is the
-        synchronised gradient, so gamma is the same on every rank.
+        gradient = alpha dL/dw_b 1_{|w| <= 1} + gamma (w - alpha sign(w)) at the weights before the step, so dL/dw_b
+        follows from the remembered weights; where |w| > 1 it reads 0. Under data parallelism it is the synchronised
+        gradient, so gamma is the same on every rank.
         """
-        if weight.grad is not None:
+        if gradient is not None:
             last_sign = sign(self.last_weight)
             pull = self.gamma * (self.last_weight - self.last_scale * last_sign)
-            gradient = (weight.grad - pull) / torch.where(self.last_scale == 0, 1.0, self.last_scale)
+            gradient = (gradient - pull) / torch.where(self.last_scale == 0, 1.0, self.last_scale)
             dims = tuple(range(1, weight.dim()))
             flips = (sign(weight) != last_sign).float().mean(dim=dims, keepdim=True)  # (O, 1, ...)
             self.gamma.copy_((flips * gradient.abs().amax(dim=dims, keepdim=True)).clamp(GAMMA_MIN, GAMMA_MAX))

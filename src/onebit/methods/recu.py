@@ -7,6 +7,8 @@ activations   a_b = sign(a), gradient max(2 - 2|a'|, 0); in training a' = a / sq
               as released, which leaves the sign as it is
 """
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -27,8 +29,8 @@ class RectifiedClampSign(WeightBinarizer):
         self.register_buffer("tau", torch.tensor(TAU_MIN))
 
     def set_progress(self, fraction: float, weight: Tensor) -> None:
-        """tau = 0.85 (0.99 / 0.85)^fraction: exponential, as in the paper's ablation."""
-        self.tau.fill_(TAU_MIN * (TAU_MAX / TAU_MIN) ** fraction)
+        """tau = 0.85 + (0.99 - 0.85) (e^fraction - 1) / (e - 1), as in the authors' main.py."""
+        self.tau.fill_(TAU_MIN + (TAU_MAX - TAU_MIN) * math.expm1(fraction) / math.expm1(1))
 
     def standardize(self, weight: Tensor) -> Tensor:
         dims = tuple(range(1, weight.dim()))
