@@ -1,16 +1,22 @@
 """The command line, as a user meets it: results, --json, and one clear line with exit code 2 for every bad input."""
 
 import json
+import os
 import re
 import struct
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from onebit import checkpoint, data, models
+import onebit
+from onebit import checkpoint, data, models, pictures, runtime
 from onebit.cli import main, make_parser
+from onebit.data.augmentation import evaluation_transform, resize_of
+from onebit.layers import binary_layers
 from onebit.training_options import make_parser as make_train_parser
 from onebit.training_options import parse as parse_training
 
@@ -125,6 +131,10 @@ def test_train_eval_pack_run_info(capsys, tmp_path):
         assert row["predictions"][0]["label"] == str(int(expected.argmax()))
         assert row["predictions"][0]["score"] == pytest.approx(float(expected.max()), abs=1e-4)
 
+    described = json.loads(run(capsys, "info", file, "--json")[1])
+    assert described["binary_weights"] == sum(layer.weight.numel() for _, layer in binary_layers(network)), (
+        "without the bits that fill up bytes"
+    )
     for path, kind in ((file, "packed file"), (out / "last.ckpt", "checkpoint")):
         code, text, _ = run(capsys, "info", path, "--json")
         assert code == 0 and kind in json.loads(text)["kind"]
@@ -210,7 +220,7 @@ def corrupt_files(tmp_path, ckpt, packed):
     foreign = struct.pack("<Q", 2) + b"{}"
     return {
         "empty": b"",
-        "text": b"hello, world\n",
+        **{f"text from {first!r}": first.encode() + b"ccuracy 87\n" for first in "abestuqRQ.(0h"},
         "half a checkpoint": good_ckpt[: len(good_ckpt) // 2],
         "half a packed file": good[: len(good) // 2],
         "foreign safetensors": foreign,
@@ -257,6 +267,73 @@ def test_checkpoint_for_other_data(capsys, tmp_path):
     network = models.create("resnet8", "adabin", in_channels=1, image_size=8, classes=3)
     checkpoint.save(tmp_path / "three.ckpt", {**content, "config": network.config, "model": network.state_dict()})
     assert "3 classes" in refused(capsys, "eval", tmp_path / "three.ckpt", "--data", "digits")
+
+
+def test_eval_takes_the_normalization_of_the_model(capsys, tmp_path):
+    """As `onebit run` does, and not that of the data set."""
+    test = data.load("digits").test
+    labels, accuracies = test.labels.numpy(), []
+    for mean, std in ((0.306, 0.377), (0.6, 0.1)):
+        content = trained_content() | {"normalization": {"mean": [mean], "std": [std]}}
+        paths = tmp_path / "net.ckpt", tmp_path / "net.safetensors"
+        checkpoint.save(paths[0], content)
+        assert run(capsys, "pack", paths[0], "--out", paths[1])[0] == 0
+        expected = 100 * (runtime.load(paths[1])(test.images.numpy()).argmax(1) == labels).mean()
+        for path in paths:
+            code, out, _ = run(capsys, "eval", path, "--data", "digits", "--json")
+            assert code == 0 and json.loads(out)["accuracy"] == pytest.approx(expected, abs=0.3)
+        accuracies.append(expected)
+    assert abs(accuracies[0] - accuracies[1]) > 1
+
+
+def test_classes_in_another_order_are_refused(capsys, tmp_path):
+    content = trained_content()
+    content["labels"] = content["labels"][::-1]
+    checkpoint.save(tmp_path / "net.ckpt", content)
+    run(capsys, "pack", tmp_path / "net.ckpt")
+    for name in ("net.ckpt", "net.safetensors"):
+        assert "same order" in refused(capsys, "eval", tmp_path / name, "--data", "digits")
+
+
+def test_options_without_effect_are_refused(capsys, ckpt, packed):
+    for arguments, says in (
+        (("eval", ckpt, "--data", "digits", "--isa", "scalar"), "--isa"),
+        (("eval", ckpt, "--data", "digits", "--backend", "engine"), "--backend"),
+        (("bench", packed, "--layers", "--threads", "2"), "--threads"),
+        (("bench", packed, "--memory", "--require-idle"), "--require-idle"),
+    ):
+        assert says in refused(capsys, *arguments)
+
+
+def test_results_go_to_files_only(capsys, tmp_path, packed):
+    """A link is followed, a folder or a device never replaced; what cannot be written was printed."""
+    (tmp_path / "link.json").symlink_to(tmp_path / "real.json")
+    assert run(capsys, "info", packed, "--out", tmp_path / "link.json")[0] == 0
+    assert (tmp_path / "link.json").is_symlink() and json.loads((tmp_path / "real.json").read_text())["model"]
+    os.mkfifo(tmp_path / "pipe")
+    for place in (tmp_path, tmp_path / "pipe", "."):
+        code, out, err = run(capsys, "info", packed, "--out", place)
+        assert code == 2 and "is not a file" in err and "binary weights" in out
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_output_that_nobody_reads(packed):
+    command = f"{sys.executable} -m onebit info {packed} | true; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() in ("0", "141") and done.stderr == ""
+
+
+def test_photographs_are_cut_as_in_evaluation(tmp_path):
+    """The resize and the crop of `onebit run` are those of the data sets of photographs."""
+    network = models.create("imagenet_resnet18", "float", classes=2, image_size=64)
+    onebit.pack(network, tmp_path / "net.safetensors", resize=resize_of(64))
+    model = runtime.load(tmp_path / "net.safetensors")
+    generator = np.random.default_rng(0)
+    for size in ((427, 640), (101, 75), (90, 90), (73, 200)):
+        picture = Image.fromarray(generator.integers(0, 256, (*size, 3), dtype=np.uint8))
+        picture.save(tmp_path / "picture.png")
+        expected = evaluation_transform(64)(picture).permute(1, 2, 0).numpy()
+        np.testing.assert_array_equal(pictures.read(tmp_path / "picture.png", model), expected)
 
 
 def test_images_that_cannot_be_read(capsys, tmp_path, packed):

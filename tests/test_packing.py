@@ -1,6 +1,8 @@
 """A packed network computes what PyTorch computes: every method in every model, and layers put together freely."""
 
 import math
+import operator
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
@@ -247,12 +249,18 @@ class Call(nn.Module):
         self.function = function
         self.conv = nn.Conv2d(3, 4, 1)
         self.binary = checks.conv(methods.create("adabin"), 4, 4, (3, 3), padding=1)
+        self.conv2 = nn.Conv2d(4, 4, 1)
         self.norm = nn.BatchNorm2d(4)
         self.linear = nn.Linear(4 * 6 * 6, 4 * 6 * 6)
         self.constant = nn.Parameter(torch.ones(4, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.function(self, self.norm(self.binary(self.conv(x))))
+
+
+def changed_after(view: Tensor, x: Tensor) -> Tensor:
+    F.relu(x, inplace=True)
+    return view
 
 
 REFUSED = {
@@ -271,8 +279,33 @@ REFUSED = {
     "flatten of two dimensions": (lambda net, x: x.flatten(1, 2), "flatten"),
     "flatten of two by name": (lambda net, x: x.flatten(start_dim=1, end_dim=2), "flatten"),
     "two orders": (lambda net, x: x.flatten(1) + net.linear(x.flatten(1)), "order"),
+    "a change in place": (lambda net, x: F.relu(x, inplace=True) + x, "in place, which add reads"),
+    "a sum in place": (lambda net, x: operator.iadd(x, net.conv2(x)) + x, "in place"),
+    "a change under a view": (
+        lambda net, x: net.linear(x.flatten(1)) + net.linear(changed_after(x.flatten(1), x)),
+        "in place",
+    ),
     "two outputs": (lambda net, x: (x, x), "more than one"),
 }
+
+
+def test_changes_in_place_that_nobody_sees(tmp_path):
+    """As torchvision's ResNets have them: the old value is not read again."""
+
+    def forward(net: Call, x: Tensor) -> Tensor:
+        y = F.relu(x, inplace=True)
+        z = net.conv2(y)
+        z += y
+        return F.relu(z, inplace=True)
+
+    check(settle(Call(forward), (3, 6, 6)), tmp_path / "net", (3, 6, 6))
+
+
+def test_a_layer_may_be_called_input(tmp_path):
+    model = nn.Sequential(OrderedDict(input=nn.Conv2d(3, 4, 1), pool=nn.AdaptiveAvgPool2d(1), flat=nn.Flatten()))
+    pack(model.eval(), tmp_path / "net", input_shape=(3, 6, 6))
+    x = torch.randn(2, 3, 6, 6)
+    np.testing.assert_allclose(load(tmp_path / "net")(x.numpy()), model(x).detach().numpy(), atol=1e-5)
 
 
 @pytest.mark.parametrize("what", REFUSED)

@@ -1,5 +1,7 @@
 #include "base/pool.h"
 
+#include <utility>
+
 namespace onebit {
 namespace {
 
@@ -16,10 +18,17 @@ void pause() {
 }  // namespace
 
 Pool::Pool(int threads) : threads_(threads) {
-  for (int thread = 1; thread < threads; ++thread) workers_.emplace_back([this, thread] { loop(thread); });
+  try {
+    for (int thread = 1; thread < threads; ++thread) workers_.emplace_back([this, thread] { loop(thread); });
+  } catch (...) {
+    stop();
+    throw;
+  }
 }
 
-Pool::~Pool() {
+Pool::~Pool() { stop(); }
+
+void Pool::stop() {
   {
     std::lock_guard<std::mutex> lock(mutex_);
     stop_ = true;
@@ -48,13 +57,19 @@ void Pool::run(int parts, const Work& work) {
       std::this_thread::yield();
     }
   }
+  if (failure_) std::rethrow_exception(std::exchange(failure_, nullptr));
 }
 
 void Pool::take_parts(int thread) {
   uint64_t state = state_;
   while (const uint32_t left = static_cast<uint32_t>(state)) {
     if (!state_.compare_exchange_weak(state, state - 1)) continue;
-    (*work_)(static_cast<int>(left - 1), thread);
+    try {
+      (*work_)(static_cast<int>(left - 1), thread);
+    } catch (...) {
+      std::lock_guard<std::mutex> lock(mutex_);
+      failure_ = std::current_exception();
+    }
     --pending_;
     state = state_;
   }

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
+#include <exception>
 #include <functional>
 #include <mutex>
 #include <thread>
@@ -20,21 +21,23 @@ inline Range part_of(int64_t n, int64_t index, int64_t parts) { return {n * inde
 
 class Pool {
  public:
-  using Work = std::function<void(int part, int thread)>;  // must not throw
+  using Work = std::function<void(int part, int thread)>;
 
-  explicit Pool(int threads);
+  explicit Pool(int threads);  // throws std::system_error where the system has no more threads
   ~Pool();
   Pool(const Pool&) = delete;
   Pool& operator=(const Pool&) = delete;
 
   int threads() const { return threads_; }
 
-  // Calls work(part, thread) once for each part of 0..parts and returns when all are done. Thread 0 is the caller.
+  // Calls work(part, thread) once for each part of 0..parts and returns when all are done. Thread 0 is the caller. If
+  // parts throw, the others are done all the same, and one of the exceptions reaches the caller.
   void run(int parts, const Work& work);
 
  private:
   void loop(int thread);
   void take_parts(int thread);
+  void stop();
   bool idle() const { return static_cast<uint32_t>(state_) == 0; }
 
   const int threads_;
@@ -45,6 +48,7 @@ class Pool {
   std::atomic<const Work*> work_{nullptr};
   std::atomic<int> pending_{0};  // parts not yet done
   std::atomic<bool> stop_{false};
+  std::exception_ptr failure_;  // of the run, under mutex_ until all parts are done
   std::mutex mutex_;
   std::condition_variable wake_;
 };

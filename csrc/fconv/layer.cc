@@ -9,7 +9,7 @@ namespace {
 
 constexpr int64_t kLanes = static_cast<int64_t>(kFloatLanes);
 constexpr int64_t kTile = 48;             // pixels computed at once
-constexpr int64_t kMaxScratch = 1 << 20;  // floats gathered at once: fewer pixels if their windows are huge
+constexpr int64_t kMaxScratch = 1 << 20;  // floats gathered or summed at once: fewer pixels if theirs are many
 
 void require(bool condition, const char* message) {
   if (!condition) throw std::invalid_argument(message);
@@ -34,7 +34,7 @@ FloatConv::FloatConv(Window window, int64_t in, int64_t out, int64_t groups, con
   const int64_t taps = window.rows.kernel * window.columns.kernel;
   depth_ = taps * group_in_;
   blocks_ = (group_out_ + kLanes - 1) / kLanes;
-  tile_ = std::clamp<int64_t>(kMaxScratch / depth_, 1, kTile);
+  tile_ = std::clamp<int64_t>(kMaxScratch / std::max(depth_, group_out_), 1, kTile);
   require(static_cast<int64_t>(weight.size()) == out * depth_, "convolution: the weight has the wrong size");
   require(bias.empty() || static_cast<int64_t>(bias.size()) == out, "convolution: the bias has the wrong size");
   packed_ = Buffer<float>(groups * blocks_ * depth_ * kLanes);

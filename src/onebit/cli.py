@@ -3,6 +3,7 @@ where PyTorch is not installed. User errors end in one line on standard error an
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,16 +27,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if arguments and arguments[0] == "train":
             result, as_json, text = train(arguments[1:])
+            report = None
         else:
             if arguments[:2] == ["bench", "train"]:
                 arguments[:2] = ["bench-train"]
             options = make_parser().parse_args(arguments)
             result, text = options.verb(options)
-            as_json = options.json
-            if options.out_is_report and options.out is not None:
-                files.write_text(options.out, json.dumps(result, indent=2) + "\n")
+            as_json, report = options.json, options.out if options.out_is_report else None
         if output := json.dumps(result) if as_json else text:
-            print(output)
+            print(output, flush=True)
+        if report is not None:
+            files.write_text(report, json.dumps(result, indent=2) + "\n")
         return 0
     except UserError as error:
         print(f"onebit: error: {error}", file=sys.stderr)
@@ -43,6 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         extra = "pip install 'onebit[train]'"
         print(f"onebit: error: this needs the Python package {error.name!r}; install it with {extra}", file=sys.stderr)
+        return 2
+    except MemoryError:
+        print("onebit: error: not enough memory; give fewer or smaller images at a time", file=sys.stderr)
         return 2
     except Stopped as stopped:
         if message := str(stopped):
@@ -52,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("onebit: interrupted; a training continues with --resume", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output has gone, as `onebit run ... | head` does
-        sys.stderr.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left in the buffer goes nowhere
         return 0
 
 
@@ -245,6 +250,18 @@ def numbers(text: str) -> list[int]:
     return [positive(part) for part in text.split(",")]
 
 
+def refuse(options: argparse.Namespace, why: str, **defaults: object) -> None:
+    """Refuse options that would have no effect."""
+    for name, default in defaults.items():
+        if getattr(options, name) != default:
+            raise UserError(f"--{name.replace('_', '-')} has no effect here: {why}")
+
+
+def printable(text: str) -> str:
+    """File names need not be valid text."""
+    return text.encode(errors="replace").decode()
+
+
 def is_checkpoint(path: str) -> bool:
     """Checkpoints are zip files, packed files are not."""
     try:
@@ -273,11 +290,14 @@ def train(arguments: list[str]) -> tuple[dict[str, Any], bool, str]:
 def evaluate(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     from onebit import evaluation
 
+    checkpoint = is_checkpoint(options.model)
+    if checkpoint:
+        refuse(options, f"{options.model} is a checkpoint, which PyTorch runs", isa=None, backend="auto")
     result = evaluation.evaluate(
         options.model,
         options.data,
         options.root,
-        checkpoint=is_checkpoint(options.model),
+        checkpoint=checkpoint,
         download=options.download,
         batch_size=options.batch_size,
         threads=options.threads,
@@ -304,7 +324,7 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     model = runtime.load(options.model, threads=options.threads, isa=options.isa, backend=options.backend)
     rows = pictures.classify(model, options.images, options.top)
     lines = [
-        f"{row['image']}  " + "  ".join(f"{p['label']} {100 * p['score']:.1f} %" for p in row["predictions"])
+        f"{printable(row['image'])}  " + "  ".join(f"{p['label']} {100 * p['score']:.1f} %" for p in row["predictions"])
         for row in rows
     ]
     return {"model": options.model, "runtime": model.isa, "images": rows}, "\n".join(lines)
@@ -315,12 +335,15 @@ def bench(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
 
     shared = {key: getattr(options, key) for key in ("model", "method", "size", "random", "int8")}
     if options.layers:
+        one_thread = {"threads": [1], "batch": 1, "peers": [], "memory": False, "require_idle": False}
+        refuse(options, "--layers times one image on one thread", **one_thread)
         from onebit import bench_layers
 
         layers = bench_layers.bench_layers(**shared, isa=options.isa, rounds=options.rounds or 50)
         return layers, bench_layers.table(layers)
     shared |= {key: getattr(options, key) for key in ("batch", "threads", "peers")}
     if options.memory:
+        refuse(options, "--memory times nothing", isa="best", rounds=None, require_idle=False)
         from onebit import bench_memory
 
         memory = bench_memory.bench_memory(**shared)

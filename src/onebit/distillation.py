@@ -35,11 +35,10 @@ class Teacher(nn.Module):
         super().__init__()
         self.model = model.requires_grad_(False).eval()
         self.binary = bool(binary_layers(model))
-        # pixel = std_o x + mean_o, and the teacher wants (pixel - mean_t) / std_t
-        mean, std, mean_o, std_o = (torch.tensor(v) for v in (theirs.mean, theirs.std, ours.mean, ours.std))
-        self.renormalizes = (theirs.mean, theirs.std) != (ours.mean, ours.std)
-        self.register_buffer("scale", (std_o / std).reshape(-1, 1, 1))
-        self.register_buffer("shift", ((mean_o - mean) / std).reshape(-1, 1, 1))
+        self.renormalizes = theirs != ours
+        scale, shift = ours.change_to(theirs)
+        self.register_buffer("scale", scale)
+        self.register_buffer("shift", shift)
 
     def train(self, mode: bool = True) -> "Teacher":
         """Stays in evaluation mode, whatever the network around it does."""

@@ -20,8 +20,13 @@ def failures(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def write(path: str | os.PathLike[str], fill: Callable[[IO[bytes]], object]) -> None:
-    """Let `fill` write a file that then takes the place of `path`. UserError if it fails; `path` is then as it was."""
-    path = Path(path)
+    """Let `fill` write a file that then takes the place of `path`, or of the file that the link `path` leads to.
+
+    Raises UserError if it fails; `path` is then as it was. A folder, device or pipe is never replaced.
+    """
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise UserError(f"cannot write {path}: it is not a file; give the name of one")
+    path = Path(os.path.realpath(path))
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with failures(path):
         try:

@@ -7,12 +7,18 @@ from typing import Any
 import numpy as np
 
 from onebit.runtime import format
+from onebit.runtime.operators import Tensors, infer_shapes, products
 
 
 def describe(path: str) -> dict[str, Any]:
     """Name, method, shapes, sizes in bytes and numbers of weights of a packed file."""
     graph, tensors = format.read(path)
-    binary = sum(8 * array.size for name, array in tensors.items() if name.endswith(".bits"))
+    shapes = infer_shapes(graph, Tensors.of(tensors), *graph.input_shape[1:])
+    binary = sum(
+        len(tensors[f"{node.name}.bits"]) * products(node, shapes[node.inputs[0]][-1])
+        for node in graph.nodes
+        if f"{node.name}.bits" in tensors
+    )
     bytes_ = sum(array.size for array in tensors.values() if array.dtype == np.int8)
     floats = sum(array.size for array in tensors.values() if array.dtype == np.float32)
     operators = Counter(node.op for node in graph.nodes)

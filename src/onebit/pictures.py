@@ -36,6 +36,8 @@ def read(path: Path, model: Model) -> np.ndarray:
     the image is resized to the network's input.
     """
     channels, height, width = model.input_shape
+    if channels not in (1, 3):
+        raise UserError(f"{model.name} takes images of {channels} channels; image files have 1 or 3")
     try:
         with Image.open(path) as image:
             picture = image.convert("L" if channels == 1 else "RGB")
@@ -46,9 +48,9 @@ def read(path: Path, model: Model) -> np.ndarray:
         if picture.size != (width, height):
             picture = picture.resize((width, height), Image.Resampling.BILINEAR)
     else:
-        scale = resize / min(picture.size)
-        scaled = (max(width, round(picture.width * scale)), max(height, round(picture.height * scale)))
-        left, top = (scaled[0] - width) // 2, (scaled[1] - height) // 2
+        short = min(picture.size)  # rounded as torchvision's Resize and CenterCrop, with which networks are evaluated
+        scaled = (max(width, resize * picture.width // short), max(height, resize * picture.height // short))
+        left, top = round((scaled[0] - width) / 2), round((scaled[1] - height) / 2)
         picture = picture.resize(scaled, Image.Resampling.BILINEAR).crop((left, top, left + width, top + height))
     pixels = np.asarray(picture, np.uint8)
     return pixels.reshape(height, width, channels)  # grey images have no last axis yet
@@ -65,7 +67,12 @@ def classify(model: Model, paths: Sequence[str], top: int, batch_size: int = 64)
     rows = []
     for start in range(0, len(files), batch_size):
         chosen = files[start : start + batch_size]
-        scores = softmax(model(np.stack([read(path, model) for path in chosen])))  # (B, classes)
+        logits = model(np.stack([read(path, model) for path in chosen]))  # (B, classes)
+        if logits.ndim != 2:
+            raise UserError(
+                f"{model.name} gives maps {logits.shape[1:]}, not one number per class: it classifies nothing"
+            )
+        scores = softmax(logits)
         names = model.labels or tuple(str(i) for i in range(scores.shape[1]))
         for path, row in zip(chosen, scores, strict=True):
             best = np.argsort(-row, kind="stable")[:top]

@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <cstring>
 #include <memory>
+#include <new>
 #include <random>
 #include <thread>
 #include <utility>
@@ -142,6 +143,29 @@ bool pool_takes_every_part(int threads) {
   return true;
 }
 
+// An exception of a part reaches the caller after the other parts are done, and the next loop runs as ever.
+bool pool_passes_exceptions_on(int threads) {
+  Pool pool(threads);
+  for (int round = 0; round < 500; ++round) {
+    const int parts = 1 + round % 23, bad = round % parts;
+    std::vector<int> taken(parts, 0);
+    bool caught = false;
+    try {
+      pool.run(parts, [&](int part, int) {
+        if (part == bad) throw std::bad_alloc();
+        taken[part] = 1;
+      });
+    } catch (const std::bad_alloc&) {
+      caught = true;
+    }
+    int total = 0;
+    for (int one : taken) total += one;
+    // One thread stops at the exception: nobody else is at work.
+    if (!caught || (threads > 1 && parts > 1 && total != parts - 1)) return false;
+  }
+  return true;
+}
+
 std::unique_ptr<Graph> make(Network network, Isa isa, int threads) {
   auto graph = std::make_unique<Graph>(isa, threads);
   Random random(7);
@@ -193,9 +217,14 @@ int main() {
   using namespace onebit;
   bool passed = true;
   for (int threads : {1, 2, 4, 8}) {
-    if (pool_takes_every_part(threads)) continue;
-    std::printf("the pool of %d threads missed a part or took one twice\n", threads);
-    passed = false;
+    if (!pool_takes_every_part(threads)) {
+      std::printf("the pool of %d threads missed a part or took one twice\n", threads);
+      passed = false;
+    }
+    if (!pool_passes_exceptions_on(threads)) {
+      std::printf("the pool of %d threads lost an exception or a part\n", threads);
+      passed = false;
+    }
   }
   Random random(1);
   const std::vector<float> images = floats(random, kBatches * kSize.elements());

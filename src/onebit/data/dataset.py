@@ -39,6 +39,11 @@ class Normalization:
         std = torch.tensor(self.std, device=images.device).reshape(-1, 1, 1)
         return (images.float() / 255 - mean) / std
 
+    def change_to(self, other: "Normalization") -> tuple[Tensor, Tensor]:
+        """scale, shift (C, 1, 1): scale x + shift is normalised as `other` says, for x normalised as this one says."""
+        mean, std, mean_o, std_o = (torch.tensor(v) for v in (self.mean, self.std, other.mean, other.std))
+        return (std / std_o).reshape(-1, 1, 1), ((mean - mean_o) / std_o).reshape(-1, 1, 1)
+
 
 @dataclass(frozen=True)
 class LoadOptions:

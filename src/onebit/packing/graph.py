@@ -22,6 +22,7 @@ from onebit.layers import BinaryConv2d, BinaryLinear, OptionA
 from onebit.nonlinearities import Hardtanh, Maxout, RPReLU
 from onebit.packing import fold
 from onebit.packing.fold import BinaryProduct
+from onebit.runtime.graph import INPUT
 
 
 @dataclass
@@ -53,9 +54,15 @@ def trace(model: nn.Module, input_shape: tuple[int, int, int]) -> tuple[list[Ope
         module = fx.GraphModule(model, graph)
         with torch.no_grad():
             ShapeProp(module).propagate(torch.zeros(1, *input_shape))
+            image = torch.randn(1, *input_shape, generator=torch.Generator().manual_seed(0))
+            expected, traced = model(image.clone()), module(image.clone())
     except (fx.proxy.TraceError, RuntimeError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"the model cannot be traced for images of {input_shape}: {reason}") from error
+    if isinstance(expected, Tensor) and not torch.allclose(expected, traced, rtol=1e-3, atol=1e-5, equal_nan=True):
+        raise UserError(  # torch.fx takes x += y for x = x + y
+            "the model computes something else than its trace: a value that is changed in place (x += y) is read afterwards"
+        )
     return Lowering(module).run()
 
 
@@ -68,6 +75,7 @@ class Lowering:
         self.value: dict[fx.Node, str] = {}
         self.order: dict[str, tuple[int, int, int] | None] = {}
         self.operations: list[Operation] = []
+        self.memory: dict[str, str] = {}  # the value of which a flattened one is a view
 
     def run(self) -> tuple[list[Operation], str]:
         modules = dict(self.module.named_modules())
@@ -75,7 +83,7 @@ class Lowering:
             if node.op == "placeholder":
                 if self.value:
                     raise UserError("the model takes more than one input; onebit packs models of one image tensor")
-                self.value[node] = "input"
+                self.value[node] = INPUT
             elif node.op == "output":
                 if not isinstance(node.args[0], fx.Node):
                     raise UserError("the model returns more than one tensor; onebit packs models that return logits")
@@ -87,6 +95,8 @@ class Lowering:
                 return self.operations, output
             elif node.op == "call_module":
                 layer = modules[str(node.target)]
+                if getattr(layer, "inplace", False):
+                    self.check_in_place(node)
                 convert = MODULES.get(type(layer))
                 if convert is None:
                     raise UserError(f"layer {node.target}: {type(layer).__name__} has no operator in the format")
@@ -95,8 +105,26 @@ class Lowering:
                 convert = FUNCTIONS.get(node.target)
                 if convert is None:
                     raise UserError(f"{node.name}: {node.op} {node.target} has no operator in the format")
+                if node.kwargs.get("inplace", False):
+                    self.check_in_place(node)
                 convert(self, node)
         raise AssertionError("fx graphs end in an output node")
+
+    def check_in_place(self, node: fx.Node) -> None:
+        """Refuse a layer that overwrites a value which is read again: the format's values never change."""
+        changed = self.origin(self.input(node))
+        nodes = list(self.module.graph.nodes)
+        later = set(nodes[nodes.index(node) + 1 :])
+        for other, name in self.value.items():
+            if self.origin(name) == changed and (readers := later & set(other.users)):
+                reader = min(readers, key=nodes.index)
+                raise UserError(
+                    f"{node.name} changes its input in place, which {reader.name} reads afterwards; set inplace=False"
+                )
+
+    def origin(self, name: str) -> str:
+        """The value whose memory the value `name` shares."""
+        return self.memory.get(name, name)
 
     def shape(self, node: Any) -> tuple[int, ...]:
         return tuple(node.meta["tensor_meta"].shape[1:])  # without the batch
@@ -108,7 +136,7 @@ class Lowering:
         return self.value[source]
 
     def emit(self, node: fx.Node, op: str, name: str, inputs: list[str] | None = None, **content: Any) -> Operation:
-        taken = {o.name for o in self.operations}
+        taken = {INPUT, *(o.name for o in self.operations)}
         unique = name if name not in taken else node.name
         inputs = [self.input(node)] if inputs is None else inputs
         operation = Operation(op, unique, inputs, **content)
@@ -267,6 +295,7 @@ def _flatten(lowering: Lowering, node: fx.Node, name: str = "", layer: nn.Module
         lowering.skip(node)
         return
     operation = lowering.emit(node, "flatten", name or node.name)
+    lowering.memory[operation.name] = lowering.origin(source)
     lowering.order[operation.name] = (shape[0], shape[1], shape[2]) if math.prod(shape[1:]) > 1 else None
 
 

@@ -7,7 +7,6 @@ are read, and the writer runs the same checks as the reader, so what it writes c
 from __future__ import annotations
 
 import json
-import math
 import os
 import stat
 import struct
@@ -24,7 +23,7 @@ from onebit.errors import FormatError, UserError
 from onebit.runtime import graph as graphs
 from onebit.runtime.bits import tail_is_zero
 from onebit.runtime.graph import Graph
-from onebit.runtime.operators import OPERATORS, Shape, Tensors, infer_shapes
+from onebit.runtime.operators import OPERATORS, Shape, Tensors, infer_shapes, products
 
 FORMAT, VERSION = "onebit", "1"
 MAX_HEADER = 16 * 2**20  # bytes
@@ -44,7 +43,7 @@ def read(path: str | os.PathLike[str]) -> tuple[Graph, dict[str, np.ndarray]]:
         try:
             tensors = safetensors.numpy.load(data)
         except safetensors.SafetensorError as error:
-            raise FormatError(f"the tensors are damaged ({error}); copy or export the file again") from None
+            raise FormatError(f"the tensors are damaged ({str(error)[:200]}); copy or export the file again") from None
         _check_values(graph, shapes, tensors)
     except FormatError as error:
         raise FormatError(f"{path}: {error}") from None
@@ -185,7 +184,5 @@ def _check_values(graph: Graph, shapes: Mapping[str, Shape], tensors: Mapping[st
     for node in graph.nodes:
         if node.op not in ("binary_conv", "binary_linear"):
             continue
-        channels = shapes[node.inputs[0]][-1]
-        products = math.prod(node["kernel"]) * (channels // node["groups"]) if node.op == "binary_conv" else channels
-        if not tail_is_zero(tensors[f"{node.name}.bits"], products):
+        if not tail_is_zero(tensors[f"{node.name}.bits"], products(node, shapes[node.inputs[0]][-1])):
             raise FormatError(f"tensor {node.name}.bits has bits set past its last weight; pack the weights again")

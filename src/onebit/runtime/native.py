@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -51,6 +52,15 @@ def _module() -> Any:
         raise UserError(f"the engine is not built ({error}); run `pip install .`, or use backend='reference'") from None
 
 
+@contextmanager
+def refusals() -> Iterator[None]:
+    """What the engine refuses is an error of the file's or the caller's."""
+    try:
+        yield
+    except ValueError as error:
+        raise UserError(f"the engine cannot run this: {error}") from None
+
+
 class Engine:
     """Runs a checked graph: the methods of `model.Backend`."""
 
@@ -60,6 +70,8 @@ class Engine:
             threads = processor.count()
         try:
             self._engine = module.Graph(isa or "", threads)
+        except RuntimeError as error:
+            raise UserError(f"{threads} threads cannot be started ({error}); give fewer with threads=") from None
         except ValueError as error:
             raise UserError(f"{error} (from isa= or the variable ONEBIT_ISA)") from None
         channels, height, width = graph.input_shape
@@ -68,6 +80,14 @@ class Engine:
         self._names = [INPUT]
         index = {INPUT: 0}
         self.byte_convs: set[str] = set()  # those that take images of bytes as they are
+        with refusals():
+            self._build(graph, tensors, index)
+        self._output = graph.output
+        self._weights = {
+            name.removesuffix(".weight"): t.shape for name, t in tensors.items() if name.endswith(".weight")
+        }
+
+    def _build(self, graph: Graph, tensors: Mapping[str, np.ndarray], index: dict[str, int]) -> None:
         for node in graph.nodes:
             index[node.name] = self._add(node, [index[name] for name in node.inputs], tensors)
             own = {what: tensors[f"{node.name}.{what}"] for what in _CONV if f"{node.name}.{what}" in tensors}
@@ -76,11 +96,8 @@ class Engine:
                 self.byte_convs.add(node.name)
                 self._engine.byte_conv(index[node.name], form.weight, form.a, form.b, form.bias, *window)
             self._names.append(node.name)
+        channels, height, width = graph.input_shape
         self._engine.finish(index[graph.output], height, width, channels)
-        self._output = graph.output
-        self._weights = {
-            name.removesuffix(".weight"): t.shape for name, t in tensors.items() if name.endswith(".weight")
-        }
 
     @property
     def isa(self) -> str:
@@ -96,18 +113,19 @@ class Engine:
         return self._engine.kernels
 
     def run(self, images: np.ndarray) -> np.ndarray:
-        try:
+        with refusals():
             return self._shaped(self._output, self._engine.run_channels_first(np.ascontiguousarray(images)))
-        except ValueError as error:
-            raise UserError(str(error)) from None
 
     def run_bytes(self, images: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
-        return self._shaped(self._output, self._engine.run_bytes(np.ascontiguousarray(images), mean, std))
+        with refusals():
+            return self._shaped(self._output, self._engine.run_bytes(np.ascontiguousarray(images), mean, std))
 
     def trace(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Output of every node, and "<node>:accumulator" (int32) of every binary node."""
         values = {}
-        for index, value, accumulator in self._engine.trace(images):
+        with refusals():
+            found = self._engine.trace(images)
+        for index, value, accumulator in found:
             name = self._names[index]
             values[name] = self._shaped(name, value)
             if accumulator is not None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from onebit.errors import FormatError
 from onebit.runtime.bits import bytes_for
-from onebit.runtime.graph import INPUT, MAX_SIZE, Attribute, Graph, Node, boolean, integer, number, pair
+from onebit.runtime.graph import INPUT, MAX_SIZE, Attribute, Graph, Node, boolean, integer, number, pair, show
 
 MAX_ELEMENTS = 2**28  # of one activation
 MAX_CHANNELS = 2**24  # of a weight
@@ -54,7 +54,7 @@ class Tensors:
         )
         if not fits:
             wanted = ", ".join("any" if want is None else str(want) for want in shape)
-            raise FormatError(f"tensor {name} must have shape ({wanted}), got {found}")
+            raise FormatError(f"tensor {name} must have shape ({wanted}), got {show(found)}")
         return found
 
     def expect_weight(self, node: Node, *shape: int | None) -> Shape:
@@ -67,7 +67,7 @@ class Tensors:
 
     def check_all_used(self) -> None:
         if extra := sorted(self._found.keys() - self.used):
-            raise FormatError(f"tensor {extra[0]!r} belongs to no node; remove it or name it <node>.<what>")
+            raise FormatError(f"tensor {show(extra[0])} belongs to no node; remove it or name it <node>.<what>")
 
 
 def tensors_of(node: Node, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -77,6 +77,11 @@ def tensors_of(node: Node, tensors: Mapping[str, np.ndarray]) -> dict[str, np.nd
         for name, array in tensors.items()
         if name.rpartition(".")[0] == node.name
     }
+
+
+def products(node: Node, channels: int) -> int:
+    """±1 products of one output of a binary node whose input has `channels` channels: the weights of one filter."""
+    return math.prod(node["kernel"]) * (channels // node["groups"]) if node.op == "binary_conv" else channels
 
 
 def float_weight(weight: np.ndarray, scale: np.ndarray | None) -> np.ndarray:
