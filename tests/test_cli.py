@@ -14,7 +14,7 @@ from PIL import Image
 
 import onebit
 from onebit import checkpoint, data, models, pictures, runtime
-from onebit.cli import main, make_parser
+from onebit.cli import main, make_parser, printable
 from onebit.data.augmentation import evaluation_transform, resize_of
 from onebit.layers import binary_layers
 from onebit.training_options import make_parser as make_train_parser
@@ -317,10 +317,18 @@ def test_results_go_to_files_only(capsys, tmp_path, packed):
     assert (tmp_path / "pipe").is_fifo()
 
 
-def test_output_that_nobody_reads(packed):
-    command = f"{sys.executable} -m onebit info {packed} | true; echo ${{PIPESTATUS[0]}}"
+@pytest.mark.parametrize(("reader", "code"), [("| true", "0"), ("> /dev/full", "2")])
+def test_output_that_nobody_takes(tmp_path, packed, reader, code):
+    """One line at most, and the result is in the file all the same."""
+    command = f"{sys.executable} -m onebit info {packed} --out {tmp_path}/r.json {reader}; echo ${{PIPESTATUS[0]}} >&2"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
-    assert done.stdout.strip() in ("0", "141") and done.stderr == ""
+    *said, status = done.stderr.splitlines()
+    assert status == code and len(said) == (code == "2"), done.stderr
+    assert json.loads((tmp_path / "r.json").read_text())["kind"].startswith("packed")
+
+
+def test_names_do_not_steer_the_terminal():
+    assert printable("a\x1b]0;b\x07 \udce9\nc") == "a\\x1b]0;b\\x07 \\udce9\nc"
 
 
 def test_photographs_are_cut_as_in_evaluation(tmp_path):

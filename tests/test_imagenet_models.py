@@ -47,7 +47,7 @@ def test_rbnn_starts_its_norms_as_its_authors_do():
         size = 64 if name.startswith("imagenet") else 32
         model = models.create(name, "rbnn", classes=5, image_size=size)
         for norm in (m for m in model.modules() if isinstance(m, nn.BatchNorm2d)):
-            torch.testing.assert_close(norm.weight, torch.full_like(norm.weight, value))
+            torch.testing.assert_close(norm.weight, torch.full_like(norm.weight, value), rtol=0, atol=0)
 
 
 FACTS = {  # block, nonlinearity, average pooling before the 1x1 shortcut, batch norm before the linear layer, after the stem

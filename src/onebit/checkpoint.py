@@ -48,14 +48,33 @@ def build(content: dict[str, Any], path: str | Path, averaged: bool = True) -> n
     return model.to(memory_format=torch.channels_last).eval()
 
 
+def normalization(content: dict[str, Any], path: str | Path) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """(mean, std) per channel that the model's images are normalised with, None where the checkpoint does not say."""
+    found = content.get("normalization")
+    if found is None:
+        return None
+    try:
+        mean, std = (tuple(map(float, found[key])) for key in ("mean", "std"))
+    except (TypeError, ValueError, KeyError) as error:
+        raise UserError(f"{path}: normalization must be a mean and a std, a list of numbers each") from error
+    channels = content["config"].get("in_channels", 3)
+    if not len(mean) == len(std) == channels or 0.0 in std:
+        raise UserError(f"{path}: normalization must have {channels} means and stds other than 0")
+    return mean, std
+
+
 def pack(content: dict[str, Any], path: str | Path, out: str | Path, int8: bool = False) -> dict[str, Any]:
     """Write a checkpoint's network as a packed file; returns what `onebit.pack` returns."""
-    normalization = content.get("normalization") or {}
+    found = normalization(content, path)
+    if found is None:
+        raise UserError(
+            f"{path} does not say how its images are normalised; pack the model with onebit.pack(mean=, std=)"
+        )
     return packing.pack(
         build(content, path),
         out,
-        mean=normalization.get("mean"),
-        std=normalization.get("std"),
+        mean=found[0],
+        std=found[1],
         labels=content.get("labels"),
         recipe=content.get("source"),
         accuracy=content.get("accuracy"),

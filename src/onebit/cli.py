@@ -4,6 +4,7 @@ where PyTorch is not installed. User errors end in one line on standard error an
 import argparse
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -34,13 +35,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options = make_parser().parse_args(arguments)
             result, text = options.verb(options)
             as_json, report = options.json, options.out if options.out_is_report else None
-        if output := json.dumps(result) if as_json else text:
-            print(output, flush=True)
-        if report is not None:
-            files.write_text(report, json.dumps(result, indent=2) + "\n")
+        try:
+            if output := json.dumps(result) if as_json else printable(text):
+                show(output)
+        finally:  # also where nobody reads the output
+            if report is not None:
+                files.write_text(report, json.dumps(result, indent=2) + "\n", follow=True)
         return 0
     except UserError as error:
-        print(f"onebit: error: {error}", file=sys.stderr)
+        print(f"onebit: error: {printable(str(error))}", file=sys.stderr)
         return 2
     except ModuleNotFoundError as error:
         extra = "pip install 'onebit[train]'"
@@ -57,7 +60,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("onebit: interrupted; a training continues with --resume", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output has gone, as `onebit run ... | head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left in the buffer goes nowhere
         return 0
 
 
@@ -257,9 +259,22 @@ def refuse(options: argparse.Namespace, why: str, **defaults: object) -> None:
             raise UserError(f"--{name.replace('_', '-')} has no effect here: {why}")
 
 
+def show(text: str) -> None:
+    """Print to the standard output. UserError where it cannot be written; BrokenPipeError where its reader has gone."""
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left in the buffer goes nowhere
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise UserError(f"cannot write to the standard output: {error.strerror}") from error
+
+
 def printable(text: str) -> str:
-    """File names need not be valid text."""
-    return text.encode(errors="replace").decode()
+    """text with escapes for what steers a terminal and what is no character: names of files and labels may hold both."""
+    escaped = re.sub("[\x00-\x09\x0b-\x1f\x7f-\x9f]", lambda found: f"\\x{ord(found[0]):02x}", text)
+    encoding = sys.stdout.encoding or "utf-8"
+    return escaped.encode(encoding, errors="backslashreplace").decode(encoding)
 
 
 def is_checkpoint(path: str) -> bool:
@@ -324,7 +339,7 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     model = runtime.load(options.model, threads=options.threads, isa=options.isa, backend=options.backend)
     rows = pictures.classify(model, options.images, options.top)
     lines = [
-        f"{printable(row['image'])}  " + "  ".join(f"{p['label']} {100 * p['score']:.1f} %" for p in row["predictions"])
+        f"{row['image']}  " + "  ".join(f"{p['label']} {100 * p['score']:.1f} %" for p in row["predictions"])
         for row in rows
     ]
     return {"model": options.model, "runtime": model.isa, "images": rows}, "\n".join(lines)

@@ -1,6 +1,8 @@
 """The devices and processes of a training: one process a device, started here, by torchrun or by SLURM."""
 
 import os
+from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 from lightning_fabric import Fabric
@@ -10,6 +12,8 @@ from torch import nn
 
 from onebit.errors import UserError
 from onebit.recipe import Recipe
+
+T = TypeVar("T")
 
 
 def make_fabric(recipe: Recipe, precision: str) -> Fabric:
@@ -75,6 +79,19 @@ def synchronize_norms(model: nn.Module, fabric: Fabric) -> nn.Module:
     if fabric.device.type != "cuda":
         raise UserError(f"sync_batch_norm = true needs GPUs, not {fabric.device.type}; set it to false")
     return torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
+
+
+def first_alone(fabric: Fabric, load: Callable[[], T]) -> T:
+    """load() on the first process of each machine, then on its others: the first one downloads.
+
+    A UserError is raised when all have tried; inside, it would leave the others in a broken connection.
+    """
+    with fabric.rank_zero_first(local=True):
+        try:
+            return load()
+        except UserError as error:
+            failure = error
+    raise failure
 
 
 @torch.no_grad()

@@ -130,8 +130,8 @@ def _ours(path: str, data: Data) -> tuple[nn.Module, Normalization | None]:
         raise UserError(
             f"recipe: teacher {path} has the class {theirs!r} where {data.name} has {mine!r}; choose another"
         )
-    found = content.get("normalization")
-    return model, Normalization(tuple(found["mean"]), tuple(found["std"])) if found else None
+    found = checkpoint.normalization(content, path)
+    return model, Normalization(*found) if found else None
 
 
 def _timm(name: str, weights: str | None, classes: int, in_channels: int) -> tuple[nn.Module, Normalization | None]:

@@ -33,8 +33,8 @@ def evaluate(
         config = content["config"]
         source = data.load(name, root, data.LoadOptions(download, config["image_size"]))
         fits(path, config["in_channels"], config["classes"], source, content.get("labels"))
-        found = content.get("normalization")
-        theirs = Normalization(tuple(found["mean"]), tuple(found["std"])) if found else source.normalization
+        found = checkpoints.normalization(content, path)
+        theirs = Normalization(*found) if found else source.normalization
         batches = normalized(source.test.evaluation_batches(batch_size), source.normalization, theirs)
         if threads:
             torch.set_num_threads(threads)
@@ -82,10 +82,9 @@ def fits(path: str, channels: int, classes: int, source: data.Data, labels: Sequ
             f"{path} was made for {channels} channels and {classes} classes, data set {source.name!r} has "
             f"{source.in_channels} and {len(source.labels)}; choose another with --data"
         )
-    places = {label: place for place, label in enumerate(source.labels)}
-    for place, label in enumerate(labels or ()):
-        if places.get(label, place) != place:
+    for place, (label, own) in enumerate(zip(labels or (), source.labels, strict=False)):
+        if label != own and label in source.labels:  # other names may stand for the same classes
             raise UserError(
-                f"{path} calls class {place} {label!r}, which is class {places[label]} of data set {source.name!r}; "
-                "the classes must be in the same order"
+                f"{path} calls class {place} {label!r}, which is class {source.labels.index(label)} of data set "
+                f"{source.name!r}; the classes must be in the same order"
             )

@@ -19,14 +19,14 @@ def failures(path: str | os.PathLike[str]) -> Iterator[None]:
         raise UserError(f"cannot write {path}: {reason}; free space or choose another place") from error
 
 
-def write(path: str | os.PathLike[str], fill: Callable[[IO[bytes]], object]) -> None:
-    """Let `fill` write a file that then takes the place of `path`, or of the file that the link `path` leads to.
+def write(path: str | os.PathLike[str], fill: Callable[[IO[bytes]], object], follow: bool = False) -> None:
+    """Let `fill` write a file that then takes the place of `path`; with follow, of the file that the link `path` leads to.
 
     Raises UserError if it fails; `path` is then as it was. A folder, device or pipe is never replaced.
     """
     if os.path.exists(path) and not os.path.isfile(path):
         raise UserError(f"cannot write {path}: it is not a file; give the name of one")
-    path = Path(os.path.realpath(path))
+    path = Path(os.path.realpath(path) if follow else os.path.abspath(path))
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with failures(path):
         try:
@@ -50,9 +50,9 @@ def synchronize(folder: Path) -> None:
             os.close(descriptor)
 
 
-def write_text(path: str | os.PathLike[str], text: str) -> None:
+def write_text(path: str | os.PathLike[str], text: str, follow: bool = False) -> None:
     """Write a text file, as `write` does."""
-    write(path, lambda file: file.write(text.encode()))
+    write(path, lambda file: file.write(text.encode()), follow)
 
 
 def clean(folder: Path) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from onebit import checkpoint, data, layers, models, processes
 from onebit.accumulation import backward
-from onebit.devices import make_fabric, share_buffers, share_of_batch, synchronize_norms
+from onebit.devices import first_alone, make_fabric, share_buffers, share_of_batch, synchronize_norms
 from onebit.distillation import distillation
 from onebit.errors import Stopped, UserError
 from onebit.finite import first_non_finite, non_finite_parameter
@@ -78,8 +78,7 @@ def train_on(fabric: Fabric, recipe: Recipe, resume: bool, name: str, quiet: boo
     seed_everything(recipe.seed)
     out = run_folder(recipe, resume, name, fabric.is_global_zero)
 
-    with fabric.rank_zero_first(local=True):  # one process of a machine downloads
-        source = data.load(recipe.data, recipe.root, data.LoadOptions.of(recipe))
+    source = first_alone(fabric, lambda: data.load(recipe.data, recipe.root, data.LoadOptions.of(recipe)))
     train_set, test_set = source.train.to(fabric.device), source.test.to(fabric.device)
     local_batch = share_of_batch(recipe, fabric.world_size)
     steps = train_set.training_steps(local_batch, fabric.world_size)
@@ -106,8 +105,7 @@ def train_on(fabric: Fabric, recipe: Recipe, resume: bool, name: str, quiet: boo
         model = synchronize_norms(model, fabric)
     layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
     model.to(memory_format=layout)
-    with fabric.rank_zero_first(local=True):
-        distilled = distillation(recipe, source)
+    distilled = first_alone(fabric, lambda: distillation(recipe, source))
     objective: nn.Module = Objective(model, recipe.label_smoothing, distilled)
     average = (
         torch.optim.swa_utils.AveragedModel(
@@ -250,7 +248,9 @@ def clip_gradients(fabric: Fabric, module: Any, optimizer: Any, bound: float) ->
     if not bound:
         return None
     norm: Any = fabric.clip_gradients(module, optimizer, max_norm=bound, error_if_nonfinite=False)
-    return (bound / (norm + 1e-6)).clamp(max=1.0)  # as torch.nn.utils.clip_grad_norm_ does
+    return (bound / (norm + 1e-6)).clamp(
+        min=torch.finfo(norm.dtype).tiny, max=1.0
+    )  # as torch.nn.utils.clip_grad_norm_ does
 
 
 def stopped(fabric: Fabric, number: int, epoch: int, step: int, out: Path) -> Stopped:

@@ -53,7 +53,7 @@ def parse(arguments: list[str]) -> tuple[Any, dict[str, Any], str]:
     """(parsed options, values of the Recipe, name of the run). Raises UserError for unknown keys and wrong types."""
     parser, arguments = make_parser(), normalize(arguments)
     try:
-        path = parser.parse_args(arguments).recipe  # wherever it stands
+        path = parser.parse_args([a for a in arguments if a not in ("-h", "--help")]).recipe  # wherever it stands
         if path is not None:
             from_file = recipe.read(path)
             parser.parse_object(from_file)  # checks the types of the file's values

@@ -79,9 +79,8 @@ def test_types_in_the_header(tmp_path: Path, entry: dict[str, Any]) -> None:
 def test_half_a_character_is_not_text(tmp_path: Path) -> None:
     """A name is printed: JSON's escapes can make strings that cannot be."""
     graph, tensors = parts()
-    refuse(tmp_path, raw(graph | {"name": "\ud800"}, tensors), "cannot be printed")
-    refuse(tmp_path, raw(graph | {"recipe": "\x1b]0;a\x07"}, tensors), "cannot be printed")
-    refuse(tmp_path, raw(graph | {"labels": ["a", "b", "c", "\udfff"]}, tensors), "cannot be printed")
+    refuse(tmp_path, raw(graph | {"name": "\ud800"}, tensors), "not valid Unicode")
+    refuse(tmp_path, raw(graph | {"labels": ["a", "b", "c", "\udfff"]}, tensors), "not valid Unicode")
 
 
 def test_a_kernel_beyond_the_engine(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def write(path: str | os.PathLike[str], graph: Mapping[str, Any], tensors: Mappi
     path = Path(path)
     checked = validate(graph, tensors)
     data = _encode(checked, tensors)
-    files.write(path, lambda file: file.write(data))
+    files.write(path, lambda file: file.write(data), follow=True)
 
 
 def _encode(graph: Graph, tensors: Mapping[str, np.ndarray]) -> bytes:

@@ -22,8 +22,7 @@ MAX_SIZE = 2**15  # any height, width, stride, kernel, padding, number of channe
 INPUT = "input"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./\-]{0,199}")
 
-# Halves of characters, which JSON can escape alone, and control characters, which would steer the terminal.
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_HALF = re.compile("[\ud800-\udfff]")  # of a character: JSON can escape one alone, and then it cannot be printed
 
 REQUIRED: Any = object()
 
@@ -105,8 +104,8 @@ def number(value: Any, where: str) -> float:
 def text(value: Any, where: str) -> str:
     if not isinstance(value, str) or len(value) > MAX_TEXT:
         raise FormatError(f"{where} must be a string of at most {MAX_TEXT} characters, got {show(value)}")
-    if _UNPRINTABLE.search(value):
-        raise FormatError(f"{where} has a character that cannot be printed: {show(value)}")
+    if _HALF.search(value):
+        raise FormatError(f"{where} is not valid Unicode: {show(value)}")
     return value
 
 
