@@ -31,7 +31,7 @@ class Pool {
   int threads() const { return threads_; }
 
   // Calls work(part, thread) once for each part of 0..parts and returns when all are done. Thread 0 is the caller. If
-  // parts throw, the others are done all the same, and one of the exceptions reaches the caller.
+  // parts throw, one of the exceptions reaches the caller when no thread is at work any more.
   void run(int parts, const Work& work);
 
  private:

@@ -143,7 +143,7 @@ bool pool_takes_every_part(int threads) {
   return true;
 }
 
-// An exception of a part reaches the caller after the other parts are done, and the next loop runs as ever.
+// An exception of a part reaches the caller when no thread is at work any more, and the next loop runs as ever.
 bool pool_passes_exceptions_on(int threads) {
   Pool pool(threads);
   for (int round = 0; round < 500; ++round) {

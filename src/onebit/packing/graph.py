@@ -53,9 +53,9 @@ def trace(model: nn.Module, input_shape: tuple[int, int, int]) -> tuple[list[Ope
         graph = Tracer().trace(model)
         module = fx.GraphModule(model, graph)
         with torch.no_grad():
-            ShapeProp(module).propagate(torch.zeros(1, *input_shape))
             image = torch.randn(1, *input_shape, generator=torch.Generator().manual_seed(0))
-            expected, traced = model(image.clone()), module(image.clone())
+            traced = ShapeProp(module).propagate(image.clone())  # turns what a layer raises into RuntimeError
+            expected = model(image.clone())
     except (fx.proxy.TraceError, RuntimeError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"the model cannot be traced for images of {input_shape}: {reason}") from error

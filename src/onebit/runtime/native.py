@@ -78,16 +78,16 @@ class Engine:
         self._channels = channels
         self._shapes = infer_shapes(graph, Tensors.of(tensors), height, width)
         self._names = [INPUT]
-        index = {INPUT: 0}
         self.byte_convs: set[str] = set()  # those that take images of bytes as they are
         with refusals():
-            self._build(graph, tensors, index)
+            self._build(graph, tensors)
         self._output = graph.output
         self._weights = {
             name.removesuffix(".weight"): t.shape for name, t in tensors.items() if name.endswith(".weight")
         }
 
-    def _build(self, graph: Graph, tensors: Mapping[str, np.ndarray], index: dict[str, int]) -> None:
+    def _build(self, graph: Graph, tensors: Mapping[str, np.ndarray]) -> None:
+        index = {INPUT: 0}
         for node in graph.nodes:
             index[node.name] = self._add(node, [index[name] for name in node.inputs], tensors)
             own = {what: tensors[f"{node.name}.{what}"] for what in _CONV if f"{node.name}.{what}" in tensors}
