@@ -3,12 +3,12 @@
 import random
 
 import numpy as np
-import photograph_files
 import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
 
+import photograph_files
 from onebit import data
 from onebit.data.augmentation import EIGENVALUES, EIGENVECTORS, lighting_shift, rand_augment, training_transform
 from onebit.data.dataset import MemorySet, Normalization

@@ -3,17 +3,17 @@
 import itertools
 import shutil
 
-import photograph_files
 import pytest
-import shared_data
 import torch
-from photograph_files import CLASSES, images, write_tar
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
+import photograph_files
+import shared_data
 from onebit import cli, data
 from onebit.data.shards import WINDOW, shuffled
 from onebit.errors import UserError
+from photograph_files import CLASSES, images, write_tar
 
 KINDS = ("imagefolder", "webdataset", "parquet")
 SMALL = {"image_size": 16, "workers": 0}

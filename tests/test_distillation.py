@@ -11,7 +11,6 @@ import safetensors.torch
 import timm
 import torch
 import torchvision
-from shared_data import authors_checkpoint, cifar10_root
 from torch import nn
 
 from onebit import checkpoint, data, distillation, importers, methods, models, train
@@ -25,6 +24,7 @@ from onebit.models.blocks import binary_conv
 from onebit.objective import Objective
 from onebit.recipe import Recipe
 from onebit.runtime import load
+from shared_data import authors_checkpoint, cifar10_root
 
 NORMALIZATION = Normalization(IMAGENET_MEAN, IMAGENET_STD)
 CIFAR: Any = Data("cifar10", None, None, CIFAR10_LABELS, NORMALIZATION, 32, 3)

@@ -5,11 +5,11 @@ import math
 import re
 
 import pytest
-import test_packing
 import torch
 import torchvision
 from torch import nn
 
+import test_packing
 from onebit import models, pack
 from onebit.errors import UserError
 from onebit.layers import BinaryConv2d, binary_layers

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from shared_data import authors_checkpoint, cifar10_root
 
 from onebit import checkpoint, data, importers, runtime
 from onebit.cli import main
 from onebit.errors import UserError
 from onebit.runtime import native
+from shared_data import authors_checkpoint, cifar10_root
 
 
 def test_adabin_resnet20_scores_what_its_authors_measured(tmp_path):

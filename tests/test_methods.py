@@ -1,9 +1,9 @@
 """The common checks, on every row of the method table and every variant of it."""
 
-import checks
 import pytest
 import torch
 
+import checks
 from onebit import methods
 
 CASES = checks.cases()

@@ -6,13 +6,13 @@ from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
-import checks
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+import checks
 from onebit import layers, methods, models, pack
 from onebit.errors import UserError
 from onebit.layers import BinaryConv2d, BinaryLinear, OptionA, binary_layers

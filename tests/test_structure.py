@@ -5,12 +5,12 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-import checks
 import numpy as np
 import pytest
-import test_packing
 import torch
 
+import checks
+import test_packing
 from onebit import checkpoint, data, methods, models, recipe
 from onebit.methods import METHODS
 from onebit.recipe import Recipe

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from nets import Builder, random_net, resnet20
 
+from nets import Builder, random_net, resnet20
 from onebit.errors import UserError
 from onebit.runtime import format as files
 from onebit.runtime import load, native

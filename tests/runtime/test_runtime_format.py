@@ -11,8 +11,8 @@ import pytest
 import safetensors
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nets import Builder, random_net, resnet20
 
+from nets import Builder, random_net, resnet20
 from onebit.errors import FormatError, UserError
 from onebit.runtime import format as files
 from onebit.runtime.graph import to_dict

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from nets import Builder, random_net
-from test_runtime_hostile import header_only, parts, raw, refuse
 
+from nets import Builder, random_net
 from onebit.runtime import load, native
+from test_runtime_hostile import header_only, parts, raw, refuse
 
 FUZZ = Path(__file__).resolve().parents[1] / "fuzz"
 sys.path.insert(0, str(FUZZ))

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import safetensors.numpy
-from nets import Builder
 
+from nets import Builder
 from onebit.errors import FormatError, UserError
 from onebit.runtime import format as files
 

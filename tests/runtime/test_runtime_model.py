@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from nets import Builder
 
+from nets import Builder
 from onebit.errors import FormatError, UserError
 from onebit.runtime import format as files
 from onebit.runtime import load, native

@@ -7,7 +7,6 @@ import pytest
 
 pytest.importorskip("openvino", reason="the package openvino is not installed: pip install 'onebit[peers]'")
 from nets import Builder
-
 from onebit import peer_openvino
 from onebit.errors import UserError
 from onebit.runtime import format as files

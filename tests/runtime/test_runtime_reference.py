@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from nets import Builder
 
+from nets import Builder
 from onebit.runtime import bits, load
 from onebit.runtime import format as files
 
