@@ -8,13 +8,16 @@ import os
 import resource
 import signal
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+import photograph_files
 from onebit import checkpoint, cli, events, files, layers, provenance
+from onebit.data import workers
 from onebit.errors import Stopped, UserError
 from onebit.recipe import Recipe
 from runs import STEPS, arguments, digits, last, metrics, run, same_end
@@ -88,6 +91,72 @@ def test_a_second_signal_stops_at_once(tmp_path, monkeypatch):
         run(digits(out, method="xnor", checkpoint_steps=4))
     assert caught.value.code == 130
     assert (last(out)["epoch"], last(out)["step"]) == (0, 4)
+
+
+# ---- processes that decode images
+
+
+def folder_run(root: Path, out: Path) -> list[str]:
+    """Arguments of a training on photographs that two processes decode."""
+    photographs = {"data": "imagefolder", "root": photograph_files.write("imagefolder", root), "image_size": 32}
+    return ["train", *arguments(out, method="xnor", **photographs, batch_size=2, workers=2), "--json"]
+
+
+def signal_workers(number: int) -> None:
+    workers = multiprocessing.active_children()
+    assert workers
+    for worker in workers:
+        os.kill(worker.pid, number)
+
+
+def test_a_signal_to_all_processes_of_a_job_is_one_to_the_training(tmp_path, monkeypatch, capsys):
+    """As SLURM sends it, workers first: they live until the step is done and saved, and a little longer at most."""
+
+    def terminate() -> None:
+        signal_workers(signal.SIGTERM)
+        time.sleep(0.5)  # for those that would die
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    at_step(monkeypatch, 2, terminate)
+    assert cli.main(folder_run(tmp_path / "data", tmp_path / "run")) == 143
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "stopped by SIGTERM after epoch 0, step 1; continue with --resume" in error
+    assert (last(tmp_path / "run")["epoch"], last(tmp_path / "run")["step"]) == (0, 2)
+
+
+def test_a_worker_that_is_told_to_end_does_so_if_nobody_else_ends_it(monkeypatch):
+    """The training may never come to it: the worker's own alarm does."""
+    monkeypatch.setattr(workers, "GRACE", 1)
+    process = multiprocessing.get_context("fork").Process(target=sleeping_worker)
+    process.start()
+    try:
+        time.sleep(0.5)
+        os.kill(process.pid, signal.SIGTERM)
+        time.sleep(0.3)
+        assert process.is_alive()
+        process.join(10)
+        assert process.exitcode == -signal.SIGALRM
+    finally:
+        process.kill()
+
+
+def sleeping_worker() -> None:
+    workers.outlive_signals(0)
+    while True:
+        time.sleep(1)
+
+
+@pytest.mark.parametrize("where", ["in a step", "while it is waited for"])
+def test_a_worker_that_dies_is_one_line_and_exit_code_2(where, tmp_path, monkeypatch, capsys):
+    def kill() -> None:
+        signal_workers(signal.SIGKILL)
+        if where == "in a step":
+            time.sleep(5)  # PyTorch raises here
+
+    at_step(monkeypatch, 2, kill)
+    assert cli.main(folder_run(tmp_path / "data", tmp_path / "run")) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "a process that decodes images died" in error and "--resume" in error
 
 
 # ---- kill -9 in the middle of a write

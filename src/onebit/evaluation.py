@@ -10,10 +10,12 @@ import torch
 from onebit import checkpoint as checkpoints
 from onebit import data, runtime
 from onebit.data.dataset import Batch, Normalization
+from onebit.data.workers import deaths_explained
 from onebit.errors import UserError
 from onebit.train import evaluate as evaluate_torch
 
 
+@deaths_explained()
 def evaluate(
     path: str,
     name: str,

@@ -32,9 +32,7 @@ class Stop:
             signal.signal(number, handler)
 
     def receive(self, number: int, frame: FrameType | None) -> None:
-        if os.getpid() != self.process:  # a forked process that decodes images: Ctrl-C reaches it too
-            if number == signal.SIGTERM:
-                os._exit(128 + number)
+        if os.getpid() != self.process:  # a forked process that decodes images, before it has handlers of its own
             return
         if self.signal:
             raise Stopped("stopped at once; the last checkpoint is kept, continue with --resume", number)

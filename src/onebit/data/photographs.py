@@ -9,7 +9,6 @@ order of the set, with the augmentation that was drawn for it. More than max_cor
 that cannot be read at all. In evaluation every image counts, and the first bad one is an error.
 """
 
-import os
 import sys
 import weakref
 from collections.abc import Iterable, Iterator
@@ -35,6 +34,7 @@ from onebit.data.dataset import (
 )
 from onebit.data.seeding import seeded
 from onebit.data.shards import shuffled
+from onebit.data.workers import outlive_signals
 from onebit.errors import UserError
 
 
@@ -181,7 +181,7 @@ class Photographs(ImageSet):
             collate_fn=_as_it_is,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
-            worker_init_fn=_own_process_group,
+            worker_init_fn=outlive_signals,
             pin_memory=self.device.type == "cuda",
             generator=torch.Generator(),  # else each epoch would draw from the generator of the training
         )
@@ -194,12 +194,6 @@ class Photographs(ImageSet):
             for decoded in loader:
                 self.report(decoded)
                 yield self.batch(decoded)
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
-                raise
-            raise UserError(
-                f"a process that decodes images died ({error}); where memory is short, lower workers or batch_size"
-            ) from error
         finally:
             self.idle.append((loader, requests))
 
@@ -240,12 +234,6 @@ class Photographs(ImageSet):
 
 def _as_it_is(decoded: Any) -> Any:
     return decoded
-
-
-def _own_process_group(worker: int) -> None:
-    """Ctrl-C and other signals to the training's process group are for the training alone, which ends its workers itself."""
-    if hasattr(os, "setpgid"):
-        os.setpgid(0, 0)
 
 
 def photographs(name: str, train: Samples, test: Samples, labels: tuple[str, ...], options: LoadOptions) -> Data:
