@@ -315,6 +315,23 @@ def test_learning_rate_schedules():
     assert factors[120] == pytest.approx(0.5)
 
 
+@pytest.mark.parametrize(
+    ("amx", "avx512_bf16", "keys", "expected"),
+    [
+        (False, False, {}, "32-true"),
+        (True, False, {}, "bf16-mixed"),
+        (False, True, {}, "bf16-mixed"),
+        (True, True, {"deterministic": True}, "32-true"),
+        (True, True, {"precision": "32-true"}, "32-true"),
+        (False, False, {"precision": "bf16-mixed"}, "bf16-mixed"),
+    ],
+)
+def test_precision_auto_is_bf16_where_the_processor_multiplies_it(amx, avx512_bf16, keys, expected, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512_bf16)
+    assert training.precision(Recipe(accelerator="cpu", **keys)) == expected
+
+
 def test_files_are_whole_or_old(tmp_path):
     path = tmp_path / "file.txt"
     files.write_text(path, "old")

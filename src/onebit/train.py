@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from onebit import checkpoint, data, layers, models, processes
 from onebit.accumulation import backward
+from onebit.data.workers import deaths_explained
 from onebit.devices import first_alone, make_fabric, share_buffers, share_of_batch, synchronize_norms
 from onebit.distillation import distillation
 from onebit.errors import Stopped, UserError
@@ -50,6 +51,7 @@ def evaluate(model: nn.Module, batches: Any, fabric: Fabric | None = None) -> tu
     return 100.0 * right / max(images, 1), images
 
 
+@deaths_explained()
 def train(
     recipe: Recipe, *, resume: bool = False, name: str = "train", quiet: bool = False, profile: bool = False
 ) -> dict[str, Any]:
@@ -58,7 +60,7 @@ def train(
     The run folder receives recipe.json (resolved), last.ckpt, best.ckpt, metrics.csv and TensorBoard events. With `resume`,
     last.ckpt is continued: in deterministic mode on a CPU, to the same bits as a run that was never interrupted. With
     `profile`, profile.txt and profile.json.gz say where the time of a step goes.
-    Raises UserError for unusable values, for a loss that is not finite, with step and layer, and where another rank dies;
+    Raises UserError for unusable values, for a loss that is not finite, with step and layer, and where another rank or a worker dies;
     Stopped after SIGTERM or SIGINT, when the step in progress is done and saved.
     """
     fabric = make_fabric(recipe, precision(recipe))
@@ -271,7 +273,10 @@ def precision(recipe: Recipe) -> Any:
     if recipe.deterministic:
         return "32-true"
     on_gpu = recipe.accelerator in ("auto", "cuda", "gpu") and torch.cuda.is_available()
-    native = torch.cuda.is_bf16_supported(False) if on_gpu else torch.cpu._is_amx_tile_supported()
+    if on_gpu:
+        native = torch.cuda.is_bf16_supported(False)
+    else:
+        native = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
     return "bf16-mixed" if native else "32-true"
 
 
