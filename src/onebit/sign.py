@@ -67,9 +67,11 @@ def channels_innermost(function: Callable[..., Tensor], *tensors: Tensor) -> Ten
 
 
 class _SurrogateSign(torch.autograd.Function):
+    # No *parameters: where no gradient is wanted, the compiler of PyTorch 2.14 counts those of a call against the names
+    # here, and leaves out ctx if the call has as many.
     @staticmethod
-    def forward(ctx: Any, x: Tensor, derivative: Surrogate, *parameters: Tensor) -> Tensor:
-        ctx.save_for_backward(x, *parameters)
+    def forward(ctx: Any, x: Tensor, derivative: Surrogate, p: Tensor | None = None, q: Tensor | None = None) -> Tensor:
+        ctx.save_for_backward(x, *(tensor for tensor in (p, q) if tensor is not None))
         ctx.derivative = derivative
         return sign(x)
 
