@@ -30,6 +30,12 @@ def refused(capsys, *arguments):
     return err
 
 
+def computes_in_bf16() -> bool:
+    import openvino
+
+    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
 @pytest.mark.parametrize("name", ["torch", "onnxruntime", "openvino"])
 def test_a_peer_gives_checked_rows(capsys, name):
     for package in peers.PEERS[name].packages:
@@ -39,8 +45,11 @@ def test_a_peer_gives_checked_rows(capsys, name):
     assert code == 0, err
     result = json.loads(out)  # nothing else was printed, such as a progress bar
     assert list(result["peers"]) == [name]
-    # OpenVINO computes what is real in bf16 where the processor can: signs near 0 turn, the more with random weights
-    assert all("1 bit" in warning for warning in result["warnings"])
+    if name == "openvino" and computes_in_bf16():
+        # by itself: signs near 0 turn, and with random weights the answers of the packed network with them
+        assert all("openvino (1 bit" in warning for warning in result["warnings"])
+    else:
+        assert result["warnings"] == []
     precisions = {"torch": ["float32"], "onnxruntime": ["float32", "int8"], "openvino": ["float32", "int8", "1 bit"]}[
         name
     ]

@@ -60,8 +60,8 @@ def train(
     The run folder receives recipe.json (resolved), last.ckpt, best.ckpt, metrics.csv and TensorBoard events. With `resume`,
     last.ckpt is continued: in deterministic mode on a CPU, to the same bits as a run that was never interrupted. With
     `profile`, profile.txt and profile.json.gz say where the time of a step goes.
-    Raises UserError for unusable values, for a loss that is not finite, with step and layer, and where another rank or a worker dies;
-    Stopped after SIGTERM or SIGINT, when the step in progress is done and saved.
+    Raises UserError for unusable values, for a loss that is not finite, with step and layer, and where another rank or a
+    worker dies; Stopped after SIGTERM or SIGINT, when the step in progress is done and saved.
     """
     fabric = make_fabric(recipe, precision(recipe))
     with processes.launch(fabric):
