@@ -2,14 +2,15 @@
 
 Each is one function of its input with a hand-written derivative, so that training keeps one tensor for the backward pass,
 where the chain of clamps would keep masks as well, which a CPU reads slowly.
+
+A derivative is the first factor of its product with the gradient: the product is laid out in memory as its first factor, and
+gradients that come from a pooling are not laid out as the maps are.
 """
 
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-
-from onebit.sign import channels_innermost
 
 
 class _Hardtanh(torch.autograd.Function):
@@ -19,13 +20,23 @@ class _Hardtanh(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor) -> Tensor:
         y = x.clamp(-1, 1)
         ctx.save_for_backward(y)
+        # Asked in `backward`, it would make torch.compile (2.14) copy every gradient to (B, C, H, W).
+        ctx.channels_last = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
         return y
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         (y,) = ctx.saved_tensors
-        # ceil: 1 where |y| < 1, 0 where |y| = 1
-        return channels_innermost(lambda y, grad: grad * (1 - y.abs()).ceil(), y, grad)
+        if not ctx.channels_last:
+            return _inside(y) * grad
+        # As a function of (B, H, W, C): of RBNN's gradients the compiler would else choose the layout, and often not this one.
+        y, grad = (t.permute(0, 2, 3, 1) for t in (y, grad))
+        return (_inside(y) * grad).permute(0, 3, 1, 2)
+
+
+def _inside(y: Tensor) -> Tensor:
+    """1 where |y| < 1, 0 where |y| = 1."""
+    return (1 - y.abs()).ceil()
 
 
 class Hardtanh(nn.Module):
@@ -53,9 +64,8 @@ class _TwoSlopes(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x, positive, negative = ctx.saved_tensors
         shape, dims = (1, -1, *[1] * (x.dim() - 2)), _over_channels(x)
-        slopes = positive.reshape(shape), negative.reshape(shape)
-        grad_x = channels_innermost(lambda x, grad, p, n: grad * torch.where(x >= 0, p, n), x, grad, *slopes)
-        return grad_x, (grad * x.clamp(min=0)).sum(dims), (grad * x.clamp(max=0)).sum(dims)
+        slope = torch.where(x >= 0, positive.reshape(shape), negative.reshape(shape))
+        return slope * grad, (x.clamp(min=0) * grad).sum(dims), (x.clamp(max=0) * grad).sum(dims)
 
 
 class Maxout(nn.Module):

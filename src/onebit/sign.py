@@ -55,17 +55,6 @@ def swish_sign(x: Tensor, b: Tensor) -> Tensor:
     return b * (2 - b * x * torch.tanh(b * x / 2)) / (1 + torch.cosh(b * x))
 
 
-def channels_innermost(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
-    """function(*tensors) for an elementwise function of (B, C, H, W), computed over (B, H, W, C) where memory is so.
-
-    The same numbers; but torch.compile then lays the result out as (B, H, W, C) too. Left to itself it may lay gradients
-    out as (B, C, H, W), and the kernels that read both layouts are several times slower.
-    """
-    if tensors[0].dim() == 4 and tensors[0].is_contiguous(memory_format=torch.channels_last):
-        return function(*(t.permute(0, 2, 3, 1) for t in tensors)).permute(0, 3, 1, 2)
-    return function(*tensors)
-
-
 class _SurrogateSign(torch.autograd.Function):
     # No *parameters: where no gradient is wanted, the compiler of PyTorch 2.14 counts those of a call against the names
     # here, and leaves out ctx if the call has as many.
@@ -78,9 +67,8 @@ class _SurrogateSign(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, *parameters = ctx.saved_tensors
-        derivative = ctx.derivative
-        grad_x = channels_innermost(lambda x, grad: grad * derivative(x, *parameters).to(grad.dtype), x, grad)
-        return grad_x, None, *(None for _ in parameters)
+        # The derivative first: a product is laid out in memory as its first factor, and a gradient may lie otherwise than x.
+        return ctx.derivative(x, *parameters).to(grad.dtype) * grad, None, *(None for _ in parameters)
 
 
 def surrogate_sign(x: Tensor, derivative: Surrogate, *parameters: Tensor) -> Tensor:

@@ -43,7 +43,7 @@ from torch import Tensor, nn
 from onebit.binarizer import ActivationBinarizer, ActivationForm, Schedule, WeightBinarizer, WeightForm, filter_mean
 from onebit.errors import UserError
 from onebit.methods.method import Method, Structure, choose, imagenet_resnets, positive_number
-from onebit.sign import channels_innermost, sign, surrogate_sign, training_aware
+from onebit.sign import sign, surrogate_sign, training_aware
 
 VARIANTS = ("paper", "released", "combined")
 T_MIN = 1e-2
@@ -187,14 +187,10 @@ class _StandardizedSign(torch.autograd.Function):
         dims = tuple(range(1, x.dim()))
         rounding = 4 * torch.finfo(mean.dtype).eps * mean.square()  # of a variance that is really 0
         inverse = torch.where(variance > rounding, variance, torch.inf).rsqrt()
-
-        def gradient(x: Tensor, grad: Tensor, mean: Tensor, inverse: Tensor) -> Tensor:
-            u = (x - mean) * inverse
-            g = grad * training_aware(u, t, k)
-            along = u * ((g * u).sum(dims, keepdim=True) / (x[0].numel() - 1))
-            return ((g - g.mean(dims, keepdim=True) - along) * inverse).to(x.dtype)
-
-        return channels_innermost(gradient, x, grad, mean, inverse), None, None
+        u = (x - mean) * inverse
+        g = training_aware(u, t, k) * grad
+        along = u * ((g * u).sum(dims, keepdim=True) / (x[0].numel() - 1))
+        return ((g - g.mean(dims, keepdim=True) - along) * inverse).to(x.dtype), None, None
 
 
 class CentredSign(ActivationBinarizer):
