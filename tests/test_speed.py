@@ -12,6 +12,8 @@ import torch
 import torch._dynamo.testing
 import torch.nn.functional as F
 from torch import nn
+from torch._dynamo.backends.common import aot_autograd
+from torch._functorch.aot_autograd import make_boxed_func
 
 import runs
 from onebit import bench_training, cli, layers, methods, models, training_options
@@ -20,6 +22,7 @@ from onebit.heap import keep_freed_memory
 from onebit.methods.rbnn import align, align_by_filter, factors
 from onebit.nonlinearities import Hardtanh, Maxout, RPReLU
 from onebit.objective import Objective
+from onebit.profiling import kind_of
 from onebit.train import train
 
 VARIANTS = [(name, {}) for name in methods.METHODS] + [
@@ -57,6 +60,32 @@ def test_a_step_is_one_graph_that_schedules_do_not_recompile(method, options):
         layers.after_step(network)
         counts.append(graphs.frame_count)
     assert counts[0] == counts[1] > 0
+
+
+@pytest.mark.parametrize(
+    "method", ["float", "xnor", "adabin", "rbnn", "rebnn"]
+)  # one for each nonlinearity and estimator
+def test_gradients_of_maps_reach_convolutions_in_the_layout_of_the_maps(method):
+    """Else compiled steps transpose them, twice for each convolution."""
+    graphs = []
+
+    def interpret(graph, inputs):
+        return make_boxed_func(graph.forward)
+
+    def keep(graph, inputs):
+        graphs.append(graph)
+        return interpret(graph, inputs)
+
+    torch._dynamo.reset()
+    network = models.create("resnet8", method).to(memory_format=torch.channels_last)
+    backend = aot_autograd(fw_compiler=interpret, bw_compiler=keep)
+    images = torch.randn(4, 3, 16, 16).contiguous(memory_format=torch.channels_last)
+    torch.compile(Objective(network), backend=backend, fullgraph=True)(images, torch.arange(4))[0].backward()
+    (graph,) = graphs
+    nodes = [n for n in graph.graph.nodes if n.target is torch.ops.aten.convolution_backward.default]
+    assert len(nodes) == 7
+    for node in nodes:
+        assert node.args[0].meta["val"].is_contiguous(memory_format=torch.channels_last), node.args[0]
 
 
 @pytest.mark.parametrize(("filters", "n"), [(16, 144), (5, 288), (2, 720)])
@@ -157,6 +186,20 @@ def test_a_profile_says_where_the_time_goes(tmp_path):
     assert len(shares) == 3 and all(share > 0 for share in shares.values())
     trace = json.loads(gzip.decompress((tmp_path / "profile.json.gz").read_bytes()))
     assert any("convolution_backward" in event.get("name", "") for event in trace["traceEvents"])
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("graph_0_cpp_fused_convolution_backward_native_batch_norm_backward_10", "compiled kernels"),
+        ("triton_poi_fused_convolution_backward_mul_3", "compiled kernels"),
+        ("aten::convolution_backward", "convolution, backward"),
+        ("aten::mkldnn_convolution", "convolution, forward"),
+        ("Optimizer.step#SGD.step", "optimizer"),
+    ],
+)
+def test_a_profile_counts_a_compiled_kernel_as_one_whatever_is_fused_into_it(name, kind):
+    assert kind_of(name).startswith(kind)
 
 
 def test_a_run_too_short_for_a_profile_says_so(tmp_path, capsys):

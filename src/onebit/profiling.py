@@ -11,11 +11,12 @@ from onebit import files
 
 SKIPPED, WARMUP, STEPS = 5, 2, 10  # steps before the profile (compilation, allocation), profiler warm-up, recorded
 
-# first match wins; names are those of PyTorch's profiler
+# First match wins; names are those of PyTorch's profiler. Compiled kernels come first: they are named after all that was fused
+# into them and after what reads their result, "convolution_backward" for one.
 KINDS = (
+    ("compiled kernels (elementwise, reductions)", ("cpp_fused", "triton_", "CompiledFxGraph")),
     ("convolution, backward", ("convolution_backward",)),
     ("convolution, forward", ("convolution", "conv2d")),
-    ("compiled kernels (elementwise, reductions)", ("cpp_fused", "triton_", "CompiledFxGraph")),
     ("optimizer", ("Optimizer.", "_fused_", "_foreach_")),
     ("matrix products", ("mm", "linalg", "matmul")),
     ("copies and layout", ("copy_", "clone", "contiguous", "index", "empty", "resize_", "_to_copy")),
