@@ -14,6 +14,8 @@ import time
 from typing import Any
 
 import torch
+from rich.console import Console
+from rich.progress import Progress, TaskID
 from torch import Tensor
 
 from onebit import layers, models
@@ -91,17 +93,10 @@ def bench(
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(batch, 3, size, size, generator=generator).to(where, memory_format=torch.channels_last)
     labels = torch.randint(classes, (batch,), generator=generator).to(where)
-    if compiled:
-        with torch._dynamo.config.patch(recompile_limit=8 * len(contenders)):  # all share the code of Objective.forward
-            for contender in contenders:
-                compile_checked(contender, images, labels)
-    hooks = {c.method: min(c.epoch_seconds() for _ in range(3)) for c in contenders}
-    for _ in range(rounds):
-        for contender in contenders:
-            contender.step(images, labels)  # brings its own data back into the caches
-            began = time.perf_counter()
-            contender.step(images, labels)
-            contender.times.append(time.perf_counter() - began)
+    console = Console(stderr=True)
+    # Drawn where a step ends: a thread that draws would take time from the steps.
+    with Progress(console=console, transient=True, auto_refresh=False, disable=not console.is_terminal) as bar:
+        hooks = measure(contenders, images, labels, compiled, rounds, bar)
     parent = contenders[0].times
     rows = []
     for c in contenders:
@@ -120,6 +115,34 @@ def bench(
         "rounds": rounds,
         "rows": [{key: round(v, 3) if isinstance(v, float) else v for key, v in row.items()} for row in rows],
     }
+
+
+def measure(
+    contenders: list[Contender], images: Tensor, labels: Tensor, compiled: bool, rounds: int, bar: Progress
+) -> dict[str, float]:
+    """Compile, check and time the contenders in turns: their steps fill `times`. Returns seconds of their epoch hooks."""
+    checking = bar.add_task("compiling and checking", total=len(contenders), visible=compiled)
+    timing = bar.add_task("timing", total=rounds)
+    if compiled:
+        with torch._dynamo.config.patch(recompile_limit=8 * len(contenders)):  # all share the code of Objective.forward
+            for contender in contenders:
+                show(bar, checking, f"compiling and checking {contender.method}", 0)
+                compile_checked(contender, images, labels)
+                show(bar, checking, "compiling and checking", 1)
+    hooks = {c.method: min(c.epoch_seconds() for _ in range(3)) for c in contenders}
+    for _ in range(rounds):
+        for contender in contenders:
+            contender.step(images, labels)  # brings its own data back into the caches
+            began = time.perf_counter()
+            contender.step(images, labels)
+            contender.times.append(time.perf_counter() - began)
+        show(bar, timing, "timing", 1)
+    return hooks
+
+
+def show(bar: Progress, task: TaskID, description: str, advance: int) -> None:
+    """Draw the bar with the task's new description, `advance` further."""
+    bar.update(task, description=description, advance=advance, refresh=True)
 
 
 def device_of(name: str) -> torch.device:
