@@ -62,9 +62,7 @@ def test_a_step_is_one_graph_that_schedules_do_not_recompile(method, options):
     assert counts[0] == counts[1] > 0
 
 
-@pytest.mark.parametrize(
-    "method", ["float", "xnor", "adabin", "rbnn", "rebnn"]
-)  # one for each nonlinearity and estimator
+@pytest.mark.parametrize("method", ["float", "xnor", "adabin", "rbnn", "rebnn"])
 def test_gradients_of_maps_reach_convolutions_in_the_layout_of_the_maps(method):
     """Else compiled steps transpose them, twice for each convolution."""
     graphs = []

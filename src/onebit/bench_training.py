@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.progress import Progress, TaskID
+from rich.progress import Progress
 from torch import Tensor
 
 from onebit import layers, models
@@ -126,9 +126,8 @@ def measure(
     if compiled:
         with torch._dynamo.config.patch(recompile_limit=8 * len(contenders)):  # all share the code of Objective.forward
             for contender in contenders:
-                show(bar, checking, f"compiling and checking {contender.method}", 0)
                 compile_checked(contender, images, labels)
-                show(bar, checking, "compiling and checking", 1)
+                bar.update(checking, advance=1, refresh=True)
     hooks = {c.method: min(c.epoch_seconds() for _ in range(3)) for c in contenders}
     for _ in range(rounds):
         for contender in contenders:
@@ -136,13 +135,8 @@ def measure(
             began = time.perf_counter()
             contender.step(images, labels)
             contender.times.append(time.perf_counter() - began)
-        show(bar, timing, "timing", 1)
+        bar.update(timing, advance=1, refresh=True)
     return hooks
-
-
-def show(bar: Progress, task: TaskID, description: str, advance: int) -> None:
-    """Draw the bar with the task's new description, `advance` further."""
-    bar.update(task, description=description, advance=advance, refresh=True)
 
 
 def device_of(name: str) -> torch.device:
