@@ -7,7 +7,7 @@ DONE := $(VENV)/.installed
 .PHONY: demo test test-arm test-bochs sanitize fuzz lint format clean
 
 demo: $(DONE)  ## train, pack and run RBNN, AdaBin, ReBNN and their parent on embedded digits; prints one table
-	$(BIN)/python -m onebit.report
+	$(BIN)/python -m onebit.reproduction.demo
 
 test: $(DONE)  ## all tests, warnings as errors
 	$(BIN)/python -m pytest -q

@@ -15,9 +15,9 @@ import time
 
 import torch
 
-from onebit.bench_training import Contender, compile_checked
-from onebit.heap import keep_freed_memory
-from onebit.recipe import Recipe
+from onebit.bench.training import Contender, compile_checked
+from onebit.machine.heap import keep_freed_memory
+from onebit.training.recipe import Recipe
 
 STEPS = 12
 SETTINGS = ("given back", "kept")

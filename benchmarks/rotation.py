@@ -12,9 +12,10 @@ import time
 
 import torch
 
-from onebit import layers, models
-from onebit.bench import machine
+from onebit import models
+from onebit.bench.speed import machine
 from onebit.methods.rbnn import RotatedSign, align, align_by_filter
+from onebit.nn import layers
 
 
 def main() -> None:

@@ -6,11 +6,12 @@ import math
 import torch
 from torch import Tensor, nn
 
-from onebit import layers, methods
-from onebit.binarizer import ActivationBinarizer, ActivationForm, WeightBinarizer
+from onebit import methods
 from onebit.errors import UserError
-from onebit.layers import BinaryConv2d, BinaryLinear
 from onebit.methods import Method
+from onebit.nn import layers
+from onebit.nn.binarizer import ActivationBinarizer, ActivationForm, WeightBinarizer
+from onebit.nn.layers import BinaryConv2d, BinaryLinear
 
 PROGRESS = (0.0, 0.5, 1.0)
 

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 import onebit
-from onebit import checkpoint
-from onebit import train as training
-from onebit.recipe import Recipe
+from onebit.checkpoints import checkpoint
+from onebit.training import train as training
+from onebit.training.recipe import Recipe
 
 STEPS = 11  # an epoch of 1437 images in batches of 128
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(onebit.__file__).parents[1]), "OMP_NUM_THREADS": "1"}

@@ -10,10 +10,10 @@ from PIL import Image
 
 import photograph_files
 from onebit import data
-from onebit.data.augmentation import EIGENVALUES, EIGENVECTORS, lighting_shift, rand_augment, training_transform
 from onebit.data.dataset import MemorySet, Normalization
-from onebit.data.mixing import MixedSet
-from onebit.data.seeding import seeded
+from onebit.data.loading.augmentation import EIGENVALUES, EIGENVECTORS, lighting_shift, rand_augment, training_transform
+from onebit.data.loading.mixing import MixedSet
+from onebit.data.loading.seeding import seeded
 from onebit.errors import UserError
 
 

@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from onebit import bench, cpu_load, models, pack, peers
-from onebit.cli import main
+from onebit import models, pack
+from onebit.bench import peers
+from onebit.bench import speed as bench
+from onebit.cli.main import main
 from onebit.errors import UserError
+from onebit.machine import load as cpu_load
 from onebit.runtime import native
 
 TINY = ("resnet8", "--size", "8", "--rounds", "2")

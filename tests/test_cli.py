@@ -13,12 +13,14 @@ import torch
 from PIL import Image
 
 import onebit
-from onebit import checkpoint, data, models, pictures, runtime
-from onebit.cli import main, make_parser, printable
-from onebit.data.augmentation import evaluation_transform, resize_of
-from onebit.layers import binary_layers
-from onebit.training_options import make_parser as make_train_parser
-from onebit.training_options import parse as parse_training
+from onebit import data, models, runtime
+from onebit.checkpoints import checkpoint
+from onebit.cli.main import main, make_parser, printable
+from onebit.cli.train import make_parser as make_train_parser
+from onebit.cli.train import parse as parse_training
+from onebit.data.loading.augmentation import evaluation_transform, resize_of
+from onebit.nn.layers import binary_layers
+from onebit.runtime import pictures
 
 VERBS = ("train", "eval", "pack", "run", "bench", "info", "import")
 

@@ -10,8 +10,9 @@ from torchvision.datasets import ImageFolder
 
 import photograph_files
 import shared_data
-from onebit import cli, data
-from onebit.data.shards import WINDOW, shuffled
+from onebit import data
+from onebit.cli import main as cli
+from onebit.data.loading.shards import WINDOW, shuffled
 from onebit.errors import UserError
 from photograph_files import CLASSES, images, write_tar
 
@@ -271,7 +272,7 @@ def test_the_index_of_tar_files_is_kept(tmp_path, monkeypatch):
     kept = list((tmp_path / "cache" / "onebit").glob("*.npz"))
     assert len(kept) == 2
     with monkeypatch.context() as patch:
-        patch.setattr("onebit.data.tar_index.read", lambda path: pytest.fail(f"{path} was read"))
+        patch.setattr("onebit.data.loading.tar_index.read", lambda path: pytest.fail(f"{path} was read"))
         same(expected, load("webdataset", root).train.training_batches(13, 0, 0))
     for path in kept:
         path.write_bytes(path.read_bytes()[:-30])

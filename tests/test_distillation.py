@@ -13,17 +13,19 @@ import torch
 import torchvision
 from torch import nn
 
-from onebit import checkpoint, data, distillation, importers, methods, models, train
+from onebit import data, methods, models
+from onebit.checkpoints import checkpoint, importers
+from onebit.checkpoints.initial import initialize_from
 from onebit.data.cifar import CIFAR10_LABELS
 from onebit.data.dataset import IMAGENET_MEAN, IMAGENET_STD, Data, Normalization
-from onebit.distillation import Distillation, Teacher, distribution_loss, soft_loss
 from onebit.errors import UserError
-from onebit.initial import initialize_from
-from onebit.layers import binary_layers
 from onebit.models.blocks import binary_conv
-from onebit.objective import Objective
-from onebit.recipe import Recipe
+from onebit.nn.layers import binary_layers
 from onebit.runtime import load
+from onebit.training import distillation, train
+from onebit.training.distillation import Distillation, Teacher, distribution_loss, soft_loss
+from onebit.training.objective import Objective
+from onebit.training.recipe import Recipe
 from shared_data import authors_checkpoint, cifar10_root
 
 NORMALIZATION = Normalization(IMAGENET_MEAN, IMAGENET_STD)

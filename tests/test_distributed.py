@@ -20,11 +20,15 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from onebit import checkpoint, cli, data, devices, layers, schedule
-from onebit.accumulation import backward
+from onebit import data
+from onebit.checkpoints import checkpoint
+from onebit.cli import main as cli
 from onebit.errors import UserError
-from onebit.recipe import Recipe
-from onebit.train import evaluate
+from onebit.nn import layers
+from onebit.training import devices, schedule
+from onebit.training.recipe import Recipe
+from onebit.training.step import backward
+from onebit.training.train import evaluate
 from runs import ENVIRONMENT, arguments, digits, last, metrics, run, same
 
 # ---- several processes compute what one computes
@@ -51,7 +55,7 @@ def ranks(function: Callable[..., None], *arguments: Any) -> list[Any]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["onebit.train"])
+    context.set_forkserver_preload(["onebit.training.train"])
     started = [context.Process(target=as_rank, args=(rank, port, function, arguments)) for rank in range(2)]
     for process in started:
         process.start()

@@ -16,10 +16,15 @@ import pytest
 import torch
 
 import photograph_files
-from onebit import checkpoint, cli, events, files, layers, provenance
-from onebit.data import workers
+from onebit import files
+from onebit.checkpoints import checkpoint
+from onebit.cli import main as cli
+from onebit.data.loading import workers
 from onebit.errors import Stopped, UserError
-from onebit.recipe import Recipe
+from onebit.machine import provenance
+from onebit.nn import layers
+from onebit.training import tensorboard as events
+from onebit.training.recipe import Recipe
 from runs import STEPS, arguments, digits, last, metrics, run, same_end
 
 
@@ -182,7 +187,7 @@ def test_a_process_killed_while_writing_leaves_the_last_checkpoint(name, number,
     out = tmp_path / "run"
     recipe = digits(out, method="xnor", checkpoint_steps=4)
     processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(["onebit.train"])
+    processes.set_forkserver_preload(["onebit.training.train"])
     process = processes.Process(target=killed_while_writing, args=(recipe, name, number))
     process.start()
     process.join(120)

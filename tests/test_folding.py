@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from onebit.binarizer import ActivationForm, WeightForm
+from onebit.nn.binarizer import ActivationForm, WeightForm
 from onebit.packing.fold import BinaryProduct, batch_norm, binary_product
-from onebit.packing.graph import Operation
+from onebit.packing.lowering import Operation
 from onebit.packing.merge import merge_affines
 
 

@@ -11,7 +11,7 @@ import torch
 from safetensors import safe_open
 
 from onebit import methods
-from onebit.layers import BinaryConv2d
+from onebit.nn.layers import BinaryConv2d
 
 GOLDEN = Path(os.environ.get("ONEBIT_GOLDEN", Path(__file__).parents[2] / "shared" / "golden"))
 FILES = sorted(GOLDEN.glob("*.safetensors"))

@@ -12,8 +12,8 @@ from torch import nn
 import test_packing
 from onebit import models, pack
 from onebit.errors import UserError
-from onebit.layers import BinaryConv2d, binary_layers
 from onebit.methods.method import NONLINEARITIES
+from onebit.nn.layers import BinaryConv2d, binary_layers
 
 ODD = (3, 65, 63)  # maps of 33x32, 17x16, 9x8, 5x4, 3x2 pixels
 CASES = [("imagenet_resnet18", m) for m in ("float", "rbnn", "adabin", "rebnn", "reactnet", "bireal")]

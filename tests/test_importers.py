@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from onebit import checkpoint, data, importers, runtime
-from onebit.cli import main
+from onebit import data, runtime
+from onebit.checkpoints import checkpoint, importers
+from onebit.cli.main import main
 from onebit.errors import UserError
 from onebit.runtime import native
 from shared_data import authors_checkpoint, cifar10_root

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from onebit import models, pack, packing, runtime
-from onebit.cli import main
+from onebit import models, pack, runtime
+from onebit.cli.main import main
+from onebit.packing import pack as packing
 
 
 def test_weights_are_within_half_a_step_and_the_largest_is_exact():
@@ -42,7 +43,15 @@ def rounded(weight: torch.Tensor) -> torch.Tensor:
 
 
 def test_the_command(tmp_path, capsys):
-    run = ["train", "recipes/digits-resnet8-adabin.toml", "--epochs", "1", "--out", str(tmp_path / "run"), "--json"]
+    run = [
+        "train",
+        "src/onebit/recipes/digits-resnet8-adabin.toml",
+        "--epochs",
+        "1",
+        "--out",
+        str(tmp_path / "run"),
+        "--json",
+    ]
     assert main(run) == 0
     capsys.readouterr()
     sizes = []

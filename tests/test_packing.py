@@ -13,10 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import checks
-from onebit import layers, methods, models, pack
+from onebit import methods, models, pack
 from onebit.errors import UserError
-from onebit.layers import BinaryConv2d, BinaryLinear, OptionA, binary_layers
-from onebit.nonlinearities import Maxout, RPReLU
+from onebit.nn import layers
+from onebit.nn.layers import BinaryConv2d, BinaryLinear, OptionA, binary_layers
+from onebit.nn.nonlinearities import Maxout, RPReLU
 from onebit.runtime import format, load, native
 
 BACKENDS = ["engine", "reference"] if native.available() else ["reference"]

@@ -12,11 +12,12 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from onebit import layers, methods
+from onebit import methods
 from onebit.errors import UserError
-from onebit.layers import BinaryConv2d
 from onebit.methods.rbnn import RotatedSign, align, factors, rbnn
-from onebit.train import clip_gradients
+from onebit.nn import layers
+from onebit.nn.layers import BinaryConv2d
+from onebit.training.train import clip_gradients
 
 
 def close(ours: Tensor, expected: Tensor, rtol: float = 1e-10) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import onebit
-from onebit.sign import approx_sign, ede, identity, sign, ste, surrogate_sign, swish_sign, training_aware
+from onebit.nn.sign import approx_sign, ede, identity, sign, ste, surrogate_sign, swish_sign, training_aware
 
 FLOATS = [torch.bfloat16, torch.float16, torch.float32, torch.float64]
 

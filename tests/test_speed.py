@@ -16,14 +16,18 @@ from torch._dynamo.backends.common import aot_autograd
 from torch._functorch.aot_autograd import make_boxed_func
 
 import runs
-from onebit import bench_training, cli, layers, methods, models, training_options
+from onebit import methods, models
+from onebit.bench import training as bench_training
+from onebit.cli import main as cli
+from onebit.cli import train as training_options
 from onebit.errors import UserError
-from onebit.heap import keep_freed_memory
+from onebit.machine.heap import keep_freed_memory
 from onebit.methods.rbnn import align, align_by_filter, factors
-from onebit.nonlinearities import Hardtanh, Maxout, RPReLU
-from onebit.objective import Objective
-from onebit.profiling import kind_of
-from onebit.train import train
+from onebit.nn import layers
+from onebit.nn.nonlinearities import Hardtanh, Maxout, RPReLU
+from onebit.training.objective import Objective
+from onebit.training.profiling import kind_of
+from onebit.training.train import train
 
 VARIANTS = [(name, {}) for name in methods.METHODS] + [
     ("rbnn", {"variant": "paper"}),

@@ -11,15 +11,17 @@ import torch
 
 import checks
 import test_packing
-from onebit import checkpoint, data, methods, models, recipe
+from onebit import data, methods, models
+from onebit.checkpoints import checkpoint
 from onebit.methods import METHODS
-from onebit.recipe import Recipe
 from onebit.runtime import load
-from onebit.train import train
+from onebit.training import recipe
+from onebit.training.recipe import Recipe
+from onebit.training.train import train
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "adding.md").read_text(encoding="utf-8")
-RECIPES = sorted((ROOT / "recipes").glob("*.toml"))
+RECIPES = sorted((ROOT / "src" / "onebit" / "recipes").glob("*.toml"))
 
 
 def blocks(language: str) -> list[str]:

@@ -15,11 +15,14 @@ import pytest
 import torch
 from torch import nn
 
-from onebit import checkpoint, data, files, layers, models, recipe, schedule
-from onebit import train as training
+from onebit import data, files, models
+from onebit.checkpoints import checkpoint
 from onebit.errors import UserError
-from onebit.finite import first_non_finite
-from onebit.recipe import Recipe
+from onebit.nn import layers
+from onebit.training import recipe, schedule
+from onebit.training import train as training
+from onebit.training.non_finite import first_non_finite
+from onebit.training.recipe import Recipe
 from runs import STEPS, digits, run, same, same_end
 
 
@@ -78,7 +81,7 @@ def test_a_killed_run_resumes_to_the_same_bits(method, tmp_path):
     keys = {"method": method, "checkpoint_steps": 4, **KILLED[method]}
     broken = digits(tmp_path / "broken", **keys)
     processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(["onebit.train"])
+    processes.set_forkserver_preload(["onebit.training.train"])
     for resume, steps, left in ((False, STEPS + 6, (1, 4)), (True, 5, (1, 8))):
         process = processes.Process(target=run_until_killed, args=(broken, resume, steps))
         process.start()

@@ -15,7 +15,7 @@ _SUBMODULES = ("methods", "models", "runtime")
 
 def __getattr__(name: str) -> Any:
     if name == "pack":
-        return import_module("onebit.packing").pack
+        return import_module("onebit.packing.pack").pack
     if name in _SUBMODULES:
         return import_module(f"onebit.{name}")
     raise AttributeError(f"module 'onebit' has no attribute {name!r}; it has {', '.join(__all__)}")

@@ -7,8 +7,8 @@ import pytest
 
 pytest.importorskip("openvino", reason="the package openvino is not installed: pip install 'onebit[peers]'")
 from nets import Builder
-from onebit import peer_openvino
 from onebit.errors import UserError
+from onebit.export import openvino as peer_openvino
 from onebit.runtime import format as files
 from onebit.runtime import load
 

@@ -7,7 +7,7 @@ from onebit.data.cifar import cifar10, cifar100
 from onebit.data.dataset import Batch, Data, LoadOptions, MemorySet, Normalization
 from onebit.data.digits import digits
 from onebit.data.imagefolder import imagefolder
-from onebit.data.mixing import MixedSet
+from onebit.data.loading.mixing import MixedSet
 from onebit.data.parquet import parquet
 from onebit.data.webdataset import webdataset
 from onebit.errors import UserError

@@ -12,7 +12,7 @@ from typing import Protocol, Self
 import torch
 from torch import Tensor
 
-from onebit.recipe import Recipe
+from onebit.training.recipe import Recipe
 
 # ImageNet's statistics: RBNN and AdaBin normalise CIFAR with them too.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

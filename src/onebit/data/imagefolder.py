@@ -7,7 +7,7 @@ import numpy as np
 from torchvision import datasets
 
 from onebit.data.dataset import Data, LoadOptions
-from onebit.data.photographs import photographs
+from onebit.data.loading.photographs import photographs
 from onebit.errors import UserError
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from onebit.data.dataset import Data, LoadOptions
-from onebit.data.photographs import photographs
-from onebit.data.shards import check_labels, find_shards, numbers
+from onebit.data.loading.photographs import photographs
+from onebit.data.loading.shards import check_labels, find_shards, numbers
 from onebit.errors import UserError
 
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from onebit.data.dataset import Data, LoadOptions
-from onebit.data.photographs import photographs
-from onebit.data.shards import check_labels, find_shards, numbers
-from onebit.data.tar_index import index
+from onebit.data.loading.photographs import photographs
+from onebit.data.loading.shards import check_labels, find_shards, numbers
+from onebit.data.loading.tar_index import index
 from onebit.errors import UserError
 
 

@@ -21,9 +21,9 @@ The default is the released form, in which the authors' 88 % checkpoint is train
 import torch
 from torch import Tensor, nn
 
-from onebit.binarizer import ActivationBinarizer, ActivationForm, Schedule, WeightBinarizer, WeightForm, filter_mean
 from onebit.methods.method import Method, Structure, choose, imagenet_resnets
-from onebit.sign import approx_sign, ede, sign, surrogate_sign
+from onebit.nn.binarizer import ActivationBinarizer, ActivationForm, Schedule, WeightBinarizer, WeightForm, filter_mean
+from onebit.nn.sign import approx_sign, ede, sign, surrogate_sign
 
 
 class EqualizedSign(WeightBinarizer):

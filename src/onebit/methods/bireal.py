@@ -8,9 +8,9 @@ structure     a real-valued shortcut around every convolution
 
 from torch import Tensor
 
-from onebit.binarizer import ActivationBinarizer, ActivationForm, WeightBinarizer, WeightForm, filter_mean
 from onebit.methods.method import Method, Structure, imagenet_resnets
-from onebit.sign import approx_sign, sign, ste, surrogate_sign
+from onebit.nn.binarizer import ActivationBinarizer, ActivationForm, WeightBinarizer, WeightForm, filter_mean
+from onebit.nn.sign import approx_sign, sign, ste, surrogate_sign
 
 
 class MagnitudeAwareSign(WeightBinarizer):

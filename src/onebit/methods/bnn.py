@@ -6,9 +6,9 @@ activations   a_b = sign(a)      dL/da = dL/da_b 1_{|a| <= 1}
 
 from torch import Tensor
 
-from onebit.binarizer import ActivationBinarizer, ActivationForm, WeightBinarizer, WeightForm
 from onebit.methods.method import Method, Structure
-from onebit.sign import sign, ste, surrogate_sign
+from onebit.nn.binarizer import ActivationBinarizer, ActivationForm, WeightBinarizer, WeightForm
+from onebit.nn.sign import sign, ste, surrogate_sign
 
 
 class SignWeight(WeightBinarizer):

@@ -8,9 +8,9 @@ backward      EDE for both: k t (1 - tanh^2(t x)); t from 10^-3 to 10^1 as relea
 import torch
 from torch import Tensor
 
-from onebit.binarizer import ActivationBinarizer, ActivationForm, Schedule, WeightBinarizer, WeightForm, filter_mean
 from onebit.methods.method import Method, Structure, choose
-from onebit.sign import ede, sign, surrogate_sign
+from onebit.nn.binarizer import ActivationBinarizer, ActivationForm, Schedule, WeightBinarizer, WeightForm, filter_mean
+from onebit.nn.sign import ede, sign, surrogate_sign
 
 T_MIN = {"paper": 1e-1, "released": 1e-3}
 

@@ -9,9 +9,9 @@ from typing import Literal
 import torch
 from torch import nn
 
-from onebit.binarizer import ActivationBinarizer, WeightBinarizer
 from onebit.errors import UserError
-from onebit.nonlinearities import Hardtanh, Maxout, RPReLU
+from onebit.nn.binarizer import ActivationBinarizer, WeightBinarizer
+from onebit.nn.nonlinearities import Hardtanh, Maxout, RPReLU
 
 NONLINEARITIES: dict[str, Callable[[int], nn.Module]] = {
     "hardtanh": lambda channels: Hardtanh(),

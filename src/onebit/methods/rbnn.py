@@ -40,10 +40,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from onebit.binarizer import ActivationBinarizer, ActivationForm, Schedule, WeightBinarizer, WeightForm, filter_mean
 from onebit.errors import UserError
 from onebit.methods.method import Method, Structure, choose, imagenet_resnets, positive_number
-from onebit.sign import sign, surrogate_sign, training_aware
+from onebit.nn.binarizer import ActivationBinarizer, ActivationForm, Schedule, WeightBinarizer, WeightForm, filter_mean
+from onebit.nn.sign import sign, surrogate_sign, training_aware
 
 VARIANTS = ("paper", "released", "combined")
 T_MIN = 1e-2

@@ -8,10 +8,10 @@ structure     RPReLU after each shortcut's addition; the authors' `move0` is `sh
 import torch
 from torch import Tensor, nn
 
-from onebit.binarizer import ActivationBinarizer, ActivationForm
 from onebit.methods.bireal import MagnitudeAwareSign
 from onebit.methods.method import Method, Structure, imagenet_resnets
-from onebit.sign import approx_sign, surrogate_sign
+from onebit.nn.binarizer import ActivationBinarizer, ActivationForm
+from onebit.nn.sign import approx_sign, surrogate_sign
 
 
 class RSign(ActivationBinarizer):

@@ -22,10 +22,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from onebit.binarizer import WeightBinarizer, WeightForm, filter_mean
 from onebit.methods.method import Method, Structure, choose, imagenet_resnets
 from onebit.methods.reactnet import RSign
-from onebit.sign import sign, ste, surrogate_sign
+from onebit.nn.binarizer import WeightBinarizer, WeightForm, filter_mean
+from onebit.nn.sign import sign, ste, surrogate_sign
 
 GAMMA_MIN, GAMMA_MAX = 1e-5, 2e-4
 RELEASED_SCALE = 0.02

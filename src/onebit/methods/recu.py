@@ -12,9 +12,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-from onebit.binarizer import ActivationBinarizer, ActivationForm, WeightBinarizer, WeightForm, filter_mean
 from onebit.methods.method import Method, Structure
-from onebit.sign import approx_sign, identity, sign, surrogate_sign
+from onebit.nn.binarizer import ActivationBinarizer, ActivationForm, WeightBinarizer, WeightForm, filter_mean
+from onebit.nn.sign import approx_sign, identity, sign, surrogate_sign
 
 TAU_MIN, TAU_MAX = 0.85, 0.99
 EPS = 1e-5

@@ -9,10 +9,10 @@ activations   a_b = sign(a), straight-through estimator. The map K of input scal
 
 from torch import Tensor
 
-from onebit.binarizer import WeightBinarizer, WeightForm, filter_mean
 from onebit.methods.bnn import SignActivation
 from onebit.methods.method import Method, Structure
-from onebit.sign import sign, ste, surrogate_sign
+from onebit.nn.binarizer import WeightBinarizer, WeightForm, filter_mean
+from onebit.nn.sign import sign, ste, surrogate_sign
 
 
 class MeanScaledSign(WeightBinarizer):

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from onebit.layers import BinaryConv2d, binary_layers
 from onebit.methods import Method, Structure
+from onebit.nn.layers import BinaryConv2d, binary_layers
 
 
 def binary_conv(method: Method, inputs: int, outputs: int, kernel: int, stride: int = 1, padding: int = 0) -> nn.Conv2d:

@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from onebit.layers import OptionA
 from onebit.methods import Method, Structure
 from onebit.models.blocks import Block, binary_conv, initialize
+from onebit.nn.layers import OptionA
 
 Shortcut = Callable[[Method, Structure, int, int, int], nn.Module]
 

@@ -22,8 +22,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from onebit.binarizer import ActivationForm, WeightForm
 from onebit.errors import UserError
+from onebit.nn.binarizer import ActivationForm, WeightForm
 
 
 @dataclass

@@ -7,7 +7,7 @@ from collections import Counter
 import torch
 
 from onebit.packing.fold import Affine
-from onebit.packing.graph import Operation
+from onebit.packing.lowering import Operation
 
 LINEAR = ("conv", "linear", "binary_conv", "binary_linear")
 

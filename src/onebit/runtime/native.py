@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from onebit import processor
 from onebit.errors import UserError
+from onebit.machine import processor
 from onebit.runtime.byte_conv import byte_conv
 from onebit.runtime.graph import INPUT, Graph, Node
 from onebit.runtime.operators import CHANNEL, SAMPLE_MEAN, Tensors, float_weight, infer_shapes

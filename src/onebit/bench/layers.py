@@ -1,0 +1,104 @@
+"""Where the time of one image goes in the engine, layer by layer, beside what its kernels can reach (a roofline).
+
+A layer is what the engine runs at once: an operator and the elementwise operators fused behind it. Its rate is
+
+    products of its convolution / seconds of the layer, all that is fused behind it included,
+
+the peak is that of the same kernels on operands that stay in the L1 cache, measured in the same run, and the share of it
+says how much of the layer is the multiplication itself.
+"""
+
+import tempfile
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from onebit import runtime
+from onebit.bench.speed import batches, check, instruction_sets, machine, network, to_bytes
+from onebit.runtime import native
+
+KINDS = {"conv": "float", "linear": "float", "binary_conv": "binary", "binary_linear": "binary"}
+
+
+def bench_layers(
+    model: str,
+    method: str = "adabin",
+    *,
+    size: int = 32,
+    isa: str = "best",
+    rounds: int = 50,
+    random: bool = False,
+    int8: bool = False,
+) -> dict[str, Any]:
+    """{"machine", "tables"}: for each instruction set {"isa", "peaks_gmacs", "rows", "total_us"}, on one thread.
+
+    rows: {"layer", "fused_to", "op", "output" (H, W, C), "mmac", "us" (the least of all rounds), "gmacs", "peak_share"};
+    the last two are null where nothing is multiplied. Raises UserError for values that do not fit.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path, _ = network(model, method, size, folder, random=random, int8=int8)
+        reference = runtime.load(path, backend="reference")
+        (images,) = batches(1, reference.input_shape, 1)
+        if int8:
+            images = to_bytes(images, reference)
+        expected = reference(images)
+        tables = []
+        for name in instruction_sets(path, isa):
+            engine = runtime.load(path, threads=1, isa=name, backend="engine")
+            check(f"engine on {engine.isa}", engine(images), expected)
+            tables.append(layers(engine, images, rounds))
+    return {"model": model, "machine": machine(), "rounds": rounds, "tables": tables}
+
+
+def layers(engine: runtime.Model, images: np.ndarray, rounds: int) -> dict[str, Any]:
+    backend = engine.backend
+    assert isinstance(backend, native.Engine)
+    nodes = {node["name"]: node for node in engine.graph["nodes"]}
+    peaks = {kind: rate / 1e9 for kind, rate in backend.peaks().items()}
+    rows = []
+    in_bytes = images.dtype == np.uint8
+    images = images if in_bytes else np.ascontiguousarray(images.transpose(0, 2, 3, 1))  # (1, H, W, C)
+    for stage in backend.profile(images, rounds):
+        node = nodes[stage["node"]]
+        products = products_per_output(node, stage["input"], backend.weight_shape(stage["node"]))
+        macs = products * prod(stage["output"])
+        seconds = max(stage["seconds"], 1e-9)
+        kind = "bytes" if in_bytes and stage["node"] in backend.byte_convs else KINDS.get(node["op"])
+        rows.append(
+            {
+                "layer": stage["node"],
+                "fused_to": stage["fused_to"],
+                "op": node["op"],
+                "output": stage["output"],
+                "mmac": macs / 1e6,
+                "us": 1e6 * seconds,
+                "gmacs": macs / seconds / 1e9 if kind else None,
+                "peak_share": macs / seconds / 1e9 / peaks[kind] if kind else None,
+            }
+        )
+    return {"isa": engine.isa, "peaks_gmacs": peaks, "rows": rows, "total_us": sum(row["us"] for row in rows)}
+
+
+def products_per_output(node: dict[str, Any], inputs: tuple[int, int, int], weight: tuple[int, ...] | None) -> int:
+    """N = KH·KW·I/g of a convolution, I of a linear layer, 0 of others; padded taps count."""
+    if node["op"] == "binary_conv":
+        return prod(node["kernel"]) * node["in_channels"] // node.get("groups", 1)
+    if node["op"] == "binary_linear":
+        return prod(inputs)
+    return prod(weight[1:]) if weight else 0
+
+
+def table(result: dict[str, Any]) -> str:
+    lines = [f"{result['machine']}; 1 thread, 1 image, least of {result['rounds']} rounds"]
+    for part in result["tables"]:
+        peaks = ", ".join(f"{kind} {rate:.0f}" for kind, rate in part["peaks_gmacs"].items())
+        lines += ["", f"{part['isa']}: {part['total_us']:.1f} us; peaks of the kernels in GMAC/s: {peaks}"]
+        lines.append(f"{'layer':28} {'op':16} {'output':>14} {'MMAC':>8} {'us':>9} {'GMAC/s':>8} {'of peak':>8}")
+        for row in part["rows"]:
+            rate = f"{row['gmacs']:8.0f} {100 * row['peak_share']:6.0f} %" if row["gmacs"] is not None else ""
+            shape = "x".join(map(str, row["output"]))
+            lines.append(
+                f"{row['layer']:28} {row['op']:16} {shape:>14} {row['mmac']:8.2f} {row['us']:9.1f} {rate}".rstrip()
+            )
+    return "\n".join(lines)

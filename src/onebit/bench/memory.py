@@ -1,0 +1,149 @@
+"""How much memory each engine takes, in a process of its own that does nothing else: `onebit bench --memory`.
+
+Counted is resident memory beyond that of the process when the engine's package was imported and the images made, as Linux
+tells it: the highest value while the network is loaded and run (VmHWM), and the value after the last run (VmRSS). It holds
+the engine's libraries as far as they are touched, weights, maps, and what preparing them took.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from onebit import runtime
+from onebit.bench.speed import batches, check, machine, network, to_bytes
+from onebit.errors import UserError
+
+RUNS = 5
+
+
+def bench_memory(
+    model: str,
+    method: str = "adabin",
+    *,
+    size: int = 32,
+    batch: int = 1,
+    threads: Sequence[int] = (1,),
+    peers: Sequence[str] = (),
+    random: bool = False,
+    int8: bool = False,
+) -> dict[str, Any]:
+    """{"machine", "rows"}: for each engine, precision and number of threads {"engine", "precision", "threads", "batch",
+    "peak_mb", "resident_mb"} in 10^6 bytes; ours also "weights_mb" and "maps_mb" (of one thread).
+
+    Raises UserError for values that do not fit, and where Linux does not tell.
+    """
+    if status("VmHWM") is None:
+        raise UserError("--memory reads /proc/self/status, which is not there: it needs Linux")
+    with tempfile.TemporaryDirectory() as folder:
+        path, networks = network(model, method, size, folder, random=random, int8=int8)
+        reference = runtime.load(path, backend="reference")
+        samples = batches(batch, reference.input_shape, max(2, 32 // batch))
+        images = to_bytes(samples[0], reference) if int8 else samples[0]
+        check("engine", runtime.load(path, backend="engine")(images)[:1], reference(images[:1]))
+        precision = "1 bit, else int8" if int8 else "1 bit"
+        rows = [row_of("onebit", precision, path, count, images, folder) for count in threads]
+        if peers:
+            rows += rows_of_peers(peers, path, networks, reference, samples, threads, folder)
+    return {"model": model, "machine": machine(), "rows": rows}
+
+
+def rows_of_peers(
+    peers: Sequence[str],
+    path: str,
+    networks: Any,
+    reference: runtime.Model,
+    samples: list[np.ndarray],
+    threads: Sequence[int],
+    folder: str,
+) -> list[dict[str, Any]]:
+    from onebit.bench import peer_contenders
+    from onebit.bench import peers as table
+
+    table.versions(peers)
+    classes = reference(samples[0][:1]).shape[1]
+    parent = networks[1] if networks else peer_contenders.parent_of(reference.name, reference.input_shape, classes)
+    peer_contenders.settle(parent, samples)
+    rows = []
+    for name in peers:
+        kind = table.PEERS[name]
+        if not issubclass(kind, table.FilePeer):
+            raise UserError(f"--memory: {name} runs no file of its own; leave it out of --peers")
+        with peer_contenders.silence():
+            peer = kind(parent, samples, folder)
+            peer_contenders.add_packed(name, peer, path, samples, folder)
+        for count in threads:
+            rows += [row_of(name, precision, file, count, samples[0], folder) for precision, file in peer.files.items()]
+    return rows
+
+
+def row_of(engine: str, precision: str, path: str, threads: int, images: np.ndarray, folder: str) -> dict[str, Any]:
+    """Runs this module on the file in a new process."""
+    saved = os.path.join(folder, "images.npy")
+    np.save(saved, images)
+    command = [sys.executable, "-m", __name__, engine, precision, path, str(threads), saved]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise UserError(f"{engine} ({precision}) fails in a process of its own: {done.stderr.strip()[-500:]}")
+    row = {"engine": engine, "precision": precision, "threads": threads, "batch": len(images)}
+    return row | json.loads(done.stdout.splitlines()[-1])
+
+
+def measured(engine: str, precision: str, path: str, threads: int, images: np.ndarray) -> dict[str, float]:
+    """What `row_of` measures, in this process."""
+    own: dict[str, float] = {}
+    if engine == "onebit":
+        import_module("onebit.runtime._engine")
+    else:
+        from onebit.bench.peers import PEERS, FilePeer
+
+        kind = PEERS[engine]
+        import_module(kind.packages[0])
+    before = status("VmRSS") or 0
+    Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
+    if engine == "onebit":
+        model = runtime.load(path, threads=threads, backend="engine")
+        call: Any = model
+        _, height, width = model.input_shape
+        own = {f"{key}_mb": value / 1e6 for key, value in model.backend.memory(height, width).items()}  # type: ignore[attr-defined]
+    else:
+        assert issubclass(kind, FilePeer)
+        call = kind.open(path, precision, threads)
+    for _ in range(RUNS):
+        call(images)
+    peak, after = (status(key) or 0 for key in ("VmHWM", "VmRSS"))
+    peak = max(peak, after)  # Linux counts in portions: either may lag
+    return {"peak_mb": (peak - before) / 1e6, "resident_mb": (after - before) / 1e6, **own}
+
+
+def status(key: str) -> int | None:
+    """A line of /proc/self/status in bytes; None where there is none."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return None
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith(f"{key}:")), None)
+
+
+def table(result: dict[str, Any]) -> str:
+    lines = [f"{result['machine']}; resident memory beyond the imported package, each in a process of its own"]
+    lines.append(f"{'engine':13} {'precision':23} threads batch   peak MB   after MB")
+    for row in result["rows"]:
+        line = f"{row['engine']:13} {row['precision']:23} {row['threads']:7} {row['batch']:5} "
+        line += f"{row['peak_mb']:9.1f} {row['resident_mb']:10.1f}"
+        if "maps_mb" in row:
+            line += f"   (weights {row['weights_mb']:.2f}, maps {row['maps_mb']:.2f} a thread)"
+        lines.append(line)
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    engine, precision, path, threads, images = sys.argv[1:]
+    print(json.dumps(measured(engine, precision, path, int(threads), np.load(images))))

@@ -1,0 +1,62 @@
+"""Weights from files of others, and into networks: every tensor used, none missing, nothing executed."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from onebit.checkpoints import checkpoint
+from onebit.errors import UserError
+
+
+def read(path: str | Path, remedy: str) -> dict[str, Tensor]:
+    """The state dict of a safetensors or PyTorch file: the file itself, or its entry "state_dict" or "model".
+
+    Raises UserError, ending in the remedy, for a file that cannot be read or holds anything else.
+    """
+    if str(path).endswith(".safetensors"):
+        import safetensors.torch
+
+        try:
+            content: Any = safetensors.torch.load_file(path)
+        except (OSError, ValueError, safetensors.SafetensorError) as error:
+            reason = str(error).split("\n")[0][:200]
+            raise UserError(f"{path} is not a safetensors file that can be read ({reason}); {remedy}") from error
+    else:
+        content = checkpoint.read(path, remedy)
+    for entry in ("state_dict", "model"):
+        if isinstance(content, dict) and isinstance(content.get(entry), dict):
+            content = content[entry]
+    if not isinstance(content, dict) or not content or not all(isinstance(v, Tensor) for v in content.values()):
+        raise UserError(f"{path} holds no state dict; {remedy}")
+    return content
+
+
+def load(
+    model: nn.Module,
+    state: Mapping[str, Tensor],
+    where: str,
+    network: str,
+    remedy: str,
+    may_lack: Callable[[str], bool] = lambda name: False,
+    names: Mapping[str, str] | None = None,
+) -> list[str]:
+    """Load a state dict into model; returns the names of its tensors that state lacks, where may_lack allows it.
+
+    Raises UserError for a tensor left over, misshapen or missing, before anything is loaded. It starts with `where`, calls
+    the model `network`, and ends in the remedy; names: what tensors of state are called in their file.
+    """
+    expected = model.state_dict()
+    for name, value in state.items():
+        called = (names or {}).get(name, name)
+        if name not in expected:
+            raise UserError(f"{where}: tensor {called!r} has no place in {network}; {remedy}")
+        if value.shape != expected[name].shape:
+            shapes = f"{tuple(value.shape)}, that of {network} {tuple(expected[name].shape)}"
+            raise UserError(f"{where}: tensor {called!r} has shape {shapes}; {remedy}")
+    missing = [name for name in expected if name not in state]
+    if lacking := [name for name in missing if not may_lack(name)]:
+        raise UserError(f"{where}: tensor {lacking[0]!r} of {network} is missing ({len(lacking)} in all); {remedy}")
+    model.load_state_dict({**expected, **state}, strict=True)
+    return missing

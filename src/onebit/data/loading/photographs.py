@@ -1,0 +1,244 @@
+"""Photographs on disk behind the interface of MemorySet: decoded and augmented by worker processes.
+
+A row of the data table gives the samples (encoded images and their labels), everything else is here. The order of an epoch
+depends on (seed, epoch) alone, the random numbers of an image on (seed, epoch, image): they are the same for any number of
+workers, on any number of processes and after a resume.
+
+A training image that cannot be decoded is reported once on standard error and replaced by the next one that can, in the
+order of the set, with the augmentation that was drawn for it. More than max_corrupt of them stop the run, as does an image
+that cannot be read at all. In evaluation every image counts, and the first bad one is an error.
+"""
+
+import sys
+import weakref
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from onebit.data.dataset import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Batch,
+    Data,
+    ImageSet,
+    LoadOptions,
+    Normalization,
+    epoch_seed,
+)
+from onebit.data.loading.augmentation import decode, evaluation_transform, lighting_shift, resize_of, training_transform
+from onebit.data.loading.seeding import seeded
+from onebit.data.loading.shards import shuffled
+from onebit.data.loading.workers import outlive_signals
+from onebit.errors import UserError
+from onebit.machine import processor
+
+
+class Samples(Protocol):
+    """Encoded images on disk. Workers hold copies, so long lists belong in arrays, which are shared between processes.
+
+    root: folder of the set
+    labels: int64 (N,)
+    shards: images per file of the set, in their order; one number where images have a file each
+    """
+
+    root: Path
+    labels: np.ndarray
+    shards: list[int]
+
+    def name(self, index: int) -> str: ...
+
+    def read(self, index: int) -> bytes:
+        """The encoded image. Raises OSError."""
+        ...
+
+
+class Request(NamedTuple):
+    """Images for one batch: indices int64 (B,), and the seed of their augmentation, None in evaluation."""
+
+    indices: np.ndarray
+    seed: int | None
+
+
+class Decoded(NamedTuple):
+    """images uint8 (B, 3, S, S), labels int64 (B,), lighting shifts float32 (B, 3); or what went wrong."""
+
+    images: Tensor
+    labels: Tensor
+    shifts: Tensor | None
+    corrupt: dict[int, str]  # reason by index
+    error: str = ""
+
+
+class Decoder(Dataset[Decoded]):
+    """Request -> Decoded, in a worker process. Errors are part of the answer: raised ones would arrive as tracebacks."""
+
+    def __init__(self, samples: Samples, options: LoadOptions):
+        self.samples, self.options = samples, options
+        self.training, self.evaluation = training_transform(options), evaluation_transform(options.image_size)
+
+    def __getitem__(self, request: Request) -> Decoded:
+        count, size = len(request.indices), self.options.image_size
+        images = torch.empty((count, 3, size, size), dtype=torch.uint8)
+        labels = torch.empty(count, dtype=torch.int64)
+        shifts = torch.zeros((count, 3)) if self.options.lighting and request.seed is not None else None
+        corrupt: dict[int, str] = {}
+        try:
+            for row, index in enumerate(request.indices.tolist()):
+                picture, used = self.picture(index, corrupt if request.seed is not None else None)
+                labels[row] = int(self.samples.labels[used])
+                if request.seed is None:
+                    images[row] = self.evaluation(picture)
+                    continue
+                with seeded(request.seed, index):
+                    images[row] = self.training(picture)
+                    if shifts is not None:
+                        shifts[row] = lighting_shift(self.options.lighting)
+        except UserError as error:
+            return Decoded(images[:0], labels[:0], None, corrupt, str(error))
+        return Decoded(images, labels, shifts, corrupt)
+
+    def picture(self, index: int, corrupt: dict[int, str] | None) -> tuple[Any, int]:
+        """The image at index or, where `corrupt` collects those that fail, the first good one after it; and its index."""
+        while True:
+            content = self.read(index)
+            try:
+                return decode(content), index
+            except ValueError as error:
+                name = self.samples.name(index)
+                if corrupt is None:
+                    raise UserError(f"{name} cannot be decoded ({error}); replace or remove it") from error
+                corrupt[index] = str(error)
+                if len(corrupt) > self.options.max_corrupt:
+                    raise UserError(self.too_many(corrupt)) from error
+                if len(corrupt) == len(self.samples.labels):
+                    raise UserError(f"{self.samples.root}: none of the training images can be decoded") from error
+                index = (index + 1) % len(self.samples.labels)
+
+    def read(self, index: int) -> bytes:
+        try:
+            return self.samples.read(index)
+        except OSError as error:
+            root = self.samples.root
+            if not root.is_dir():
+                raise UserError(f"the data folder {root} is gone; bring it back, and continue with --resume") from error
+            raise UserError(
+                f"{self.samples.name(index)} cannot be read ({error.strerror or error}), though it was there at the start; "
+                f"bring it back, and continue with --resume"
+            ) from error
+
+    def too_many(self, corrupt: Iterable[int]) -> str:
+        names = [self.samples.name(index) for index in sorted(corrupt)]
+        more = f" and {len(names) - 20} more" if len(names) > 20 else ""
+        return (
+            f"more than max_corrupt = {self.options.max_corrupt} training images cannot be decoded: "
+            f"{', '.join(names[:20])}{more}; replace or remove them, or raise max_corrupt"
+        )
+
+
+class Photographs(ImageSet):
+    """A set of samples. Worker processes live from the first batch on; each batch is decoded by one of them.
+
+    Args:
+        samples: encoded images and labels
+        options: image size, workers, augmentation, max_corrupt
+        normalization: of the pixels, on the device that trains
+    """
+
+    def __init__(self, samples: Samples, options: LoadOptions, normalization: Normalization):
+        self.samples, self.normalization = samples, normalization
+        self.decoder = Decoder(samples, options)
+        self.workers = min(options.workers, processor.count())
+        self.device = torch.device("cpu")
+        self.reasons: dict[int, str] = {}  # why a training image could not be decoded
+        self.idle: list[tuple[DataLoader[Any], list[Request]]] = []
+        weakref.finalize(self, self.idle.clear)  # the garbage collector alone would wait 5 s for each process
+
+    def __len__(self) -> int:
+        return len(self.samples.labels)
+
+    @property
+    def corrupt(self) -> list[str]:
+        """Names of the training images that this process met and could not decode."""
+        return [self.samples.name(index) for index in self.reasons]
+
+    def to(self, device: torch.device) -> "Photographs":
+        self.device = device
+        self.idle.clear()  # whether batches are pinned for the way to the device is settled with the workers
+        return self
+
+    def loader(self) -> tuple[DataLoader[Any], list[Request]]:
+        """A loader with its processes, and the list of what it loads, for one iteration at a time."""
+        requests: list[Request] = []
+        loader: DataLoader[Any] = DataLoader(
+            self.decoder,
+            batch_size=None,
+            sampler=requests,
+            collate_fn=_as_it_is,
+            num_workers=self.workers,
+            persistent_workers=self.workers > 0,
+            worker_init_fn=outlive_signals,
+            pin_memory=self.device.type == "cuda",
+            generator=torch.Generator(),  # else each epoch would draw from the generator of the training
+        )
+        return loader, requests
+
+    def batches(self, wanted: list[Request]) -> Iterator[Batch]:
+        loader, requests = self.idle.pop() if self.idle else self.loader()
+        requests[:] = wanted
+        try:
+            for decoded in loader:
+                self.report(decoded)
+                yield self.batch(decoded)
+        finally:
+            self.idle.append((loader, requests))
+
+    def report(self, decoded: Decoded) -> None:
+        """Name new corrupt images on standard error; raise the worker's error, or that they are too many by now."""
+        new = {index: reason for index, reason in decoded.corrupt.items() if index not in self.reasons}
+        self.reasons |= new
+        if len(self.reasons) > self.decoder.options.max_corrupt:
+            raise UserError(self.decoder.too_many(self.reasons))
+        if decoded.error:
+            raise UserError(decoded.error)
+        for index, reason in new.items():
+            text = f"{self.samples.name(index)} cannot be decoded ({reason}); another one takes its place"
+            print(f"onebit: warning: {text}", file=sys.stderr)
+
+    def batch(self, decoded: Decoded) -> Batch:
+        images = self.normalization(decoded.images.to(self.device, non_blocking=True))
+        if decoded.shifts is not None:  # (x + shift - mean) / std = (x - mean) / std + shift / std
+            shifts = decoded.shifts / torch.tensor(self.normalization.std)
+            images += shifts.to(self.device, non_blocking=True)[:, :, None, None]
+        return Batch(images, decoded.labels.to(self.device, non_blocking=True))
+
+    def evaluation_batches(self, batch_size: int, rank: int = 0, world: int = 1) -> Iterator[Batch]:
+        """All images in order, without augmentation; of several ranks, each gets every world-th batch."""
+        indices, starts = np.arange(len(self)), range(rank * batch_size, len(self), world * batch_size)
+        return self.batches([Request(indices[start : start + batch_size], None) for start in starts])
+
+    def training_batches(
+        self, batch_size: int, seed: int, epoch: int, start: int = 0, rank: int = 0, world: int = 1
+    ) -> Iterator[Batch]:
+        """The augmented batches of an epoch from step `start`; ranks take neighbouring slices of each global batch."""
+        generator = torch.Generator().manual_seed(epoch_seed(seed, epoch))
+        order = shuffled(self.samples.shards, generator).numpy()
+        steps = self.training_steps(batch_size, world)
+        mine = order[: steps * batch_size * world].reshape(steps, world, batch_size)[start:, rank]
+        return self.batches([Request(indices, epoch_seed(seed, epoch)) for indices in mine])
+
+
+def _as_it_is(decoded: Any) -> Any:
+    return decoded
+
+
+def photographs(name: str, train: Samples, test: Samples, labels: tuple[str, ...], options: LoadOptions) -> Data:
+    """The data set of these samples, at the image size of the options, normalised as ImageNet."""
+    normalization = Normalization(IMAGENET_MEAN, IMAGENET_STD)
+    size = options.image_size
+    sets = [Photographs(samples, options, normalization) for samples in (train, test)]
+    return Data(name, sets[0], sets[1], labels, normalization, size, 3, resize_of(size))

@@ -1,0 +1,180 @@
+"""Layers of binary networks: the convolution and linear layer whose operands are binarized, and the option-A shortcut."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from onebit.nn.binarizer import ActivationBinarizer, ActivationForm, WeightBinarizer, WeightForm
+
+
+class _Binarized(nn.Module):
+    """What the two binary layers share: their binarizers, and the forward pass around `product`."""
+
+    weight: Any
+    bias: Any
+    weight_binarizer: WeightBinarizer | None
+    activation_binarizer: ActivationBinarizer | None
+
+    def _binarize(self, weights: WeightBinarizer | None, activations: ActivationBinarizer | None) -> None:
+        self.weight_binarizer, self.activation_binarizer = weights, activations
+        if weights is not None:
+            weights.initialize(self.weight.detach())
+
+    def forward(self, x: Tensor) -> Tensor:
+        weights, activations = self.weight_binarizer, self.activation_binarizer
+        evaluating = not self.training and not torch.is_grad_enabled()
+        if evaluating and weights is not None and activations is not None:
+            y = _evaluate(self, x, weights.freeze(self.weight), activations.freeze())
+        else:
+            a = x if activations is None else activations(x)
+            y = self.product(a, self.weight if weights is None else weights(self.weight))
+        return y if self.bias is None else y + self.bias.reshape(-1, *[1] * (y.dim() - 2))
+
+    def product(self, x: Tensor, weight: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def window_sum(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+class BinaryConv2d(_Binarized, nn.Conv2d):
+    """y = conv2d(a(x), w(weight)) + bias with zero padding: x (B, C, H, W) -> y (B, O, H', W').
+
+    `weight_binarizer` and `activation_binarizer` come from a method; None leaves that operand real (for two-step training
+    with binary activations and real weights, and for analyses). Padded taps contribute 0, not an activation value.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, int],
+        stride: int | tuple[int, int] = 1,
+        padding: int | tuple[int, int] = 0,
+        dilation: int | tuple[int, int] = 1,
+        groups: int = 1,
+        bias: bool = False,
+        *,
+        weight_binarizer: WeightBinarizer | None = None,
+        activation_binarizer: ActivationBinarizer | None = None,
+    ):
+        super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias)
+        self._binarize(weight_binarizer, activation_binarizer)
+
+    def product(self, x: Tensor, weight: Tensor) -> Tensor:
+        """conv2d(x, weight) with this layer's geometry: (B, C, H, W), (O, C / groups, KH, KW) -> (B, O, H', W')."""
+        return F.conv2d(x, weight, None, self.stride, self.padding, self.dilation, self.groups)
+
+    def window_sum(self, x: Tensor) -> Tensor:
+        """Sum of x over each window and group: (B, C, H, W) -> (B, groups, H', W')."""
+        sums = x.unflatten(1, (self.groups, -1)).sum(2)  # (B, groups, H, W)
+        kernel = sums.new_ones(self.groups, 1, *self.kernel_size)
+        return F.conv2d(sums, kernel, None, self.stride, self.padding, self.dilation, self.groups)
+
+
+class BinaryLinear(_Binarized, nn.Linear):
+    """y = a(x) w(weight)^T + bias: x (B, I) -> y (B, O), operands binarized as in BinaryConv2d."""
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = False,
+        *,
+        weight_binarizer: WeightBinarizer | None = None,
+        activation_binarizer: ActivationBinarizer | None = None,
+    ):
+        super().__init__(in_features, out_features, bias)
+        self._binarize(weight_binarizer, activation_binarizer)
+
+    def product(self, x: Tensor, weight: Tensor) -> Tensor:
+        """x weight^T: (B, I), (O, I) -> (B, O)."""
+        return F.linear(x, weight)
+
+    def window_sum(self, x: Tensor) -> Tensor:
+        """Sum of x: (B, I) -> (B, 1)."""
+        return x.sum(1, keepdim=True)
+
+
+def _evaluate(layer: _Binarized, x: Tensor, weights: WeightForm, activations: ActivationForm) -> Tensor:
+    """The layer computed as the engine does it: sums of +-1 first, which float32 holds exactly, scales afterwards.
+
+    a = s_a A + o_a and w = s_w B + o_w give, with shift = o_a / s_a and 1 for the tensor of ones,
+        y = s_a s_w (A*B + shift 1*B) + s_a o_w (A*1 + shift 1*1)
+    Multiplying the real-valued a and w instead would round each sum differently from one machine to the next, and an
+    activation near its threshold would then change its sign.
+    """
+    signs = activations.signs(x)  # A
+    ones, shift = torch.ones_like(signs[:1]), activations.offset / activations.scale
+    per_channel = (-1, *[1] * (x.dim() - 2))
+    scale = (activations.scale * weights.scale).reshape(per_channel)
+    y = layer.product(signs, weights.signs)
+    constant = scale * shift * layer.product(ones, weights.signs) if shift else scale.new_zeros(())  # (1, O, ...)
+    if weights.offset is None:
+        return torch.addcmul(constant, y, scale)
+    offset = (activations.scale * weights.offset).reshape(per_channel)
+    groups = layer.groups if isinstance(layer, BinaryConv2d) else 1
+    filters = len(weights.signs) // groups
+
+    def window(a: Tensor) -> Tensor:
+        sums = layer.window_sum(a)  # (B, groups, ...), shared by the outputs of a group
+        return sums if groups == 1 else sums.repeat_interleave(filters, dim=1)  # (B, 1 or O, ...)
+
+    if shift:
+        constant = constant + offset * shift * window(ones)
+    return torch.addcmul(constant, y, scale).addcmul_(window(signs), offset)
+
+
+def binary_layers(model: nn.Module) -> list[tuple[str, BinaryConv2d | BinaryLinear]]:
+    """(name, layer) of every binary layer, in registration order."""
+    return [(name, m) for name, m in model.named_modules() if isinstance(m, BinaryConv2d | BinaryLinear)]
+
+
+def set_progress(model: nn.Module, fraction: float) -> None:
+    """The hook of the start of an epoch: move every binarizer's schedule to fraction = epoch / epochs."""
+    for _, layer in binary_layers(model):
+        if layer.weight_binarizer is not None:
+            layer.weight_binarizer.set_progress(fraction, layer.weight.detach())
+        if layer.activation_binarizer is not None:
+            layer.activation_binarizer.set_progress(fraction)
+
+
+def regularization(model: nn.Module) -> Tensor | None:
+    """The sum of the methods' loss terms, or None where the method has none."""
+    terms = []  # no comprehension with :=, at which torch.compile breaks the graph
+    for _, layer in binary_layers(model):
+        term = None if layer.weight_binarizer is None else layer.weight_binarizer.regularization(layer.weight)
+        if term is not None:
+            terms.append(term)
+    return torch.stack(terms).sum() if terms else None
+
+
+def after_step(model: nn.Module, clipping: Tensor | None = None) -> None:
+    """The hook after an optimizer step, for methods that watch weights and gradients.
+
+    clipping: what the gradients were multiplied by to bound their norm, if they were.
+    """
+    for _, layer in binary_layers(model):
+        if layer.weight_binarizer is not None:
+            gradient = layer.weight.grad
+            if gradient is not None and clipping is not None:
+                gradient = gradient / clipping
+            layer.weight_binarizer.after_step(layer.weight, gradient)
+
+
+class OptionA(nn.Module):
+    """The parameter-free ResNet shortcut: every stride-th pixel, missing channels filled with zeros on both sides.
+
+    (B, C, H, W) -> (B, out_channels, ceil(H / stride), ceil(W / stride))   (He et al. 2016, option A)
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int):
+        super().__init__()
+        missing = out_channels - in_channels
+        self.stride, self.before, self.after = stride, missing // 2, missing - missing // 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x[:, :, :: self.stride, :: self.stride]  # (B, C, H', W')
+        return F.pad(x, (0, 0, 0, 0, self.before, self.after))
