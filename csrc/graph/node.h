@@ -5,10 +5,10 @@
 #include <vector>
 
 #include "base/window.h"
-#include "bconv/layer.h"
-#include "fconv/layer.h"
-#include "qconv/layer.h"
-#include "steps/steps.h"
+#include "kernels/steps/steps.h"
+#include "operators/binary_conv.h"
+#include "operators/byte_conv.h"
+#include "operators/float_conv.h"
 
 namespace onebit {
 
