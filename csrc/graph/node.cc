@@ -3,14 +3,12 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "base/require.h"
+
 namespace onebit {
 namespace {
 
 constexpr int64_t kMaxElements = int64_t{1} << 28;  // of one activation, as the format
-
-void require(bool condition, const char* message) {
-  if (!condition) throw std::invalid_argument(message);
-}
 
 // As PyTorch: with ceil_mode the last window must start inside the image or its leading padding.
 int64_t pool_size(const Axis& axis, int64_t size, bool ceil_mode) {

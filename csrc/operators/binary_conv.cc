@@ -1,10 +1,10 @@
 #include "operators/binary_conv.h"
 
 #include <algorithm>
-#include <stdexcept>
 #include <utility>
 
 #include "base/bits.h"
+#include "base/require.h"
 
 namespace onebit {
 namespace {
@@ -26,10 +26,6 @@ int64_t count_bits(const uint64_t* words, int64_t begin, int64_t n) {
     count += popcount(value);
   }
   return count;
-}
-
-void require(bool condition, const char* message) {
-  if (!condition) throw std::invalid_argument(message);
 }
 
 }  // namespace

@@ -1,8 +1,9 @@
 #include "operators/byte_conv.h"
 
 #include <algorithm>
-#include <stdexcept>
 #include <utility>
+
+#include "base/require.h"
 
 namespace onebit {
 namespace {
@@ -11,10 +12,6 @@ constexpr int64_t kLanes = static_cast<int64_t>(kByteLanes);
 constexpr int64_t kTile = 48;  // pixels computed before the step behind them, while they are in cache
 constexpr int64_t kMaxPadding = 64;
 constexpr int64_t kExact = 1 << 24;  // integers below it are exact as floats
-
-void require(bool condition, const char* message) {
-  if (!condition) throw std::invalid_argument(message);
-}
 
 }  // namespace
 

@@ -2,7 +2,8 @@
 
 #include <algorithm>
 #include <cstring>
-#include <stdexcept>
+
+#include "base/require.h"
 
 namespace onebit {
 namespace {
@@ -10,10 +11,6 @@ namespace {
 constexpr int64_t kLanes = static_cast<int64_t>(kFloatLanes);
 constexpr int64_t kTile = 48;             // pixels computed at once
 constexpr int64_t kMaxScratch = 1 << 20;  // floats gathered or summed at once: fewer pixels if theirs are many
-
-void require(bool condition, const char* message) {
-  if (!condition) throw std::invalid_argument(message);
-}
 
 // A row of taps is often a few floats (9 for a 3×3 kernel on an RGB image): too few to be worth a call of memcpy.
 inline void copy_floats(const float* from, int64_t n, float* to) {
