@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "base/bits.h"
+#include "base/select.h"
 
 namespace onebit {
 
@@ -30,9 +31,7 @@ const CountKernel& select_count(Isa isa) {
 #include "kernels/bconv/kernels.inc"
 #undef ONEBIT_KERNEL
   };
-  const CountKernel* row = kTable;
-  while (row->isa > isa) ++row;
-  return *row;
+  return select_row(kTable, isa);
 }
 
 }  // namespace onebit

@@ -1,5 +1,7 @@
 #include "kernels/bproduct/bproduct.h"
 
+#include "base/select.h"
+
 namespace onebit {
 
 void product_scalar(const Product& p) {
@@ -31,9 +33,8 @@ const ProductKernel* select_product(Isa isa, bool oracle) {
 #include "kernels/bproduct/kernels.inc"
 #undef ONEBIT_KERNEL
   };
-  const ProductKernel* row = kTable;
-  while (row->isa > isa) ++row;
-  return row->isa != Isa::scalar || oracle ? row : nullptr;
+  const ProductKernel& kernel = select_row(kTable, isa);
+  return kernel.isa != Isa::scalar || oracle ? &kernel : nullptr;
 }
 
 }  // namespace onebit

@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include "base/select.h"
+
 namespace onebit {
 namespace {
 
@@ -27,9 +29,7 @@ const MultiplyKernel& select_multiply(Isa isa) {
 #include "kernels/fconv/kernels.inc"
 #undef ONEBIT_KERNEL
   };
-  const MultiplyKernel* row = kTable;
-  while (row->isa > isa) ++row;
-  return *row;
+  return select_row(kTable, isa);
 }
 
 }  // namespace onebit

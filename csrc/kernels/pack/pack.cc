@@ -1,6 +1,7 @@
 #include "kernels/pack/pack.h"
 
 #include "base/bits.h"
+#include "base/select.h"
 
 #define popcount64(x) popcount(static_cast<uint64_t>(x))
 #define ONEBIT_FUNCTION pack_scalar_ones
@@ -24,9 +25,7 @@ const PackKernel& select_pack(Isa isa) {
 #include "kernels/pack/kernels.inc"
 #undef ONEBIT_KERNEL
   };
-  const PackKernel* row = kTable;
-  while (row->isa > isa) ++row;
-  return *row;
+  return select_row(kTable, isa);
 }
 
 }  // namespace onebit

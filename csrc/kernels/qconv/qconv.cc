@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include "base/select.h"
+
 namespace onebit {
 
 void bytes_scalar(const ByteMultiply& m) {
@@ -31,9 +33,7 @@ const ByteKernel& select_bytes(Isa isa) {
 #include "kernels/qconv/kernels.inc"
 #undef ONEBIT_KERNEL
   };
-  const ByteKernel* row = kTable;
-  while (row->isa > isa) ++row;
-  return *row;
+  return select_row(kTable, isa);
 }
 
 }  // namespace onebit

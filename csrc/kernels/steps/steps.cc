@@ -1,5 +1,7 @@
 #include "kernels/steps/steps.h"
 
+#include "base/select.h"
+
 #define ONEBIT_TABLE steps_scalar
 #define ONEBIT_NAME "steps_scalar"
 #define ONEBIT_ISA scalar
@@ -9,14 +11,12 @@
 namespace onebit {
 
 const StepKernels& select_steps(Isa isa) {
-  static const StepKernels* const kTable[] = {
-#define ONEBIT_KERNEL(table, isa) &table,
+  static const StepKernels kTable[] = {
+#define ONEBIT_KERNEL(table, isa) table,
 #include "kernels/steps/kernels.inc"
 #undef ONEBIT_KERNEL
   };
-  const StepKernels* const* row = kTable;
-  while ((*row)->isa > isa) ++row;
-  return **row;
+  return select_row(kTable, isa);
 }
 
 }  // namespace onebit
