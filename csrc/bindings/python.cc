@@ -125,12 +125,12 @@ int add_step(Graph& graph, const std::string& name, const std::vector<int>& inpu
 int add_pool(Graph& graph, int input, bool max, Pair kernel, Pair stride, Pair padding, bool ceil_mode,
              bool count_include_pad) {
   Node node = node_of(max ? Op::max_pool : Op::avg_pool, input);
-  node.window = window(kernel, stride, padding, {1, 1});
+  node.pooling.window = window(kernel, stride, padding, {1, 1});
   if (2 * padding.first > kernel.first || 2 * padding.second > kernel.second) {
     throw std::invalid_argument("pooling: the padding must be at most half of the kernel");
   }
-  node.ceil_mode = ceil_mode;
-  node.count_include_pad = count_include_pad;
+  node.pooling.ceil_mode = ceil_mode;
+  node.pooling.count_include_pad = count_include_pad;
   return graph.add(std::move(node));
 }
 

@@ -164,6 +164,14 @@ void BinaryConv::reserve(const BinaryPlan& plan, BinaryScratch& scratch) const {
   grow(scratch.counts, kTile * blocks_ * kLanes);
 }
 
+float BinaryConv::mean(const BinaryPlan& plan, const float* x) const {
+  std::vector<double> sums(plan.in.c);
+  steps_.channel_sums(x, sums.data(), plan.in.h * plan.in.w, plan.in.c);
+  double total = 0;
+  for (double sum : sums) total += sum;
+  return static_cast<float>(total / static_cast<double>(plan.in.elements()));
+}
+
 BitImage BinaryConv::image(const BinaryPlan& plan) const {
   BitImage image;
   image.bits = Buffer<uint64_t>(plan.rows * plan.row_words);

@@ -91,6 +91,8 @@ class BinaryConv {
   }
 
   bool needs_mean() const { return weights_.threshold == Threshold::sample_mean; }
+  // Of x (H, W, I), in double: per channel over the pixels in order, then over the channels, as the reference.
+  float mean(const BinaryPlan& plan, const float* x) const;
 
   BitImage image(const BinaryPlan& plan) const;
 
