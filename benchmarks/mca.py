@@ -41,10 +41,10 @@ class Loop(NamedTuple):
 
 # cnt counts 4 words of 32 signs. A carry of weight 16 (one cnt) stands for 16 times as many. sdot: 4 lanes of 4 products.
 LOOPS = (
-    Loop("1 bit: xor, cnt, add", "csrc/bconv/arm64_neon.cc", "cnt", 128, ("-fno-schedule-insns",)),
+    Loop("1 bit: xor, cnt, add", "csrc/kernels/bconv/arm64_neon.cc", "cnt", 128, ("-fno-schedule-insns",)),
     Loop("1 bit, carry-save adders", "benchmarks/mca/carry_save.cc", "cnt", 16 * 128, ("-fno-schedule-insns",)),
     Loop("int8: sdot, 8 × 8", "benchmarks/mca/sdot.cc", "sdot", 16, ("-march=armv8.2-a+dotprod",)),
-    Loop("float: fmla", "csrc/fconv/arm64_neon.cc", "fmla", 4),
+    Loop("float: fmla", "csrc/kernels/fconv/arm64_neon.cc", "fmla", 4),
 )
 
 

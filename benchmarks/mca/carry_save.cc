@@ -1,9 +1,9 @@
-// What the binary kernel (csrc/bconv/arm64_neon.cc) was chosen over: the same counts by carry-save adders, as on x86
-// without a popcount instruction. Only read by benchmarks/mca.py.
+// What the binary kernel (csrc/kernels/bconv/arm64_neon.cc) was chosen over: the same counts by carry-save adders, as
+// on x86 without a popcount instruction. Only read by benchmarks/mca.py.
 #include <arm_neon.h>
 
-#include "bconv/bconv.h"
-#include "bconv/tiles.inc"
+#include "kernels/bconv/bconv.h"
+#include "kernels/bconv/tiles.inc"
 
 namespace onebit {
 namespace {
@@ -36,7 +36,7 @@ inline Vector widen(Vector sums, Vector bytes, int weight) {
 }  // namespace
 }  // namespace onebit
 
-#include "bconv/adders.inc"
+#include "kernels/bconv/adders.inc"
 
 namespace onebit {
 

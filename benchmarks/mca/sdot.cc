@@ -1,7 +1,7 @@
-// What the binary kernel (csrc/bconv/arm64_neon.cc) is compared with: the inner loop of an int8 convolution by sdot, in
-// the best known shape. 8 pixels × 8 outputs: one step of 4 input channels loads 2 registers of weights (4 outputs × 4
-// channels each) and 2 of activations (4 pixels × 4 channels each), and makes 16 sdot of 16 products, each with one
-// lane of the activations. 16 of 32 registers hold sums, so that no sdot waits for the one before it.
+// What the binary kernel (csrc/kernels/bconv/arm64_neon.cc) is compared with: the inner loop of an int8 convolution by
+// sdot, in the best known shape. 8 pixels × 8 outputs: one step of 4 input channels loads 2 registers of weights (4
+// outputs × 4 channels each) and 2 of activations (4 pixels × 4 channels each), and makes 16 sdot of 16 products, each
+// with one lane of the activations. 16 of 32 registers hold sums, so that no sdot waits for the one before it.
 #include <arm_neon.h>
 
 #include <cstddef>

@@ -13,15 +13,6 @@ using Clock = std::chrono::steady_clock;
 constexpr size_t kCachedPlans = 4;
 constexpr int kPartsPerThread = 2;  // of a layer's rows: more are balanced better, fewer cost less
 
-// Mean of one sample in double: per channel over the pixels in order, then over the channels, as the reference.
-float sample_mean(const StepKernels& steps, Shape shape, const float* x) {
-  std::vector<double> sums(shape.c);
-  steps.channel_sums(x, sums.data(), shape.h * shape.w, shape.c);
-  double total = 0;
-  for (double sum : sums) total += sum;
-  return static_cast<float>(total / static_cast<double>(shape.elements()));
-}
-
 }  // namespace
 
 int Graph::add(Node node) {
@@ -134,7 +125,7 @@ void Graph::pack(const Plan& plan, int index, const float* image, Arena& arena) 
   const Stage& stage = plan.stages[index];
   const BinaryConv& conv = *nodes_[stage.node].binary_conv;
   const Map x = value(plan, stage.input, arena, image);
-  const float mean = conv.needs_mean() ? sample_mean(steps_, stage.in, x.data) : 0.0f;
+  const float mean = conv.needs_mean() ? conv.mean(stage.binary, x.data) : 0.0f;
   for (int64_t y = 0; y < stage.in.h; ++y) conv.pack(stage.binary, x.at(y), y, mean, arena.images[index]);
 }
 

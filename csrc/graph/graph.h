@@ -12,9 +12,9 @@
 #include "base/buffer.h"
 #include "base/cpu.h"
 #include "base/pool.h"
-#include "graph/image.h"
 #include "graph/node.h"
 #include "graph/plan.h"
+#include "operators/image.h"
 
 namespace onebit {
 

@@ -3,54 +3,12 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "base/require.h"
+
 namespace onebit {
 namespace {
 
 constexpr int64_t kMaxElements = int64_t{1} << 28;  // of one activation, as the format
-
-void require(bool condition, const char* message) {
-  if (!condition) throw std::invalid_argument(message);
-}
-
-// As PyTorch: with ceil_mode the last window must start inside the image or its leading padding.
-int64_t pool_size(const Axis& axis, int64_t size, bool ceil_mode) {
-  const int64_t span = size + 2 * axis.padding - axis.kernel;
-  require(span >= 0, "pooling: the image is too small");
-  const int64_t out = (ceil_mode ? span + axis.stride - 1 : span) / axis.stride + 1;
-  return ceil_mode && (out - 1) * axis.stride >= size + axis.padding ? out - 1 : out;
-}
-
-void pool_row(const Node& node, const StepKernels& steps, Shape in, Shape out, const Map& x, int64_t y, float* to) {
-  const Axis &rows = node.window.rows, &columns = node.window.columns;
-  const bool max = node.op == Op::max_pool;
-  std::vector<const float*> taps;
-  taps.reserve(std::min(rows.kernel, in.h) * std::min(columns.kernel, in.w));
-  const int64_t top = rows.origin(y), row_begin = std::max<int64_t>(top, 0);
-  const int64_t row_end = std::min(top + rows.kernel, in.h);
-  std::vector<const float*> seen;  // rows
-  for (int64_t row = row_begin; row < row_end; ++row) seen.push_back(x.at(row));
-  for (int64_t at = 0; at < out.w; ++at, to += out.c) {
-    const int64_t left = columns.origin(at), column_begin = std::max<int64_t>(left, 0);
-    const int64_t column_end = std::min(left + columns.kernel, in.w);
-    taps.clear();
-    for (const float* row : seen) {
-      for (int64_t column = column_begin; column < column_end; ++column) taps.push_back(row + column * in.c);
-    }
-    (max ? steps.maximum : steps.sum)(taps.data(), taps.size(), in.c, to);
-    if (max) continue;
-    const int64_t whole = (std::min(top + rows.kernel, in.h + rows.padding) - top) *
-                          (std::min(left + columns.kernel, in.w + columns.padding) - left);
-    const int64_t inside = (row_end - row_begin) * (column_end - column_begin);
-    const float pixels = static_cast<float>(node.count_include_pad ? whole : inside);
-    for (int64_t c = 0; c < in.c; ++c) to[c] /= pixels;
-  }
-}
-
-void global_average(const StepKernels& steps, Shape in, const float* x, float* to) {
-  std::vector<double> sums(in.c);
-  steps.channel_sums(x, sums.data(), in.h * in.w, in.c);
-  for (int64_t c = 0; c < in.c; ++c) to[c] = static_cast<float>(sums[c] / static_cast<double>(in.h * in.w));
-}
 
 Shape infer_unchecked(const Node& node, const std::vector<Shape>& inputs) {
   const Shape in = inputs.empty() ? Shape{} : inputs[0];
@@ -71,8 +29,7 @@ Shape infer_unchecked(const Node& node, const std::vector<Shape>& inputs) {
     }
     case Op::max_pool:
     case Op::avg_pool:
-      return {pool_size(node.window.rows, in.h, node.ceil_mode), pool_size(node.window.columns, in.w, node.ceil_mode),
-              in.c};
+      return pool_shape(node.pooling, in);
     case Op::global_avg_pool:
       return {1, 1, in.c};
     case Op::flatten:
@@ -99,7 +56,7 @@ void simple_row(const Node& node, const StepKernels& steps, Shape in, Shape out,
   switch (node.op) {
     case Op::max_pool:
     case Op::avg_pool:
-      return pool_row(node, steps, in, out, x, y, to);
+      return pool_row(node.pooling, node.op == Op::max_pool, steps, in, out, x, y, to);
     case Op::global_avg_pool:
       return global_average(steps, in, x.data, to);
     case Op::option_a:

@@ -1,14 +1,15 @@
-// One operator of a network and the arithmetic of the operators that have no kernel folder.
+// A node of the graph: one operator, its parameters and its inputs.
 #pragma once
 
 #include <memory>
 #include <vector>
 
 #include "base/window.h"
-#include "bconv/layer.h"
-#include "fconv/layer.h"
-#include "qconv/layer.h"
-#include "steps/steps.h"
+#include "kernels/steps/steps.h"
+#include "operators/binary_conv.h"
+#include "operators/byte_conv.h"
+#include "operators/float_conv.h"
+#include "operators/pooling.h"
 
 namespace onebit {
 
@@ -18,13 +19,12 @@ struct Node {
   Op op = Op::input;
   std::vector<int> inputs;  // indices of earlier nodes
 
-  std::unique_ptr<FloatConv> conv;          // conv, linear
-  std::unique_ptr<ByteConv> byte_conv;      // conv: instead of `conv` where its input is an image of bytes
-  std::unique_ptr<BinaryConv> binary_conv;  // binary_conv, binary_linear
-  Step step = Step::add;                    // step
-  std::vector<float> params;                // step: (rows, C)
-  Window window;                            // pools
-  bool ceil_mode = false, count_include_pad = true;
+  std::unique_ptr<FloatConv> conv;            // conv, linear
+  std::unique_ptr<ByteConv> byte_conv;        // conv: instead of `conv` where its input is an image of bytes
+  std::unique_ptr<BinaryConv> binary_conv;    // binary_conv, binary_linear
+  Step step = Step::add;                      // step
+  std::vector<float> params;                  // step: (rows, C)
+  Pooling pooling;                            // pools
   int64_t stride = 1, before = 0, after = 0;  // option_a
 };
 

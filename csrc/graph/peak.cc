@@ -5,10 +5,10 @@
 #include <vector>
 
 #include "base/buffer.h"
-#include "bconv/bconv.h"
-#include "bproduct/bproduct.h"
-#include "fconv/fconv.h"
-#include "qconv/qconv.h"
+#include "kernels/bconv/bconv.h"
+#include "kernels/bproduct/bproduct.h"
+#include "kernels/fconv/fconv.h"
+#include "kernels/qconv/qconv.h"
 
 namespace onebit {
 namespace {

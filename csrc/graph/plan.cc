@@ -97,7 +97,7 @@ void set_kept(const std::vector<Node>& nodes, Plan& plan) {
       const int i = stages[j].input;
       if (i < group.begin || !windows || readers[i] != 1 || !stages[i].packs.empty()) continue;
       if (stages[i].binary.band() > 1) continue;  // it runs ahead
-      const Axis& rows = node.conv ? node.conv->window().rows : node.window.rows;
+      const Axis& rows = node.conv ? node.conv->window().rows : node.pooling.window.rows;
       stages[i].kept = std::min(stages[i].out.h, (rows.kernel - 1) * rows.dilation + 1);
     }
   }
@@ -162,7 +162,7 @@ int64_t rows_needed(const Node& node, const Stage& stage, int64_t y) {
       return seen(node.binary_conv->window().rows);
     case Op::max_pool:
     case Op::avg_pool:
-      return seen(node.window.rows);
+      return seen(node.pooling.window.rows);
     case Op::option_a:
       return y * node.stride + 1;
     case Op::step:

@@ -5,8 +5,8 @@
 
 #include <vector>
 
-#include "bconv/layer.h"
 #include "graph/node.h"
+#include "operators/binary_conv.h"
 
 namespace onebit {
 

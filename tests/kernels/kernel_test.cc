@@ -8,12 +8,12 @@
 #include <vector>
 
 #include "arrays.h"
-#include "bconv/bconv.h"
-#include "bproduct/bproduct.h"
-#include "fconv/fconv.h"
-#include "pack/pack.h"
-#include "qconv/qconv.h"
-#include "steps/steps.h"
+#include "kernels/bconv/bconv.h"
+#include "kernels/bproduct/bproduct.h"
+#include "kernels/fconv/fconv.h"
+#include "kernels/pack/pack.h"
+#include "kernels/qconv/qconv.h"
+#include "kernels/steps/steps.h"
 
 namespace onebit {
 namespace {
@@ -361,14 +361,14 @@ int run_all() {
 #define ONEBIT_KERNEL(function, isa) {#function, Isa::isa, function},
   test_counts(runnable<CountKernel>(
       {
-#include "bconv/kernels.inc"
+#include "kernels/bconv/kernels.inc"
       },
       ran));
 
   std::printf("qconv:");
   const auto bytes = runnable<ByteKernel>(
       {
-#include "qconv/kernels.inc"
+#include "kernels/qconv/kernels.inc"
       },
       ran);
   for (int round = 0; round < 300; ++round) test_bytes(bytes, round % 10 == 0);
@@ -376,7 +376,7 @@ int run_all() {
   std::printf("fconv:");
   const auto multiply = runnable<MultiplyKernel>(
       {
-#include "fconv/kernels.inc"
+#include "kernels/fconv/kernels.inc"
       },
       ran);
   for (int round = 0; round < 400; ++round) test_multiply(multiply);
@@ -387,7 +387,7 @@ int run_all() {
   std::printf("bproduct:");
   test_products(runnable<ProductKernel>(
       {
-#include "bproduct/kernels.inc"
+#include "kernels/bproduct/kernels.inc"
       },
       ran, true));
 #undef ONEBIT_KERNEL
@@ -396,7 +396,7 @@ int run_all() {
   std::printf("pack:");
   const auto pack = runnable<PackKernel>(
       {
-#include "pack/kernels.inc"
+#include "kernels/pack/kernels.inc"
       },
       ran);
   for (size_t n = 1; n <= 300; ++n) {
@@ -409,7 +409,7 @@ int run_all() {
   std::printf("steps:");
   const auto steps = runnable<StepKernels>(
       {
-#include "steps/kernels.inc"
+#include "kernels/steps/kernels.inc"
       },
       ran);
 #undef ONEBIT_KERNEL

@@ -79,7 +79,7 @@ int simple(Graph& graph, Op op, int input) {
   Node node;
   node.op = op;
   node.inputs = {input};
-  node.window = window(3, 2, 1);  // read by pools
+  node.pooling.window = window(3, 2, 1);  // read by pools
   return graph.add(std::move(node));
 }
 

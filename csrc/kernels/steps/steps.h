@@ -1,0 +1,69 @@
+// Elementwise operators on a run of pixels, alone or fused behind a convolution:
+//
+//   finish      out = f(x + other)
+//   dequantize  out = f(what the counts of a binary convolution mean + other)
+//
+// f is a Step (Step::add: nothing more) with parameters (rows, channels), what the operator's tensor holds; `other`,
+// the second operand of an addition, may be null. Values are (pixels, channels) floats; out may be x or other.
+//
+// And what pools and means are made of.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "base/cpu.h"
+
+namespace onebit {
+
+enum class Step { affine, add, hardtanh, relu, prelu, rprelu, maxout };
+constexpr size_t kSteps = 7;
+
+// Pixels that are `stride` floats apart, in x `x_stride`; `channels` of each.
+struct Finish {
+  const float* x;
+  size_t x_stride;
+  const float* other;   // or null
+  const float* params;  // rows params_stride floats apart
+  size_t params_stride;
+  float* out;
+  size_t pixels, channels, stride;
+};
+
+// Counts to outputs (derived in operators/binary_conv.h); k is the border class of pixel p:
+//   y[p][o] = (scale[o]·(float(base[k][o] - 2·count[p][o]) + shifted[k][o]) + offset[o]·window[p]) + bias[o]
+// `offset` may be null: then its term is left out.
+struct Dequantize {
+  const int32_t* counts;  // (pixels, count_stride)
+  size_t count_stride;
+  const int64_t* classes;  // (pixels)
+  const int32_t* base;     // (classes, class_stride)
+  const float* shifted;    // (classes, class_stride)
+  size_t class_stride;
+  const float* scale;   // (outputs)
+  const float* bias;    // (outputs)
+  const float* offset;  // (outputs) or null
+  const float* window;  // (pixels), read only with offset
+  Finish finish;        // its x is not read
+};
+
+struct StepKernels {
+  const char* name;
+  Isa isa;
+  void (*finish[kSteps])(const Finish&);          // by Step
+  void (*dequantize[kSteps])(const Dequantize&);  // by Step
+  // Over the taps k of a pooling window in order, count >= 1: out[i] = max_k taps[k][i], and 0 + Σ_k taps[k][i].
+  void (*maximum)(const float* const* taps, size_t count, size_t n, float* out);
+  void (*sum)(const float* const* taps, size_t count, size_t n, float* out);
+  // sums[c] += x[p][c], over the pixels in order
+  void (*channel_sums)(const float* x, double* sums, size_t pixels, size_t channels);
+};
+
+#define ONEBIT_KERNEL(table, isa) extern const StepKernels table;
+#include "kernels/steps/kernels.inc"
+#undef ONEBIT_KERNEL
+
+// The first row of the table that `isa` allows.
+const StepKernels& select_steps(Isa isa);
+
+}  // namespace onebit

@@ -1,0 +1,50 @@
+// A float convolution (linear is the 1×1 case) with zero padding.
+#pragma once
+
+#include <vector>
+
+#include "base/buffer.h"
+#include "base/window.h"
+#include "kernels/fconv/fconv.h"
+#include "kernels/steps/steps.h"
+
+namespace onebit {
+
+// Per-thread memory for one tile of pixels.
+struct FloatScratch {
+  Buffer<float> windows;
+  Buffer<float> sums;
+  Buffer<const float*> rows;
+};
+
+class FloatConv {
+ public:
+  // weight (O, I/g, KH, KW), bias (O) or empty. Throws std::invalid_argument if the arrays have other sizes.
+  FloatConv(Window window, int64_t in, int64_t out, int64_t groups, const std::vector<float>& weight,
+            const std::vector<float>& bias, Isa isa);
+
+  bool same_form(const Window& window, int64_t in, int64_t out) const {
+    return window == window_ && groups_ == 1 && in == in_ && out == out_;
+  }
+  Shape out_shape(Shape in) const;
+  void reserve(FloatScratch& scratch) const;
+  const Window& window() const { return window_; }
+  int64_t weight_bytes() const { return static_cast<int64_t>(packed_.size() * sizeof(packed_[0])); }
+
+  // Output row y of x (H, W, I) -> finish.out (OW, O), followed, unless null, by `step`, which `finish` describes for
+  // the whole row.
+  void row(Shape in, const Map& x, int64_t y, void (*step)(const Finish&), const Finish& finish,
+           FloatScratch& scratch) const;
+
+ private:
+  void gather(Shape in, const Map& x, int64_t y, int64_t at, int64_t group, float* window) const;
+
+  Window window_;
+  int64_t in_, out_, groups_, group_in_ = 0, group_out_ = 0, depth_ = 0, blocks_ = 0;
+  int64_t tile_ = 0;      // pixels computed at once
+  Buffer<float> packed_;  // (groups, blocks, depth, 16)
+  Buffer<float> bias_;    // (groups, blocks, 16)
+  const MultiplyKernel& multiply_;
+};
+
+}  // namespace onebit

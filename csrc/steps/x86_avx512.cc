@@ -1,7 +1,0 @@
-#include "steps/steps.h"
-
-#define ONEBIT_TABLE steps_avx512
-#define ONEBIT_NAME "steps_avx512"
-#define ONEBIT_ISA avx512
-#define ONEBIT_WIDTH 16
-#include "steps/body.inc"
