@@ -25,11 +25,15 @@ class Table(MutableMapping[str, Row], Generic[Row]):
     def __init__(self, kind: str, rows: dict[str, str | Row]):
         self.kind, self.rows = kind, dict(rows)
 
-    def __getitem__(self, name: str) -> Row:
+    def check(self, name: str) -> None:
+        """Raise UserError for an unknown name, without importing anything."""
         if name not in self.rows:
             close = difflib.get_close_matches(str(name), self.rows, 1)
             hint = f" (did you mean {close[0]!r}?)" if close else ""
             raise UserError(f"{self.kind} {name!r} is unknown{hint}; choose one of {', '.join(sorted(self.rows))}")
+
+    def __getitem__(self, name: str) -> Row:
+        self.check(name)
         row = self.rows[name]
         if isinstance(row, str):
             module, _, attribute = row.partition(":")
