@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from onebit import methods
 from onebit.errors import UserError
-from onebit.methods import Method
+from onebit.methods.method import Method
 from onebit.nn import layers
 from onebit.nn.binarizer import ActivationBinarizer, ActivationForm, WeightBinarizer
 from onebit.nn.layers import BinaryConv2d, BinaryLinear
@@ -84,18 +84,19 @@ def weights_of(
     return binarizer, weight
 
 
-def inputs_of(form: ActivationForm, channels: int, dtype: torch.dtype) -> Tensor:
+def inputs_of(forms: tuple[ActivationForm, ...], channels: int, dtype: torch.dtype) -> Tensor:
     """Activations (2, C, 4, 8), among them the thresholds themselves, the numbers next to them, +0 and -0."""
     x = torch.randn(2, channels, 4, 8, dtype=torch.float64).to(dtype)
-    if isinstance(form.threshold, str):  # quarters whose sum is exactly 0, so that some lie on the mean
+    if any(isinstance(form.threshold, str) for form in forms):  # quarters whose sum is exactly 0: some lie on the mean
         half = (4 * x[:, :, :2]).round() / 4
         x = torch.cat([half, -half], dim=2)
         assert (x == 0).any()
         return x
-    threshold = torch.as_tensor(form.threshold, dtype=dtype).expand(channels)
-    x[:, :, 0, 0] = threshold
-    x[:, :, 0, 1] = torch.nextafter(threshold, torch.full_like(threshold, -math.inf))
-    x[:, :, 0, 2] = torch.nextafter(threshold, torch.full_like(threshold, math.inf))
+    for row, form in enumerate(forms):
+        threshold = torch.as_tensor(form.threshold, dtype=dtype).expand(channels)
+        x[:, :, row, 0] = threshold
+        x[:, :, row, 1] = torch.nextafter(threshold, torch.full_like(threshold, -math.inf))
+        x[:, :, row, 2] = torch.nextafter(threshold, torch.full_like(threshold, math.inf))
     x[:, :, 0, 3], x[:, :, 0, 4] = 0.0, -0.0
     return x
 
@@ -105,38 +106,41 @@ def tolerance(dtype: torch.dtype) -> float:
 
 
 def check_weights(method: Method, dtype: torch.dtype) -> None:
-    """Two values a channel; freeze() gives the weights of forward()."""
+    """Two values a channel, or as many as several forms have sums; freeze() gives the weights of forward()."""
     for shape, size in (((5, 3, 3, 3), 0.3), ((3, 7, 1, 2), 1.0), ((4, 11), 0.003)):
         for fraction in PROGRESS:
             binarizer, weight = weights_of(method, shape, size, dtype)
             binarizer.set_progress(fraction, weight)
             with torch.no_grad():
                 binary = binarizer(weight)
-                form = binarizer.freeze(weight)
+                forms = binarizer.freeze(weight)
             assert binary.dtype == dtype
             for channel in binary.flatten(1):
-                assert len(channel.unique()) == 2, channel.unique()
-            assert set(form.signs.unique().tolist()) == {-1.0, 1.0}
-            error = (form.weight() - binary).abs().max() / binary.abs().max()
+                assert 2 <= len(channel.unique()) <= 2 ** len(forms), channel.unique()
+            assert all(set(form.signs.unique().tolist()) == {-1.0, 1.0} for form in forms)
+            error = (sum(form.weight() for form in forms) - binary).abs().max() / binary.abs().max()
             assert error <= tolerance(dtype), f"{shape} at {fraction}: relative error {error:.1e}"
 
 
 def check_activations(method: Method, dtype: torch.dtype) -> None:
-    """Two values; freeze() gives the activations of forward(), at the thresholds too, in training and evaluation."""
+    """Two values, or as many as several forms have sums; freeze() gives the activations of forward(), at the thresholds
+    too, in training and evaluation."""
     for attempt in range(6):  # scalar parameters get both signs
         torch.manual_seed(attempt)
         binarizer = method.activation(6).to(dtype)
         disturb(binarizer)
         binarizer.set_progress(PROGRESS[attempt % 3])
-        form = binarizer.freeze()
-        assert form.scale > 0
-        x = inputs_of(form, 6, dtype)
+        forms = binarizer.freeze()
+        assert all(form.scale > 0 for form in forms)
+        x = inputs_of(forms, 6, dtype)
         for training in (True, False):
             with torch.no_grad():
                 a = binarizer.train(training)(x)
             assert a.dtype == dtype
-            assert len(a.unique()) == 2
-            torch.testing.assert_close(form.activation(x), a, rtol=tolerance(dtype), atol=tolerance(dtype))
+            assert 2 <= len(a.unique()) <= 2 ** len(forms)
+            torch.testing.assert_close(
+                sum(form.activation(x) for form in forms), a, rtol=tolerance(dtype), atol=tolerance(dtype)
+            )
 
 
 def layers_of(method: Method) -> list[tuple[nn.Module, tuple[int, ...]]]:

@@ -136,6 +136,29 @@ MERGES = {
         "affine linear add",
     ),
     "read twice by one": ([("affine", "a", "input"), ("add", "b", "a a")], "b", "affine add"),
+    "after a layer's sum": (
+        [
+            ("binary_conv", "a", "input"),
+            ("binary_conv", "b", "input"),
+            ("sum", "c", "a b"),
+            ("binary_conv", "d", "input"),
+            ("sum", "e", "c d"),
+            ("affine", "f", "e"),
+        ],
+        "f",
+        "binary_conv binary_conv add binary_conv add",
+    ),
+    "a layer's sum is read twice": (
+        [
+            ("binary_conv", "a", "input"),
+            ("binary_conv", "b", "input"),
+            ("sum", "c", "a b"),
+            ("affine", "d", "c"),
+            ("add", "e", "c d"),
+        ],
+        "e",
+        "binary_conv binary_conv add affine add",
+    ),
     "after an addition": (
         [("conv", "a", "input"), ("add", "b", "a input"), ("affine", "c", "b")],
         "c",
@@ -151,7 +174,10 @@ def test_merging_leaves_the_function(what, bias):
     operations = []
     for op, name, sources in nodes:
         first, *rest = sources.split()
-        operation = Operation(op, name, [first]) if op in ("relu", "add") else layer_of(op, name, first, bias)
+        if op == "sum":
+            operation = Operation("add", name, [first], split=True)
+        else:
+            operation = Operation(op, name, [first]) if op in ("relu", "add") else layer_of(op, name, first, bias)
         operation.inputs += rest
         operations.append(operation)
     vectors = any(o.op == "linear" for o in operations)

@@ -9,11 +9,11 @@ import torch
 import torchvision
 from torch import nn
 
-import test_packing
+from networks import check, settle
 from onebit import models, pack
 from onebit.errors import UserError
-from onebit.methods.method import NONLINEARITIES
 from onebit.nn.layers import BinaryConv2d, binary_layers
+from onebit.nn.structure import NONLINEARITIES
 
 ODD = (3, 65, 63)  # maps of 33x32, 17x16, 9x8, 5x4, 3x2 pixels
 CASES = [("imagenet_resnet18", m) for m in ("float", "rbnn", "adabin", "rebnn", "reactnet", "bireal")]
@@ -22,8 +22,8 @@ CASES += [("imagenet_resnet34", "adabin")]
 
 @pytest.mark.parametrize(("model", "method"), CASES)
 def test_packed_networks_compute_the_same(model, method, tmp_path):
-    network = test_packing.settle(models.create(model, method, classes=7, image_size=65), ODD)
-    test_packing.check(network, tmp_path / "net.onebit", ODD, images=4, oracle_images=1)
+    network = settle(models.create(model, method, classes=7, image_size=65), ODD)
+    check(network, tmp_path / "net.onebit", ODD, images=4, oracle_images=1)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet34"])

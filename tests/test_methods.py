@@ -5,13 +5,14 @@ import torch
 
 import checks
 from onebit import methods
+from onebit.methods.method import Method
 
 CASES = checks.cases()
 every = pytest.mark.parametrize("case", CASES, ids=checks.case_id)
 dtypes = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 
 
-def build(case: checks.Case) -> methods.Method:
+def build(case: checks.Case) -> Method:
     name, options = case
     return methods.create(name, **options)
 

@@ -13,121 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import checks
+from networks import SHAPES, check, settle
 from onebit import methods, models, pack
 from onebit.errors import UserError
-from onebit.nn import layers
-from onebit.nn.layers import BinaryConv2d, BinaryLinear, OptionA, binary_layers
-from onebit.nn.nonlinearities import Maxout, RPReLU
-from onebit.runtime import format, load, native
+from onebit.methods.method import Method
+from onebit.nn import Maxout, OptionA, RPReLU, binary_layers
+from onebit.runtime import format, load
 
-BACKENDS = ["engine", "reference"] if native.available() else ["reference"]
-
-
-@torch.no_grad()
-def settle(model: nn.Module, shape: tuple[int, int, int]) -> nn.Module:
-    """A model as training leaves it: batch statistics of its own activations, parameters of both signs."""
-    checks.disturb(model)
-    layers.set_progress(model, 0.5)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-            module.momentum = None  # the running statistics become those of the batches below
-            size = 0.5 + torch.rand_like(module.weight)
-            module.weight.copy_(torch.where(torch.rand_like(size) < 0.3, -size, size))
-            module.bias.normal_(0, 0.3)
-        elif isinstance(module, Maxout | RPReLU | nn.PReLU):
-            for parameter in module.parameters():
-                parameter.add_(0.3 * torch.randn_like(parameter))
-        elif isinstance(module, nn.Linear | nn.Conv2d) and module.bias is not None:
-            module.bias.normal_(0, 0.3)
-    model.train()
-    model(torch.randn(6, *shape))
-    return model.eval()
-
-
-class Watch:
-    """Records, while a model runs, how close to its threshold the closest activation of each image came.
-
-    Float32 sums differ in their last digits between PyTorch and the engine. An activation closer to its threshold than
-    that takes either value, and the image's logits then say nothing.
-    """
-
-    def __init__(self, model: nn.Module, images: int):
-        self.margin = torch.full((images,), math.inf)
-        for _, layer in binary_layers(model):
-            layer.register_forward_pre_hook(self.see)
-
-    def see(self, layer: nn.Module, inputs: tuple[Tensor]) -> None:
-        (x,) = inputs
-        threshold = layer.activation_binarizer.freeze().threshold
-        if isinstance(threshold, str):
-            threshold = x.mean(dim=tuple(range(1, x.dim())), keepdim=True)
-        elif isinstance(threshold, Tensor):
-            threshold = threshold.reshape(1, -1, *[1] * (x.dim() - 2))
-        relative = ((x - threshold).abs() / x.square().mean().sqrt()).flatten(1).amin(1)
-        self.margin = torch.minimum(self.margin, relative)
-
-
-def binary_sums(layer: BinaryConv2d | BinaryLinear, x: np.ndarray) -> Tensor:
-    """The integer sums A*B of a layer by PyTorch's convolution of +-1 in float64, from the engine's own input x."""
-    values = torch.from_numpy(x).double()
-    signs = layer.weight_binarizer.freeze(layer.weight.detach()).signs.double()
-    threshold = layer.activation_binarizer.freeze().threshold
-    if isinstance(threshold, str):
-        threshold = torch.from_numpy(x).double().mean(dim=tuple(range(1, x.ndim)), keepdim=True).float().double()
-    elif isinstance(threshold, Tensor):
-        threshold = threshold.double().reshape(1, -1, *[1] * (x.ndim - 2))
-    a = torch.where(values >= threshold, 1.0, -1.0).double()
-    if isinstance(layer, BinaryLinear):
-        return a @ signs.T
-    return F.conv2d(a, signs, None, layer.stride, layer.padding, layer.dilation, layer.groups)
-
-
-def check(
-    model: nn.Module,
-    path: Path,
-    shape: tuple[int, int, int],
-    images: int = 6,
-    oracle_images: int = 2,
-    flattened: dict[str, tuple[int, int, int]] | None = None,
-) -> None:
-    """Pack, load in both backends, and compare: sums to the integer, logits to 1e-3.
-
-    flattened: (C, H, W) of the maps that linear layers read; the file orders their elements (H, W, C).
-    """
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    pack(model, path, input_shape=shape)
-    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items()), "pack changed the model"
-    x = torch.randn(images, *shape)
-    runtimes = [load(path, backend=backend) for backend in BACKENDS]
-    traces = [runtime.trace(x[:oracle_images].numpy()) for runtime in runtimes]
-    named = dict(binary_layers(model))
-    nodes = {node["name"]: node for node in runtimes[0].graph["nodes"]}
-    assert named.keys() <= nodes.keys()
-    for name, layer in named.items():
-        sums = [trace[f"{name}:accumulator"] for trace in traces]
-        assert all(s.dtype == np.int32 for s in sums)
-        assert all(np.array_equal(s, sums[0]) for s in sums)
-        source = nodes[name]["inputs"][0]
-        source = traces[0][source] if source in nodes else x[:oracle_images].numpy()
-        if name in (flattened or {}):
-            channels, height, width = flattened[name]
-            source = source.reshape(-1, height, width, channels).transpose(0, 3, 1, 2).reshape(len(source), -1)
-        expected = binary_sums(layer, source).numpy()
-        turned = np.abs(expected - sums[0]).sum(axis=(0, *range(2, expected.ndim))) != 0
-        expected[:, turned] *= -1  # a negative scale is moved into the bits of its channel, whole
-        np.testing.assert_array_equal(sums[0], expected, err_msg=name)
-    watch = Watch(model, images)
-    with torch.inference_mode():
-        logits = model(x).numpy()
-    counted = (watch.margin > 2e-6).numpy()
-    assert counted.sum() >= 2, "too many images with an activation on its threshold; take another seed"
-    for runtime, part in zip(runtimes, (images, oracle_images), strict=False):
-        chosen = counted[:part]
-        difference = np.abs(runtime(x[:part].numpy()) - logits[:part])[chosen]
-        assert difference.size == 0 or difference.max() < 1e-3 * max(1.0, np.abs(logits).max())
-
-
-SHAPES = {"resnet8": (3, 13, 11), "resnet20": (3, 13, 11), "resnet18": (3, 12, 9), "vgg_small": (3, 8, 8)}
 DEFAULTS = [(name, {}) for name in methods.METHODS]
 NETWORKS = [("resnet8", case) for case in [("float", {}), *checks.cases()]]
 NETWORKS += [(model, case) for model in ("resnet20", "resnet18", "vgg_small") for case in DEFAULTS]
@@ -146,7 +38,7 @@ def test_networks(model, case, tmp_path):
 class Free(nn.Module):
     """Layers of every kind in one network: groups, dilation, stride, odd channel counts, pools, linear after a map."""
 
-    def __init__(self, method: methods.Method):
+    def __init__(self, method: Method):
         super().__init__()
         self.stem = nn.Conv2d(3, 24, 3, padding=1)
         self.norm0 = nn.BatchNorm2d(24)
@@ -192,7 +84,7 @@ def test_layers_of_every_kind(case, tmp_path):
 class Mixed(nn.Module):
     """Thresholds and norms of flattened maps: everything per element must be reordered."""
 
-    def __init__(self, method: methods.Method):
+    def __init__(self, method: Method):
         super().__init__()
         self.conv = nn.Conv2d(2, 6, 3, padding=1)
         self.norm = nn.BatchNorm1d(6 * 5 * 4)
@@ -337,7 +229,7 @@ def test_unknown_layers_are_refused(tmp_path):
         nn.Conv2d(3, 3, 3, padding="same"),
         nn.BatchNorm2d(3, track_running_stats=False),
         nn.Flatten(1, 2),
-        checks.conv(methods.Method("half", methods.create("bnn").weight, lambda channels: None), 3, 3, (1, 1)),
+        checks.conv(Method("half", methods.create("bnn").weight, lambda channels: None), 3, 3, (1, 1)),
     ):
         model = nn.Sequential(nn.Conv2d(3, 3, 1), layer, nn.Flatten()).eval()
         refused(model, tmp_path, "" if isinstance(layer, nn.BatchNorm2d) else "1")

@@ -17,7 +17,7 @@ from onebit.errors import UserError
 from onebit.methods.rbnn import RotatedSign, align, factors, rbnn
 from onebit.nn import layers
 from onebit.nn.layers import BinaryConv2d
-from onebit.training.train import clip_gradients
+from onebit.training.step import clip_gradients
 
 
 def close(ours: Tensor, expected: Tensor, rtol: float = 1e-10) -> None:
@@ -92,13 +92,14 @@ def test_adabin_zeros_at_a_threshold_of_zero(flush):
         tiny = torch.finfo(torch.float32).tiny
         x = torch.tensor([[0.0, -0.0, tiny, -tiny, 1.0, -1.0]])
         assert binarizer(x).tolist() == [[-0.5, -0.5, 0.5, -0.5, 0.5, -0.5]]
-        assert binarizer.freeze().activation(x).tolist() == binarizer(x).tolist()
+        (form,) = binarizer.freeze()
+        assert form.activation(x).tolist() == binarizer(x).tolist()
 
 
 def test_adabin_equalises_weights():
     """The binary values of a filter have its mean and its variance about that mean."""
     weight = 0.2 + torch.randn(6, 8, 3, 3, dtype=torch.float64)
-    form = methods.create("adabin").weight(weight.shape).double().freeze(weight)
+    (form,) = methods.create("adabin").weight(weight.shape).double().freeze(weight)
     close(form.offset, weight.flatten(1).mean(1))
     close(form.scale, weight.flatten(1).std(1, correction=0))
 

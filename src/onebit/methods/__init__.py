@@ -1,34 +1,40 @@
-"""The method table: one paper, one file, one line here."""
+"""The method table: one paper, one file, one line here. Importing it imports no PyTorch; using a row does."""
 
-from onebit.methods.adabin import adabin
-from onebit.methods.bireal import bireal
-from onebit.methods.bnn import bnn
-from onebit.methods.full_precision import full_precision
-from onebit.methods.irnet import irnet
-from onebit.methods.method import Method, Structure, build
-from onebit.methods.rbnn import rbnn
-from onebit.methods.reactnet import reactnet
-from onebit.methods.rebnn import rebnn
-from onebit.methods.recu import recu
-from onebit.methods.xnor import xnor
+from __future__ import annotations
 
-METHODS = {
-    "float": full_precision,
-    "bnn": bnn,
-    "xnor": xnor,
-    "bireal": bireal,
-    "irnet": irnet,
-    "rbnn": rbnn,
-    "reactnet": reactnet,
-    "adabin": adabin,
-    "rebnn": rebnn,
-    "recu": recu,
-}
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from onebit.tables import Table
+
+if TYPE_CHECKING:
+    from onebit.methods.method import Method
+
+METHODS: Table[Callable[..., Method]] = Table(
+    "method",
+    {
+        "float": "onebit.methods.full_precision:full_precision",
+        "bnn": "onebit.methods.bnn:bnn",
+        "xnor": "onebit.methods.xnor:xnor",
+        "bireal": "onebit.methods.bireal:bireal",
+        "irnet": "onebit.methods.irnet:irnet",
+        "rbnn": "onebit.methods.rbnn:rbnn",
+        "reactnet": "onebit.methods.reactnet:reactnet",
+        "adabin": "onebit.methods.adabin:adabin",
+        "rebnn": "onebit.methods.rebnn:rebnn",
+        "recu": "onebit.methods.recu:recu",
+    },
+)
 
 
 def create(name: str, **options: object) -> Method:
-    """The method `name` of METHODS with its options, for example create("rbnn", variant="released")."""
-    return build(METHODS, name, options)
+    """The method `name` of METHODS with its options, for example create("rbnn", variant="released").
+
+    Raises UserError for an unknown name, option or value.
+    """
+    from onebit.methods.method import build
+
+    return build(name, METHODS[name], options)
 
 
-__all__ = ["METHODS", "Method", "Structure", "create"]
+__all__ = ["METHODS", "create"]

@@ -21,12 +21,16 @@ The default is the released form, in which the authors' 88 % checkpoint is train
 import torch
 from torch import Tensor, nn
 
-from onebit.methods.method import Method, Structure, choose, imagenet_resnets
-from onebit.nn.binarizer import ActivationBinarizer, ActivationForm, Schedule, WeightBinarizer, WeightForm, filter_mean
+from onebit.methods.method import Method, choose
+from onebit.methods.schedule import Schedule
+from onebit.nn.binarizer import ActivationBinarizer, ActivationForm, WeightBinarizer, WeightForm, filter_mean
 from onebit.nn.sign import approx_sign, ede, sign, surrogate_sign
+from onebit.nn.structure import Structure
 
 
 class EqualizedSign(WeightBinarizer):
+    """w_b = alpha sign((w - beta) / alpha) + beta, mean and deviation of each filter: w (O, ...); backward EDE."""
+
     def __init__(self, shape: torch.Size):
         super().__init__(shape)
         self.schedule = Schedule(1e-3, 10.0)
@@ -44,12 +48,15 @@ class EqualizedSign(WeightBinarizer):
         alpha, beta = self.set_of(weight)
         return alpha * surrogate_sign((weight - beta) / alpha, ede, self.schedule.t, self.schedule.k) + beta
 
-    def freeze(self, weight: Tensor) -> WeightForm:
+    def freeze(self, weight: Tensor) -> tuple[WeightForm, ...]:
         alpha, beta = self.set_of(weight)
-        return WeightForm(sign((weight - beta) / alpha), alpha.flatten(), beta.flatten())
+        return (WeightForm(sign((weight - beta) / alpha), alpha.flatten(), beta.flatten()),)
 
 
 class AdaptiveSet(ActivationBinarizer):
+    """a_b = alpha sign(u) + beta ("paper") or alpha (sign(u) + beta) ("released"), u = (x - beta) / alpha, alpha and beta
+    learned per layer: x (B, C, ...)."""
+
     def __init__(self, channels: int, variant: str):
         super().__init__(channels)
         self.variant = variant
@@ -60,7 +67,7 @@ class AdaptiveSet(ActivationBinarizer):
         s = surrogate_sign((x - self.beta) / self.alpha, approx_sign)
         return self.alpha * s + self.beta if self.variant == "paper" else self.alpha * (s + self.beta)
 
-    def freeze(self) -> ActivationForm:
+    def freeze(self) -> tuple[ActivationForm, ...]:
         alpha, beta = self.alpha.detach(), self.beta.detach()
         centre = beta if self.variant == "paper" else alpha * beta
         threshold: Tensor | float = beta
@@ -69,15 +76,16 @@ class AdaptiveSet(ActivationBinarizer):
             # number above beta. Above 0 this is the first normal number, since training flushes smaller ones to 0.
             tiny = torch.finfo(beta.dtype).tiny
             threshold = torch.nextafter(beta, torch.full_like(beta, torch.inf)) if beta.abs() >= tiny else tiny
-        return ActivationForm(float(threshold), abs(float(alpha)), float(centre))
+        return (ActivationForm(float(threshold), abs(float(alpha)), float(centre)),)
 
 
 def adabin(variant: str = "released") -> Method:
+    """variant: the activations' form, "paper" or "released". Raises UserError for another."""
     choose("adabin", "variant", variant, ("paper", "released"))
     return Method(
         "adabin",
         EqualizedSign,
         lambda channels: AdaptiveSet(channels, variant),
         Structure(nonlinearity="maxout"),
-        imagenet_resnets(downsample="average"),
+        {"residual_imagenet": {"downsample": "average"}},
     )

@@ -8,34 +8,31 @@ structure     a real-valued shortcut around every convolution
 
 from torch import Tensor
 
-from onebit.methods.method import Method, Structure, imagenet_resnets
-from onebit.nn.binarizer import ActivationBinarizer, ActivationForm, WeightBinarizer, WeightForm, filter_mean
+from onebit.methods.method import Method
+from onebit.methods.plain_sign import PlainSign
+from onebit.nn.binarizer import WeightBinarizer, WeightForm, filter_mean
 from onebit.nn.sign import approx_sign, sign, ste, surrogate_sign
+from onebit.nn.structure import Structure
 
 
 class MagnitudeAwareSign(WeightBinarizer):
+    """w_b = mean |w_o| sign(w), dL/dw = dL/dw_b 1_{|w| <= 1}: w (O, ...)."""
+
     def forward(self, weight: Tensor) -> Tensor:
         alpha = filter_mean(weight.detach(), magnitude=True)
         signs = surrogate_sign(weight, ste)  # value sign(w), gradient 1_{|w| <= 1}
         return (alpha * signs).detach() + (signs - signs.detach())  # value alpha sign(w) exactly, the same gradient
 
-    def freeze(self, weight: Tensor) -> WeightForm:
-        return WeightForm(sign(weight), filter_mean(weight, magnitude=True).flatten())
-
-
-class ApproxSignActivation(ActivationBinarizer):
-    def forward(self, x: Tensor) -> Tensor:
-        return surrogate_sign(x, approx_sign)
-
-    def freeze(self) -> ActivationForm:
-        return ActivationForm()
+    def freeze(self, weight: Tensor) -> tuple[WeightForm, ...]:
+        return (WeightForm(sign(weight), filter_mean(weight, magnitude=True).flatten()),)
 
 
 def bireal() -> Method:
+    """Bi-Real Net: a shortcut around each convolution and no nonlinearity but the sign. It has no options."""
     return Method(
         "bireal",
         MagnitudeAwareSign,
-        ApproxSignActivation,
+        lambda channels: PlainSign(channels, approx_sign),
         Structure(nonlinearity="identity"),
-        imagenet_resnets(downsample="average"),
+        {"residual_imagenet": {"downsample": "average"}},
     )

@@ -6,26 +6,23 @@ activations   a_b = sign(a)      dL/da = dL/da_b 1_{|a| <= 1}
 
 from torch import Tensor
 
-from onebit.methods.method import Method, Structure
-from onebit.nn.binarizer import ActivationBinarizer, ActivationForm, WeightBinarizer, WeightForm
+from onebit.methods.method import Method
+from onebit.methods.plain_sign import PlainSign
+from onebit.nn.binarizer import WeightBinarizer, WeightForm
 from onebit.nn.sign import sign, ste, surrogate_sign
+from onebit.nn.structure import Structure
 
 
 class SignWeight(WeightBinarizer):
+    """w_b = sign(w), dL/dw = dL/dw_b 1_{|w| <= 1} (eq. 4)."""
+
     def forward(self, weight: Tensor) -> Tensor:
         return surrogate_sign(weight, ste)
 
-    def freeze(self, weight: Tensor) -> WeightForm:
-        return WeightForm(sign(weight), weight.new_ones(weight.shape[0]))
-
-
-class SignActivation(ActivationBinarizer):
-    def forward(self, x: Tensor) -> Tensor:
-        return surrogate_sign(x, ste)
-
-    def freeze(self) -> ActivationForm:
-        return ActivationForm()
+    def freeze(self, weight: Tensor) -> tuple[WeightForm, ...]:
+        return (WeightForm(sign(weight), weight.new_ones(weight.shape[0])),)
 
 
 def bnn() -> Method:
-    return Method("bnn", SignWeight, SignActivation, Structure(block="plain"))
+    """BNN, in networks with a shortcut around two convolutions. It has no options."""
+    return Method("bnn", SignWeight, lambda channels: PlainSign(channels, ste), Structure(block="plain"))

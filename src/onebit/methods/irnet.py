@@ -8,14 +8,19 @@ backward      EDE for both: k t (1 - tanh^2(t x)); t from 10^-3 to 10^1 as relea
 import torch
 from torch import Tensor
 
-from onebit.methods.method import Method, Structure, choose
-from onebit.nn.binarizer import ActivationBinarizer, ActivationForm, Schedule, WeightBinarizer, WeightForm, filter_mean
+from onebit.methods.method import Method, choose
+from onebit.methods.plain_sign import PlainSign
+from onebit.methods.schedule import Schedule
+from onebit.nn.binarizer import WeightBinarizer, WeightForm, filter_mean, standardized
 from onebit.nn.sign import ede, sign, surrogate_sign
+from onebit.nn.structure import Structure
 
 T_MIN = {"paper": 1e-1, "released": 1e-3}
 
 
 class BalancedSign(WeightBinarizer):
+    """w_b = 2^round(log2 mean |w^|) sign(w^), w^ standardised per filter (eq. 6-8): w (O, ...); backward EDE."""
+
     def __init__(self, shape: torch.Size, t_min: float):
         super().__init__(shape)
         self.schedule = Schedule(t_min, 10.0)
@@ -23,44 +28,26 @@ class BalancedSign(WeightBinarizer):
     def set_progress(self, fraction: float, weight: Tensor) -> None:
         self.schedule.set_progress(fraction)
 
-    def standardize(self, weight: Tensor) -> Tensor:
-        dims = tuple(range(1, weight.dim()))
-        return (weight - filter_mean(weight)) / weight.std(dim=dims, keepdim=True)
-
-    def scale(self, standardized: Tensor) -> Tensor:
-        """A power of two, so that hardware can shift instead of multiply."""
-        return torch.exp2(filter_mean(standardized.detach(), magnitude=True).log2().round())
+    def scale(self, balanced: Tensor) -> Tensor:
+        """A power of two, so that hardware can shift instead of multiply: (O, ...) -> (O, 1, ...)."""
+        return torch.exp2(filter_mean(balanced.detach(), magnitude=True).log2().round())
 
     def forward(self, weight: Tensor) -> Tensor:
-        standardized = self.standardize(weight)
-        return self.scale(standardized) * surrogate_sign(standardized, ede, self.schedule.t, self.schedule.k)
+        balanced = standardized(weight)
+        return self.scale(balanced) * surrogate_sign(balanced, ede, self.schedule.t, self.schedule.k)
 
-    def freeze(self, weight: Tensor) -> WeightForm:
-        standardized = self.standardize(weight)
-        return WeightForm(sign(standardized), self.scale(standardized).flatten())
-
-
-class EdeActivation(ActivationBinarizer):
-    def __init__(self, channels: int, t_min: float):
-        super().__init__(channels)
-        self.schedule = Schedule(t_min, 10.0)
-
-    def set_progress(self, fraction: float) -> None:
-        self.schedule.set_progress(fraction)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return surrogate_sign(x, ede, self.schedule.t, self.schedule.k)
-
-    def freeze(self) -> ActivationForm:
-        return ActivationForm()
+    def freeze(self, weight: Tensor) -> tuple[WeightForm, ...]:
+        balanced = standardized(weight)
+        return (WeightForm(sign(balanced), self.scale(balanced).flatten()),)
 
 
 def irnet(variant: str = "released") -> Method:
+    """variant: where t begins, "paper" (0.1) or "released" (0.001). Raises UserError for another."""
     choose("irnet", "variant", variant, tuple(T_MIN))
     t_min = T_MIN[variant]
     return Method(
         "irnet",
         lambda shape: BalancedSign(shape, t_min),
-        lambda channels: EdeActivation(channels, t_min),
+        lambda channels: PlainSign(channels, ede, Schedule(t_min, 10.0)),
         Structure(block="plain"),
     )

@@ -41,9 +41,19 @@ import torch
 from torch import Tensor, nn
 
 from onebit.errors import UserError
-from onebit.methods.method import Method, Structure, choose, imagenet_resnets, positive_number
-from onebit.nn.binarizer import ActivationBinarizer, ActivationForm, Schedule, WeightBinarizer, WeightForm, filter_mean
+from onebit.methods.method import Method, choose
+from onebit.methods.plain_sign import PlainSign
+from onebit.methods.schedule import Schedule
+from onebit.nn.binarizer import (
+    ActivationBinarizer,
+    ActivationForm,
+    WeightBinarizer,
+    WeightForm,
+    filter_mean,
+    standardized,
+)
 from onebit.nn.sign import sign, surrogate_sign, training_aware
+from onebit.nn.structure import Structure, positive_number
 
 VARIANTS = ("paper", "released", "combined")
 T_MIN = 1e-2
@@ -88,6 +98,8 @@ def align_by_filter(matrices: Tensor, r1: Tensor, r2: Tensor, cycles: int = 3) -
 
 
 class RotatedSign(WeightBinarizer):
+    """w_b = scale sign(w~), w~ = W + |sin theta| (R1^T W R2 - W) of each filter or the layer (eq. 11): w (O, ...)."""
+
     r1: Tensor
     r2: Tensor
 
@@ -109,12 +121,11 @@ class RotatedSign(WeightBinarizer):
         self.scale.copy_(filter_mean(weight, magnitude=True))
 
     def standardize(self, weight: Tensor) -> Tensor:
-        if not self.per_filter:
-            return weight
-        dims = tuple(range(1, weight.dim()))
-        return (weight - filter_mean(weight)) / weight.std(dim=dims, keepdim=True)
+        """What is rotated, shaped like weight: each filter standardised, but for "paper" the weights as they are."""
+        return standardized(weight) if self.per_filter else weight
 
     def matrices(self, weight: Tensor) -> Tensor:
+        """The filters, or the layer, as the matrices W that are rotated."""
         return weight.reshape(-1, self.r1.shape[0], self.r2.shape[0])  # (O or 1, n1, n2)
 
     @torch.no_grad()
@@ -140,25 +151,8 @@ class RotatedSign(WeightBinarizer):
     def forward(self, weight: Tensor) -> Tensor:
         return self.scale * surrogate_sign(self.rotated(weight), training_aware, self.schedule.t, self.schedule.k)
 
-    def freeze(self, weight: Tensor) -> WeightForm:
-        return WeightForm(sign(self.rotated(weight)), self.scale.detach().flatten())
-
-
-class TrainingAwareSign(ActivationBinarizer):
-    """The paper's activations: sign(a) with F' of the weights' t and k."""
-
-    def __init__(self, channels: int, t_max: float):
-        super().__init__(channels)
-        self.schedule = Schedule(T_MIN, t_max)
-
-    def set_progress(self, fraction: float) -> None:
-        self.schedule.set_progress(fraction)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return surrogate_sign(x, training_aware, self.schedule.t, self.schedule.k)
-
-    def freeze(self) -> ActivationForm:
-        return ActivationForm()
+    def freeze(self, weight: Tensor) -> tuple[WeightForm, ...]:
+        return (WeightForm(sign(self.rotated(weight)), self.scale.detach().flatten()),)
 
 
 class _StandardizedSign(torch.autograd.Function):
@@ -206,24 +200,33 @@ class CentredSign(ActivationBinarizer):
     def forward(self, x: Tensor) -> Tensor:
         return _StandardizedSign.apply(x, self.schedule.t, self.schedule.k)
 
-    def freeze(self) -> ActivationForm:
-        return ActivationForm(threshold="sample_mean")
+    def freeze(self) -> tuple[ActivationForm, ...]:
+        return (ActivationForm(threshold="sample_mean"),)
 
 
 def rbnn(variant: str = "combined", t_max: float = 10.0, rotate_until: float = 1.0) -> Method:
+    """variant "paper", "released" or "combined"; t_max > 0; rotate_until in [0, 1], a fraction of training: see the module.
+
+    Raises UserError for other values.
+    """
     choose("rbnn", "variant", variant, VARIANTS)
     positive_number("rbnn", "t_max", t_max)
     if type(rotate_until) not in (int, float) or not 0 <= rotate_until <= 1:
         raise UserError(f"rbnn: rotate_until must be from 0 to 1, a fraction of training, got {rotate_until!r}")
-    activation = TrainingAwareSign if variant == "paper" else CentredSign
+
+    def activation(channels: int) -> ActivationBinarizer:
+        if variant == "paper":
+            return PlainSign(channels, training_aware, Schedule(T_MIN, t_max))
+        return CentredSign(channels, t_max)
+
     return Method(
         "rbnn",
         lambda shape: RotatedSign(shape, variant, t_max, rotate_until),
-        lambda channels: activation(channels, t_max),
+        activation,
         Structure(block="plain", norm_weight=1e-8),
         {
-            "resnet18": {"shortcut": "binary", "stem_nonlinearity": False, "norm_weight": 1.0},
-            "vgg_small": {"norm_weight": 1.0},
-            **imagenet_resnets(block="bireal", initialization="fan_in"),
+            "residual_cifar_wide": {"shortcut": "binary", "stem_nonlinearity": False, "norm_weight": 1.0},
+            "residual_imagenet": {"block": "bireal", "initialization": "fan_in"},
+            "plain": {"norm_weight": 1.0},
         },
     )

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from onebit.methods.bireal import MagnitudeAwareSign
-from onebit.methods.method import Method, Structure, imagenet_resnets
+from onebit.methods.method import Method
 from onebit.nn.binarizer import ActivationBinarizer, ActivationForm
 from onebit.nn.sign import approx_sign, surrogate_sign
+from onebit.nn.structure import Structure
 
 
 class RSign(ActivationBinarizer):
@@ -25,15 +26,16 @@ class RSign(ActivationBinarizer):
         shift = self.shift.reshape(1, -1, *[1] * (x.dim() - 2)).to(x.dtype)  # (1, C, ...)
         return surrogate_sign(x + shift, approx_sign)
 
-    def freeze(self) -> ActivationForm:
-        return ActivationForm(threshold=-self.shift.detach())
+    def freeze(self) -> tuple[ActivationForm, ...]:
+        return (ActivationForm(threshold=-self.shift.detach()),)
 
 
 def reactnet() -> Method:
+    """ReActNet: a shortcut around each convolution, then RPReLU. It has no options."""
     return Method(
         "reactnet",
         MagnitudeAwareSign,
         RSign,
         Structure(nonlinearity="rprelu", stem_nonlinearity=False, head_norm=False),
-        imagenet_resnets(downsample="average"),
+        {"residual_imagenet": {"downsample": "average"}},
     )

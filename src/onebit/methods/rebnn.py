@@ -22,10 +22,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from onebit.methods.method import Method, Structure, choose, imagenet_resnets
+from onebit.methods.method import Method, choose
 from onebit.methods.reactnet import RSign
 from onebit.nn.binarizer import WeightBinarizer, WeightForm, filter_mean
 from onebit.nn.sign import sign, ste, surrogate_sign
+from onebit.nn.structure import Structure
 
 GAMMA_MIN, GAMMA_MAX = 1e-5, 2e-4
 RELEASED_SCALE = 0.02
@@ -81,8 +82,8 @@ class ResilientSign(WeightBinarizer):
             self.gamma.copy_((flips * gradient.abs().amax(dim=dims, keepdim=True)).clamp(GAMMA_MIN, GAMMA_MAX))
         self._remember(weight)
 
-    def freeze(self, weight: Tensor) -> WeightForm:
-        return WeightForm(sign(weight), self.scale.detach().flatten())
+    def freeze(self, weight: Tensor) -> tuple[WeightForm, ...]:
+        return (WeightForm(sign(weight), self.scale.detach().flatten()),)
 
 
 class _ReleasedFunction(torch.autograd.Function):
@@ -101,6 +102,8 @@ class _ReleasedFunction(torch.autograd.Function):
 
 
 class ReleasedResilientSign(WeightBinarizer):
+    """The authors' weights: w_b = 0.02 |alpha| sign(w), alpha learned per filter, their gradients as in the module."""
+
     def __init__(self, shape: torch.Size):
         super().__init__(shape)
         self.scaling_factor = nn.Parameter(torch.randn_like(self.per_channel()))
@@ -108,12 +111,13 @@ class ReleasedResilientSign(WeightBinarizer):
     def forward(self, weight: Tensor) -> Tensor:
         return _ReleasedFunction.apply(weight, self.scaling_factor.abs())
 
-    def freeze(self, weight: Tensor) -> WeightForm:
-        return WeightForm(sign(weight), RELEASED_SCALE * self.scaling_factor.detach().abs().flatten())
+    def freeze(self, weight: Tensor) -> tuple[WeightForm, ...]:
+        return (WeightForm(sign(weight), RELEASED_SCALE * self.scaling_factor.detach().abs().flatten()),)
 
 
 def rebnn(variant: str = "paper") -> Method:
+    """variant: the weights' form, "paper" or "released". Raises UserError for another."""
     choose("rebnn", "variant", variant, ("paper", "released"))
     weight = ResilientSign if variant == "paper" else ReleasedResilientSign
     structure = Structure(nonlinearity="rprelu", stem_nonlinearity=False, head_norm=False)
-    return Method("rebnn", weight, RSign, structure, imagenet_resnets(downsample="average"))
+    return Method("rebnn", weight, RSign, structure, {"residual_imagenet": {"downsample": "average"}})

@@ -12,15 +12,18 @@ import math
 import torch
 from torch import Tensor, nn
 
-from onebit.methods.method import Method, Structure
+from onebit.methods.method import Method
 from onebit.nn.binarizer import ActivationBinarizer, ActivationForm, WeightBinarizer, WeightForm, filter_mean
 from onebit.nn.sign import approx_sign, identity, sign, surrogate_sign
+from onebit.nn.structure import Structure
 
 TAU_MIN, TAU_MAX = 0.85, 0.99
 EPS = 1e-5
 
 
 class RectifiedClampSign(WeightBinarizer):
+    """w_b = scale sign(clamp(w^, -Q, Q)), scale learned per filter; Q from tau as in the module: w (O, ...)."""
+
     tau: Tensor
 
     def __init__(self, shape: torch.Size):
@@ -33,6 +36,7 @@ class RectifiedClampSign(WeightBinarizer):
         self.tau.fill_(TAU_MIN + (TAU_MAX - TAU_MIN) * math.expm1(fraction) / math.expm1(1))
 
     def standardize(self, weight: Tensor) -> Tensor:
+        """w^ = (w - mean) 2 sqrt(2) / sqrt(var + 1e-5) of each filter, shaped like weight."""
         dims = tuple(range(1, weight.dim()))
         centred = weight - filter_mean(weight)
         return centred / (torch.sqrt(centred.var(dim=dims, keepdim=True) + EPS) / 2 / 2**0.5)
@@ -43,19 +47,22 @@ class RectifiedClampSign(WeightBinarizer):
         clamped = torch.minimum(torch.maximum(standardized, -q), q)
         return self.scale * surrogate_sign(clamped, identity)
 
-    def freeze(self, weight: Tensor) -> WeightForm:
-        return WeightForm(sign(self.standardize(weight)), self.scale.detach().flatten())
+    def freeze(self, weight: Tensor) -> tuple[WeightForm, ...]:
+        return (WeightForm(sign(self.standardize(weight)), self.scale.detach().flatten()),)
 
 
 class NormalizedSign(ActivationBinarizer):
+    """a_b = sign(a), gradient max(2 - 2|a'|, 0) at a' = a / sqrt(var(a) + 1e-5) of each sample: a (B, C, ...)."""
+
     def forward(self, x: Tensor) -> Tensor:
         if self.training:
             x = x / torch.sqrt(x.var(dim=tuple(range(1, x.dim())), keepdim=True) + EPS)
         return surrogate_sign(x, approx_sign)
 
-    def freeze(self) -> ActivationForm:
-        return ActivationForm()
+    def freeze(self) -> tuple[ActivationForm, ...]:
+        return (ActivationForm(),)
 
 
 def recu() -> Method:
+    """ReCU: a shortcut around each convolution, then hardtanh. It has no options."""
     return Method("recu", RectifiedClampSign, NormalizedSign, Structure(block="bireal"))

@@ -9,19 +9,23 @@ activations   a_b = sign(a), straight-through estimator. The map K of input scal
 
 from torch import Tensor
 
-from onebit.methods.bnn import SignActivation
-from onebit.methods.method import Method, Structure
+from onebit.methods.method import Method
+from onebit.methods.plain_sign import PlainSign
 from onebit.nn.binarizer import WeightBinarizer, WeightForm, filter_mean
 from onebit.nn.sign import sign, ste, surrogate_sign
+from onebit.nn.structure import Structure
 
 
 class MeanScaledSign(WeightBinarizer):
+    """w_b = mean |w_o| sign(w), both factors differentiated (eq. 6): w (O, ...)."""
+
     def forward(self, weight: Tensor) -> Tensor:
         return filter_mean(weight, magnitude=True) * surrogate_sign(weight, ste)
 
-    def freeze(self, weight: Tensor) -> WeightForm:
-        return WeightForm(sign(weight), filter_mean(weight, magnitude=True).flatten())
+    def freeze(self, weight: Tensor) -> tuple[WeightForm, ...]:
+        return (WeightForm(sign(weight), filter_mean(weight, magnitude=True).flatten()),)
 
 
 def xnor() -> Method:
-    return Method("xnor", MeanScaledSign, SignActivation, Structure(block="plain"))
+    """XNOR-Net, in networks with a shortcut around two convolutions. It has no options."""
+    return Method("xnor", MeanScaledSign, lambda channels: PlainSign(channels, ste), Structure(block="plain"))

@@ -1,48 +1,56 @@
-"""The model table: one family, one file, one line a model here."""
+"""The model table: one family, one file, one line a model here. Importing it imports no PyTorch; using a row does."""
+
+from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from onebit import methods
 from onebit.errors import UserError
-from onebit.models.resnet_cifar import resnet8, resnet18, resnet20, resnet56
-from onebit.models.resnet_imagenet import imagenet_resnet18, imagenet_resnet34
-from onebit.models.vgg_small import vgg_small
+from onebit.tables import Table
 
-MODELS = {
-    "resnet8": resnet8,
-    "resnet18": resnet18,
-    "resnet20": resnet20,
-    "resnet56": resnet56,
-    "imagenet_resnet18": imagenet_resnet18,
-    "imagenet_resnet34": imagenet_resnet34,
-    "vgg_small": vgg_small,
-}
+if TYPE_CHECKING:
+    from torch import nn
+
+    from onebit.models.architecture import Architecture
+
+MODELS: Table[Architecture] = Table(
+    "model",
+    {
+        "resnet8": "onebit.models.resnet_cifar:resnet8",
+        "resnet18": "onebit.models.resnet_cifar:resnet18",
+        "resnet20": "onebit.models.resnet_cifar:resnet20",
+        "resnet56": "onebit.models.resnet_cifar:resnet56",
+        "imagenet_resnet18": "onebit.models.resnet_imagenet:imagenet_resnet18",
+        "imagenet_resnet34": "onebit.models.resnet_imagenet:imagenet_resnet34",
+        "vgg_small": "onebit.models.vgg_small:vgg_small",
+    },
+)
 
 
 def create(
     name: str,
     method: str = "float",
     *,
-    classes: int = 10,
-    in_channels: int = 3,
-    image_size: int = 32,
     options: Mapping[str, object] | None = None,
     structure: Mapping[str, object] | None = None,
     binarize: str = "both",
+    **arguments: Any,
 ) -> nn.Module:
     """The network `name` of MODELS with its convolutions in `method` of METHODS.
 
     options      the method's own, for example {"variant": "paper"}
     structure    what differs from the structure the method's paper uses, for example {"block": "bireal"}; see Structure
     binarize     "both" operands, or "activations" alone: the first step of two-step training, whose weights stay real
+    arguments    of the network itself. Those for images take classes (10), in_channels (3) and image_size (32: height
+                 and width in pixels), with these defaults
 
-    The returned module carries `config`, the arguments that build it again. Raises UserError for an unknown name or value.
+    The returned module carries `config`, the arguments that build it again: {"name", "method", the network's own, defaults
+    included, "options", "structure", and "binarize" unless it is "both"}.
+    Raises UserError for an unknown name, argument or value, and for an argument without a default that is not given.
     """
-    if name not in MODELS:
-        raise UserError(f"model {name!r} is unknown; choose one of {', '.join(sorted(MODELS))}")
+    architecture = MODELS[name]
     chosen = methods.create(method, **(options or {}))
     if binarize not in ("both", "activations"):
         raise UserError(f"binarize = {binarize!r} is unknown; choose both or activations")
@@ -52,18 +60,15 @@ def create(
                 f"binarize = 'activations': method {method!r} has no binary activations; choose another method"
             )
         chosen = dataclasses.replace(chosen, weight=None)
-    model: nn.Module = MODELS[name](
-        chosen, chosen.structure_of(name, **(structure or {})), classes, in_channels, image_size
-    )
+    arguments = architecture.resolve(name, arguments)
+    model = architecture(chosen, chosen.structure_of(architecture.family, **(structure or {})), **arguments)
     model.config = {  # type: ignore[assignment]
         "name": name,
         "method": method,
-        "classes": classes,
-        "in_channels": in_channels,
-        "image_size": image_size,
+        **arguments,
         "options": dict(options or {}),
         "structure": dict(structure or {}),
-        **({} if binarize == "both" else {"binarize": binarize}),  # as checkpoints from before it existed
+        **({} if binarize == "both" else {"binarize": binarize}),  # not all checkpoints' configs have it
     }
     return model
 

@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from onebit.methods import Method, Structure
+from onebit.methods.method import Method
 from onebit.nn.layers import BinaryConv2d, binary_layers
+from onebit.nn.structure import Structure
 
 
 def binary_conv(method: Method, inputs: int, outputs: int, kernel: int, stride: int = 1, padding: int = 0) -> nn.Conv2d:

@@ -7,14 +7,16 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from onebit.methods import Method, Structure
+from onebit.methods.method import Method
 from onebit.models.blocks import Block, binary_conv, initialize
 from onebit.nn.layers import OptionA
+from onebit.nn.structure import Structure
 
 Shortcut = Callable[[Method, Structure, int, int, int], nn.Module]
 
 
 def option_a(method: Method, structure: Structure, inputs: int, outputs: int, stride: int) -> nn.Module:
+    """The shortcut without parameters, see OptionA."""
     return OptionA(inputs, outputs, stride)
 
 
@@ -33,7 +35,9 @@ def projection(method: Method, structure: Structure, inputs: int, outputs: int, 
 
 
 class ResNet(nn.Module):
-    """widths, depths    channels and blocks of each stage; all but the first begin with stride 2
+    """x (B, in_channels, H, W) -> logits (B, classes).
+
+    widths, depths    channels and blocks of each stage; all but the first begin with stride 2
     shortcut             builds the paths around blocks that change shape: option_a or projection
     stem                 3: 3x3 convolution of stride 1; 7: 7x7 of stride 2, then 3x3 max pooling of stride 2
     convolutions         initialisation, see `initialize`

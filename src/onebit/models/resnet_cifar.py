@@ -2,14 +2,17 @@
 ResNet-18 with a 3x3 stem, 64 to 512 channels and 1x1 shortcuts, in the structures of the binary papers (see Structure).
 """
 
-from collections.abc import Callable
-
-from onebit.methods import Method, Structure
+from onebit.methods.method import Method
+from onebit.models.architecture import Architecture, architecture
 from onebit.models.resnet import ResNet, option_a, projection
+from onebit.nn.structure import Structure
 
 
-def _thin(depth: int) -> Callable[..., ResNet]:
-    def build(method: Method, structure: Structure, classes: int, in_channels: int, image_size: int) -> ResNet:
+def _thin(depth: int) -> Architecture:
+    @architecture("residual_cifar")
+    def build(
+        method: Method, structure: Structure, *, classes: int = 10, in_channels: int = 3, image_size: int = 32
+    ) -> ResNet:
         return ResNet(
             method, structure, (16, 32, 64), (depth,) * 3, option_a, classes, in_channels, convolutions="kaiming_normal"
         )
@@ -20,7 +23,11 @@ def _thin(depth: int) -> Callable[..., ResNet]:
 resnet8, resnet20, resnet56 = _thin(1), _thin(3), _thin(9)
 
 
-def resnet18(method: Method, structure: Structure, classes: int, in_channels: int, image_size: int) -> ResNet:
+@architecture("residual_cifar_wide")
+def resnet18(
+    method: Method, structure: Structure, *, classes: int = 10, in_channels: int = 3, image_size: int = 32
+) -> ResNet:
+    """ResNet-18 for small images: a 3x3 stem, 64 to 512 channels, 1x1 shortcuts; (B, in_channels, H, W) -> (B, classes)."""
     return ResNet(
         method, structure, (64, 128, 256, 512), (2,) * 4, projection, classes, in_channels, convolutions="default"
     )

@@ -5,16 +5,19 @@ With method "float" they are torchvision's resnet18 and resnet34. Convolutions s
 in AdaBin's released code; RBNN's starts from N(0, 2 / (k^2 I)), which its structure says.
 """
 
-from collections.abc import Callable
-
-from onebit.methods import Method, Structure
+from onebit.methods.method import Method
+from onebit.models.architecture import Architecture, architecture
 from onebit.models.resnet import ResNet, projection
+from onebit.nn.structure import Structure
 
 WIDTHS = (64, 128, 256, 512)
 
 
-def _wide(depths: tuple[int, ...]) -> Callable[..., ResNet]:
-    def build(method: Method, structure: Structure, classes: int, in_channels: int, image_size: int) -> ResNet:
+def _wide(depths: tuple[int, ...]) -> Architecture:
+    @architecture("residual_imagenet")
+    def build(
+        method: Method, structure: Structure, *, classes: int = 10, in_channels: int = 3, image_size: int = 32
+    ) -> ResNet:
         return ResNet(method, structure, WIDTHS, depths, projection, classes, in_channels, "fan_out", stem=7)
 
     return build

@@ -7,14 +7,20 @@ pooling the order is convolution, max pooling, batch norm, nonlinearity. Inputs 
 from torch import Tensor, nn
 
 from onebit.errors import UserError
-from onebit.methods import Method, Structure
+from onebit.methods.method import Method
+from onebit.models.architecture import Architecture
 from onebit.models.blocks import binary_conv, initialize
+from onebit.nn.structure import Structure
 
 WIDTHS = (128, 128, 256, 256, 512, 512)
 
 
 class VGGSmall(nn.Module):
-    def __init__(self, method: Method, structure: Structure, classes: int, in_channels: int, image_size: int):
+    """x (B, in_channels, S, S) -> logits (B, classes). Raises UserError for an S = image_size that 8 does not divide."""
+
+    def __init__(
+        self, method: Method, structure: Structure, *, classes: int = 10, in_channels: int = 3, image_size: int = 32
+    ):
         super().__init__()
         if image_size % 8:
             raise UserError(f"vgg_small: image size {image_size} is not a multiple of 8")
@@ -40,4 +46,4 @@ class VGGSmall(nn.Module):
         return self.linear(x.flatten(1))
 
 
-vgg_small = VGGSmall
+vgg_small = Architecture(VGGSmall, "plain")

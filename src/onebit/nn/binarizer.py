@@ -1,25 +1,26 @@
 """The contract between a method and everything else.
 
-Whatever a method does in training, it freezes to the binary form
+Whatever a method does in training, it freezes to binary forms
 
     weights       w[o] = scale[o] * B[o] + offset[o]      B in {-1, +1}
     activations   a    = scale * A + offset,  A = +1 where x >= threshold else -1
 
-with `threshold` a number, one per channel, or the mean of the sample. Packing, the engine, the analysis and the common
-checks speak only of these two dataclasses.
+with `threshold` a number, one per channel, or the mean of the sample. Nearly all methods have one form of each. Where
+`freeze` returns several, the real weight is the sum of the forms' weights and the real activation the sum of the forms'
+activations (ABC-Net's bases), so that a layer of N activation forms and M weight forms is the sum of N x M binary
+products. Packing, the engine, the analysis and the common checks speak only of these two dataclasses.
 
 A binarizer has three duties:
 
     forward(x)                  training and evaluation, differentiable through a surrogate of `sign`
     set_progress(fraction, ..)  schedules; called once at the start of each epoch with epoch / epochs in [0, 1]
-    freeze(..)                  its half of the binary form
+    freeze(..)                  its half of the binary form, a tuple of one or more
 
 and two optional ones, for methods that need them: `regularization(weight)`, a term added to the loss, and
 `after_step(weight, gradient)`, called after each optimizer step with the step's (synchronised) gradient, before clipping.
 Schedules are buffers: they are saved with the model, and changing them does not recompile a compiled model.
 """
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -82,9 +83,11 @@ class WeightBinarizer(nn.Module):
         """Move schedules, and state derived from the weights, to fraction = epoch / epochs of the training."""
 
     def forward(self, weight: Tensor) -> Tensor:
+        """The binary weights of the latent ones, (O, ...) -> (O, ...), with the gradient that trains those."""
         raise NotImplementedError
 
-    def freeze(self, weight: Tensor) -> WeightForm:
+    def freeze(self, weight: Tensor) -> tuple[WeightForm, ...]:
+        """The forms whose sum is what `forward` gives for these weights (O, ...)."""
         raise NotImplementedError
 
     def regularization(self, weight: Tensor) -> Tensor | None:
@@ -106,9 +109,11 @@ class ActivationBinarizer(nn.Module):
         """Move schedules to fraction = epoch / epochs of the training."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """The binary activations of x, (B, C, ...) -> (B, C, ...), in x's dtype, with the gradient that trains x."""
         raise NotImplementedError
 
-    def freeze(self) -> ActivationForm:
+    def freeze(self) -> tuple[ActivationForm, ...]:
+        """The forms whose sum is what `forward` gives in evaluation."""
         raise NotImplementedError
 
 
@@ -117,25 +122,7 @@ def filter_mean(weight: Tensor, magnitude: bool = False) -> Tensor:
     return (weight.abs() if magnitude else weight).mean(dim=tuple(range(1, weight.dim())), keepdim=True)
 
 
-class Schedule(nn.Module):
-    """Buffers t = 10^(T_min + f (T_max - T_min)), with f the progress, and k = max(1/t, 1).
-
-    IR-Net eq. 11, RBNN eq. 12; AdaBin's released code. `t_floor` bounds t from below (1 for RBNN's activations: k = 1).
-    """
-
-    t: Tensor
-    k: Tensor
-
-    def __init__(self, t_min: float, t_max: float, t_floor: float = 0.0):
-        super().__init__()
-        self.log10_t = (math.log10(t_min), math.log10(t_max))
-        self.t_floor = t_floor
-        self.register_buffer("t", torch.tensor(1.0))
-        self.register_buffer("k", torch.tensor(1.0))
-        self.set_progress(0.0)
-
-    def set_progress(self, fraction: float) -> None:
-        low, high = self.log10_t
-        t = max(10.0 ** (low + fraction * (high - low)), self.t_floor)
-        self.t.fill_(t)
-        self.k.fill_(max(1.0 / t, 1.0))
+def standardized(weight: Tensor) -> Tensor:
+    """(w - mean) / std of each filter of w (O, ...), shaped like w; std^2 = sum (w - mean)^2 / (n - 1)."""
+    dims = tuple(range(1, weight.dim()))
+    return (weight - filter_mean(weight)) / weight.std(dim=dims, keepdim=True)

@@ -98,17 +98,34 @@ class BinaryLinear(_Binarized, nn.Linear):
         return x.sum(1, keepdim=True)
 
 
-def _evaluate(layer: _Binarized, x: Tensor, weights: WeightForm, activations: ActivationForm) -> Tensor:
+def _evaluate(
+    layer: _Binarized, x: Tensor, weights: tuple[WeightForm, ...], activations: tuple[ActivationForm, ...]
+) -> Tensor:
     """The layer computed as the engine does it: sums of +-1 first, which float32 holds exactly, scales afterwards.
+
+    Multiplying the real-valued a and w instead would round each sum differently from one machine to the next, and an
+    activation near its threshold would then change its sign. Products of several forms are added in the order in which
+    packing adds them: for each activation form, each weight form.
+    """
+    total = None
+    for activation in activations:
+        signs = activation.signs(x)  # A (B, C, ...)
+        for weight in weights:
+            y = _product(layer, signs, weight, activation)
+            total = y if total is None else total + y
+    if total is None:
+        raise ValueError(f"{layer}: freeze() returned no form")
+    return total
+
+
+def _product(layer: _Binarized, signs: Tensor, weights: WeightForm, activations: ActivationForm) -> Tensor:
+    """What one weight form and one activation form contribute; signs: A of the latter.
 
     a = s_a A + o_a and w = s_w B + o_w give, with shift = o_a / s_a and 1 for the tensor of ones,
         y = s_a s_w (A*B + shift 1*B) + s_a o_w (A*1 + shift 1*1)
-    Multiplying the real-valued a and w instead would round each sum differently from one machine to the next, and an
-    activation near its threshold would then change its sign.
     """
-    signs = activations.signs(x)  # A
     ones, shift = torch.ones_like(signs[:1]), activations.offset / activations.scale
-    per_channel = (-1, *[1] * (x.dim() - 2))
+    per_channel = (-1, *[1] * (signs.dim() - 2))
     scale = (activations.scale * weights.scale).reshape(per_channel)
     y = layer.product(signs, weights.signs)
     constant = scale * shift * layer.product(ones, weights.signs) if shift else scale.new_zeros(())  # (1, O, ...)
@@ -162,6 +179,13 @@ def after_step(model: nn.Module, clipping: Tensor | None = None) -> None:
             if gradient is not None and clipping is not None:
                 gradient = gradient / clipping
             layer.weight_binarizer.after_step(layer.weight, gradient)
+
+
+def float32_bytes(model: nn.Module) -> int:
+    """Bytes of what the network needs to run in float32: weights, biases, norms' parameters and statistics."""
+    layers = [m for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear | nn.modules.batchnorm._BatchNorm)]
+    own = {id(t): t for m in layers for t in [*m._parameters.values(), *m._buffers.values()] if t is not None}
+    return 4 * sum(t.numel() for t in own.values() if t.is_floating_point())
 
 
 class OptionA(nn.Module):

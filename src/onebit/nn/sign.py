@@ -31,27 +31,33 @@ def sign(x: Tensor) -> Tensor:
 
 
 def ste(x: Tensor) -> Tensor:
+    """1 where |x| <= 1, else 0: the slope of clamp(x, -1, 1) (BNN, eq. 4)."""
     # 1 where |x| <= 1, else 0, exactly; a comparison would make torch.compile keep masks, which a CPU reads slowly
     return (2 - x.abs()).floor().clamp(0, 1)
 
 
 def identity(x: Tensor) -> Tensor:
+    """1: the slope of x (Bengio et al. 2013)."""
     return torch.ones_like(x)
 
 
 def approx_sign(x: Tensor) -> Tensor:
+    """max(2 - 2|x|, 0): the slope of a piecewise quadratic (Bi-Real Net, eq. 5)."""
     return (2 - 2 * x.abs()).clamp(min=0)
 
 
 def ede(x: Tensor, t: Tensor, k: Tensor) -> Tensor:
+    """k t (1 - tanh^2(t x)): the slope of k tanh(t x) (IR-Net, eq. 10)."""
     return k * t * (1 - torch.tanh(t * x) ** 2)
 
 
 def training_aware(x: Tensor, t: Tensor, k: Tensor) -> Tensor:
+    """max(k (sqrt(2) t - t^2 |x|), 0) (RBNN, eq. 13)."""
     return (k * (2 * torch.sqrt(t * t / 2) - t * t * x.abs())).clamp(min=0)
 
 
 def swish_sign(x: Tensor, b: Tensor) -> Tensor:
+    """b (2 - b x tanh(b x / 2)) / (1 + cosh b x): the slope of SignSwish (BNN+, eq. 5)."""
     return b * (2 - b * x * torch.tanh(b * x / 2)) / (1 + torch.cosh(b * x))
 
 

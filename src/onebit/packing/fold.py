@@ -2,7 +2,7 @@
 
 For one output channel, with N weights under a window of which `valid` lie inside the image (zero padding contributes 0):
 
-1.  weights w = s_w B + o_w, activations a = s_a A + o_a, with A, B in {-1, +1} and s_a > 0       (binarizer.py)
+1.  weights w = s_w B + o_w, activations a = s_a A + o_a, with A, B in {-1, +1} and s_a > 0       (nn/binarizer.py)
 2.  y = sum_valid a w + b
       = s_a s_w sum A B + s_a o_w sum A + o_a s_w sum B + o_a o_w N_valid + b
 3.  with shift = o_a / s_a, scale = s_a s_w, offset = s_a o_w:
@@ -10,6 +10,9 @@ For one output channel, with N weights under a window of which `valid` lie insid
 4.  batch norm, or any affine map g y + h, multiplies scale, offset and b by g and adds h to b
 5.  a negative scale is moved into the bits: (scale, B) -> (-scale, -B) leaves step 3 unchanged, because both sums that
     scale multiplies are linear in B
+
+Several forms, w = sum_i w_i and a = sum_j a_j, give y = sum_ij y_ij + b with y_ij as above without b, and step 4 multiplies
+each y_ij by g and adds h once.
 
 So one number a layer (shift) and two or three a channel (scale, b, and offset where it is not 0) say all. The sums over the
 valid taps are integers, which the runtime computes.

@@ -1,6 +1,6 @@
 """A PyTorch model as a list of the format's operators.
 
-The model is traced with torch.fx; each call becomes one `Operation` through the tables at the end, and each `Operation`
+The model is traced with torch.fx; each call becomes an `Operation` through the tables at the end, and each `Operation`
 keeps its numbers in float64 until all folding is done. Adding a layer means one row in a table.
 """
 
@@ -18,6 +18,7 @@ from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 
 from onebit.errors import UserError
+from onebit.nn.binarizer import ActivationForm, WeightForm
 from onebit.nn.layers import BinaryConv2d, BinaryLinear, OptionA
 from onebit.nn.nonlinearities import Hardtanh, Maxout, RPReLU
 from onebit.packing import fold
@@ -27,7 +28,10 @@ from onebit.runtime.graph import INPUT
 
 @dataclass
 class Operation:
-    """One node of the format. `product` is set on binary nodes, `tensors` on others; both are still unfolded."""
+    """One node of the format. `product` is set on binary nodes, `tensors` on others; both are still unfolded.
+
+    split   an `add` of the products that one layer is the sum of
+    """
 
     op: str
     name: str
@@ -35,6 +39,7 @@ class Operation:
     attributes: dict[str, Any] = field(default_factory=dict)
     tensors: dict[str, Tensor] = field(default_factory=dict)
     product: BinaryProduct | None = None
+    split: bool = False
 
 
 class Tracer(fx.Tracer):
@@ -79,6 +84,7 @@ class Lowering:
         self.memory: dict[str, str] = {}  # the value of which a flattened one is a view
 
     def run(self) -> tuple[list[Operation], str]:
+        """The operations in order, and the name of the output. Raises UserError for what the format does not have."""
         modules = dict(self.module.named_modules())
         for node in self.module.graph.nodes:
             if node.op == "placeholder":
@@ -128,17 +134,24 @@ class Lowering:
         return self.memory.get(name, name)
 
     def shape(self, node: Any) -> tuple[int, ...]:
-        return tuple(node.meta["tensor_meta"].shape[1:])  # without the batch
+        """Of the node's value, without the batch: (C, H, W) or (C,)."""
+        return tuple(node.meta["tensor_meta"].shape[1:])
 
     def input(self, node: fx.Node, index: int = 0) -> str:
+        """The name of the node's argument `index`. Raises UserError for one that is no value of the graph."""
         source = node.args[index] if index < len(node.args) else None
         if not isinstance(source, fx.Node):
             raise UserError(f"{node.name}: {node.target} of a constant or a keyword argument cannot be packed")
         return self.value[source]
 
-    def emit(self, node: fx.Node, op: str, name: str, inputs: list[str] | None = None, **content: Any) -> Operation:
+    def unique(self, node: fx.Node, name: str) -> str:
+        """The name of the node's operation: that of its layer, but for a layer that is called again."""
         taken = {INPUT, *(o.name for o in self.operations)}
-        unique = name if name not in taken else node.name
+        return name if name not in taken else node.name
+
+    def emit(self, node: fx.Node, op: str, name: str, inputs: list[str] | None = None, **content: Any) -> Operation:
+        """Append the operation that gives the node's value; inputs default to the node's first."""
+        unique = self.unique(node, name)
         inputs = [self.input(node)] if inputs is None else inputs
         operation = Operation(op, unique, inputs, **content)
         self.operations.append(operation)
@@ -147,6 +160,7 @@ class Lowering:
         return operation
 
     def skip(self, node: fx.Node) -> None:
+        """The node's value is its input's."""
         self.value[node] = self.input(node)
 
     def reorder(self, source: str, values: Tensor) -> Tensor:
@@ -186,15 +200,38 @@ def _linear(lowering: Lowering, node: fx.Node, name: str, layer: nn.Linear) -> N
 
 
 def _binary(lowering: Lowering, node: fx.Node, name: str, layer: BinaryConv2d | BinaryLinear) -> None:
+    """One operation; or, of N activation forms and M weight forms, N x M operations <name>.a<n>w<m> and their sum <name>."""
     if layer.weight_binarizer is None or layer.activation_binarizer is None:
         raise UserError(
             f"layer {name}: its weights or activations are still real; pack the model of the last training step"
         )
     if not layer.weight.isfinite().all():
         raise UserError(f"layer {name}: a weight is not finite; the training has diverged")
-    source = lowering.input(node)
     weights, activations = layer.weight_binarizer.freeze(layer.weight.detach()), layer.activation_binarizer.freeze()
-    product = fold.binary_product(weights, activations, layer.bias, name)
+    pairs = [(f"a{j}w{i}", w, a) for j, a in enumerate(activations) for i, w in enumerate(weights)]
+    whole, total = lowering.unique(node, name), ""
+    for number, (pair, weight, activation) in enumerate(pairs, start=1):
+        part = whole if len(pairs) == 1 else f"{whole}.{pair}"
+        product = _binary_product(lowering, node, part, layer, weight, activation, None if total else layer.bias)
+        if total:
+            part = whole if number == len(pairs) else f"{part}.sum"
+            product = lowering.emit(node, "add", part, [total, product.name], split=True)
+            lowering.order[product.name] = None
+        total = product.name
+
+
+def _binary_product(
+    lowering: Lowering,
+    node: fx.Node,
+    name: str,
+    layer: BinaryConv2d | BinaryLinear,
+    weights: WeightForm,
+    activations: ActivationForm,
+    bias: Tensor | None,
+) -> Operation:
+    """The operation of one weight form and one activation form."""
+    source = lowering.input(node)
+    product = fold.binary_product(weights, activations, bias, name)
     threshold: Any = activations.threshold
     tensors = {}
     if isinstance(threshold, Tensor):
@@ -209,6 +246,7 @@ def _binary(lowering: Lowering, node: fx.Node, name: str, layer: BinaryConv2d | 
         product.signs = lowering.reorder(source, product.signs)
         operation = lowering.emit(node, "binary_linear", name, attributes=attributes, tensors=tensors, product=product)
     lowering.order[operation.name] = None
+    return operation
 
 
 def _batch_norm(lowering: Lowering, node: fx.Node, name: str, layer: nn.BatchNorm2d) -> None:

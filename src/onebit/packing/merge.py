@@ -15,7 +15,8 @@ LINEAR = ("conv", "linear", "binary_conv", "binary_linear")
 def merge_affines(operations: list[Operation], output: str) -> tuple[list[Operation], str]:
     """The same network with fewer affine nodes; returns (operations, name of the output).
 
-    linear -> affine    g (W x + b) + h = (g W) x + (g b + h): whenever nothing else reads the linear operator
+    linear -> affine    g (W x + b) + h = (g W) x + (g b + h): whenever nothing else reads the linear operator; the same
+                        for a layer that was split into a sum, g (sum_k y_k) + h = (g y_0 + h) + sum_k>0 g y_k
     affine -> linear    W (g x + h) + b = (W g) x + (W h + b): for `linear`, which has no padding
     """
     for operation in list(operations):
@@ -26,8 +27,11 @@ def merge_affines(operations: list[Operation], output: str) -> tuple[list[Operat
         uses = Counter(name for o in operations for name in o.inputs) + Counter([output])
         source = by_name.get(operation.inputs[0])
         readers = [o for o in operations if operation.name in o.inputs]
-        if source is not None and source.op in LINEAR and uses[source.name] == 1:
-            _after(source, affine)
+        terms = [] if source is None else _terms(source, by_name, uses)
+        if source is not None and terms:
+            _after(terms[0], affine)
+            for term in terms[1:]:
+                _after(term, Affine(affine.scale, torch.zeros_like(affine.bias)))
             replacement = source.name
         elif uses[operation.name] == 1 and readers and readers[0].op == "linear":
             _before(readers[0], affine)
@@ -39,6 +43,19 @@ def merge_affines(operations: list[Operation], output: str) -> tuple[list[Operat
             other.inputs = [replacement if name == operation.name else name for name in other.inputs]
         output = replacement if output == operation.name else output
     return operations, output
+
+
+def _terms(operation: Operation, by_name: dict[str, Operation], uses: Counter[str]) -> list[Operation]:
+    """The linear operators whose sum `operation` is: itself, or those of a split layer; none where their values are read
+    elsewhere too."""
+    if uses[operation.name] != 1:
+        return []
+    if operation.op in LINEAR:
+        return [operation]
+    if not operation.split:
+        return []
+    terms = [_terms(by_name[name], by_name, uses) for name in operation.inputs]
+    return [term for part in terms for term in part] if all(terms) else []
 
 
 def _after(linear: Operation, affine: Affine) -> None:

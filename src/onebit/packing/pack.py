@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,11 @@ import numpy as np
 from torch import nn
 
 from onebit.errors import UserError
+from onebit.nn.layers import float32_bytes
 from onebit.packing.lowering import trace
 from onebit.packing.merge import merge_affines
 from onebit.runtime import bits, format
+from onebit.runtime.graph import TaskRecord
 
 
 def pack(
@@ -29,6 +31,9 @@ def pack(
     method: str | None = None,
     recipe: str | None = None,
     accuracy: float | None = None,
+    task: str = TaskRecord.name,
+    answer: str = TaskRecord.answer,
+    scores: Mapping[str, float] | None = None,
     resize: int | None = None,
     int8: bool = False,
 ) -> dict[str, Any]:
@@ -38,7 +43,9 @@ def pack(
     mean, std     normalisation of pixels in [0, 1] that the runtime applies to uint8 images; default 0 and 1
     int8          store the weights that are not binary, those of float convolutions and linear layers, in 8 bits:
                   q = round(w / scale), scale = max |w| / 127 per output channel; the runtime computes with scale·q
-    labels        class names; recipe, accuracy (percent) and name are recorded in the file
+    labels        names of what the network tells apart; name and recipe are recorded in the file
+    task, answer  what the network is for, and how its outputs are read, a row of `onebit.runtime.answers.ANSWERS`
+    scores        in percent by name; of classifiers, the file records the accuracy alone, which may be given as such
 
     Returns {"path", "bytes", "float32_bytes", "binary_weights", "int8_weights", "float_weights"}: the file's size, that of
     the parameters and buffers in float32, and the number of weights stored in one bit, in 8 and in 32.
@@ -46,9 +53,9 @@ def pack(
     """
     config: dict[str, Any] = getattr(model, "config", {})
     if input_shape is None:
-        if not config:
+        if not {"in_channels", "image_size"} <= config.keys():
             raise UserError(
-                "pack: input_shape=(channels, height, width) is needed for a model that onebit did not create"
+                "pack: input_shape=(channels, height, width) is needed for a model that onebit did not create for images"
             )
         input_shape = (config["in_channels"], config["image_size"], config["image_size"])
     frozen = copy.deepcopy(model).cpu().eval()
@@ -70,6 +77,9 @@ def pack(
         nodes.append({"op": operation.op, "name": operation.name, "inputs": operation.inputs, **attributes})
         tensors |= {f"{operation.name}.{what}": array for what, array in arrays.items()}
     channels = input_shape[0]
+    classifies, scores = task == TaskRecord.name, dict(scores or {})
+    if accuracy is not None:
+        scores["accuracy"] = accuracy
     graph = {
         "name": name or config.get("name") or type(model).__name__,
         "method": method or config.get("method") or "custom",
@@ -81,7 +91,8 @@ def pack(
         },
         "labels": None if labels is None else list(labels),
         "recipe": recipe,
-        "accuracy": accuracy,
+        "accuracy": scores.get("accuracy") if classifies else None,
+        **({} if classifies else {"task": {"name": task, "answer": answer, "scores": scores}}),
         "nodes": nodes,
         "output": output,
     }
@@ -102,13 +113,3 @@ def quantized(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     scale = np.where(scale > 0, scale, np.float32(1))  # an output of zeros
     quotient = weight / scale.reshape(-1, *[1] * (weight.ndim - 1))
     return np.clip(np.rint(quotient), -127, 127).astype(np.int8), scale
-
-
-def float32_bytes(model: nn.Module) -> int:
-    """Bytes of what the network needs to run in float32: weights, biases, norms' parameters and statistics."""
-    layers = [m for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear | nn.modules.batchnorm._BatchNorm)]
-    own = {id(t): t for m in layers for t in [*m._parameters.values(), *m._buffers.values()] if t is not None}
-    return 4 * sum(t.numel() for t in own.values() if t.is_floating_point())
-
-
-__all__ = ["float32_bytes", "pack"]
