@@ -1,4 +1,4 @@
-"""What it saves that malloc keeps freed memory between training steps (onebit.heap): time and page faults of a step.
+"""What it saves that malloc keeps freed memory between training steps (onebit.machine.heap): time and page faults of a step.
 
     python benchmarks/heap.py [--threads 2] [--rounds 3] [--compiled]
 
@@ -15,7 +15,7 @@ import time
 
 import torch
 
-from onebit.bench.training import Contender, compile_checked
+from onebit.bench.training import Trainee, compile_checked
 from onebit.machine.heap import keep_freed_memory
 from onebit.training.recipe import Recipe
 
@@ -29,15 +29,14 @@ def measured(kept: bool, threads: int, compiled: bool) -> tuple[float, int]:
         raise SystemExit("the C library is not glibc, or MALLOC_TRIM_THRESHOLD_ or MALLOC_MMAP_MAX_ is set")
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
-    contender = Contender("resnet20", "adabin", 32, 10, Recipe(precision="32-true"), torch.device("cpu"))
-    images = torch.randn(128, 3, 32, 32).to(memory_format=torch.channels_last)
-    labels = torch.randint(10, (128,))
+    trainee = Trainee("resnet20", "adabin", 32, 10, Recipe(precision="32-true"), torch.device("cpu"))
+    batch = trainee.batch(32, 128)
     if compiled:
-        compile_checked(contender, images, labels)
+        compile_checked(trainee, batch)
     times, faults = [], []
     for _ in range(STEPS):
         before, began = resource.getrusage(resource.RUSAGE_SELF).ru_minflt, time.perf_counter()
-        contender.step(images, labels)
+        trainee.step(batch)
         times.append(1e3 * (time.perf_counter() - began))
         faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
     return statistics.median(times), int(statistics.median(faults))

@@ -13,7 +13,7 @@ import time
 import torch
 
 from onebit import models
-from onebit.bench.speed import machine
+from onebit.bench.networks import machine
 from onebit.methods.rbnn import RotatedSign, align, align_by_filter
 from onebit.nn import layers
 

@@ -1,6 +1,7 @@
 """`onebit bench`: peers are checked before they are timed, other processes' load is told, ratios are to our best row."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -11,8 +12,12 @@ import pytest
 import torch
 
 from onebit import models, pack
-from onebit.bench import peers
-from onebit.bench import speed as bench
+from onebit.bench import turns
+from onebit.bench.contenders import MAX_ISA, Contender
+from onebit.bench.networks import random_inputs
+from onebit.bench.peers import PEERS
+from onebit.bench.peers.torch import Compiled, Eager
+from onebit.bench.speed import bench_speed, speed_table
 from onebit.cli.main import main
 from onebit.errors import UserError
 from onebit.machine import load as cpu_load
@@ -41,7 +46,7 @@ def computes_in_bf16() -> bool:
 
 @pytest.mark.parametrize("name", ["torch", "onnxruntime", "openvino"])
 def test_a_peer_gives_checked_rows(capsys, name):
-    for package in peers.PEERS[name].packages:
+    for package in PEERS[name].packages:
         if find_spec(package) is None:
             pytest.skip(f"the package {package} is not installed: pip install 'onebit[peers]'")
     code, out, err = run(capsys, *TINY, "--threads", "1,2", "--batch", "2", "--peers", name, "--json")
@@ -77,6 +82,19 @@ def test_weights_of_8_bits_take_images_of_bytes(capsys):
     assert table["rows"][0]["peak_share"] == pytest.approx(table["rows"][0]["gmacs"] / table["peaks_gmacs"]["bytes"])
 
 
+@pytest.mark.parametrize("in_bytes", [False, True])
+def test_our_engine_and_the_others_get_the_same_inputs(in_bytes):
+    description = {"shape": [3, 5, 4], "mean": [0.5, 0.4, 0.3], "std": [0.25, 0.2, 0.1]}
+    ours, batches = random_inputs(description, 2, 3, in_bytes=in_bytes)
+    assert [(x.shape, x.dtype, x.flags.c_contiguous) for x in batches] == [((2, 3, 5, 4), np.float32, True)] * 3
+    if in_bytes:
+        assert ours.shape == (2, 5, 4, 3) and ours.dtype == np.uint8
+        mean, std = (np.array(description[key], np.float32) for key in ("mean", "std"))
+        ours = ((ours.astype(np.float32) / np.float32(255) - mean) / std).transpose(0, 3, 1, 2)
+    np.testing.assert_array_equal(ours, batches[0])
+    assert len({x.tobytes() for batch in batches for x in batch}) == 6
+
+
 def test_memory_is_that_of_a_process_of_its_own(capsys):
     code, out, err = run(capsys, "resnet8", "--size", "8", "--memory", "--threads", "1,2", "--json")
     assert code == 0, err
@@ -89,9 +107,9 @@ def test_memory_is_that_of_a_process_of_its_own(capsys):
 
 
 def test_the_default_rounds_time_a_hundred_runs():
-    slow = bench.Contender({"engine": "onebit", "threads": 1}, lambda: None)
-    rows, _ = bench.measure([slow], 1, 12)
-    assert rows[0]["n"] >= 100 and 12 * bench.TURN_CALLS[0] >= 100
+    slow = Contender({"engine": "onebit", "threads": 1}, lambda: None)
+    rows, _ = turns.measure([slow], 1, 12)
+    assert rows[0]["n"] >= 100 and 12 * turns.TURN_CALLS[0] >= 100
 
 
 def test_compiled_pytorch_has_the_threads_in_its_code(monkeypatch):
@@ -103,7 +121,7 @@ def test_compiled_pytorch_has_the_threads_in_its_code(monkeypatch):
 
     monkeypatch.setattr(torch, "compile", compile_)
     images = np.zeros((1, 3, 8, 8), np.float32)
-    peer = peers.Compiled(models.create("resnet8", image_size=8).eval(), [images], "")
+    peer = Compiled(models.create("resnet8", image_size=8).eval(), [images], "")
     assert peer.sessions(2)["float32"](images).shape == (1, 10)
     assert options[0]["cpp.threads"] == 2
 
@@ -119,6 +137,23 @@ def test_the_parent_of_a_packed_file_is_found_by_name(capsys, tmp_path):
     assert "--peers needs a model of the table" in line and "mine" in line
 
 
+@pytest.mark.parametrize("options", [["--rounds", "2"], ["--layers"], ["--memory"]], ids=str)
+def test_a_packed_file_is_benchmarked_without_pytorch(tmp_path, options):
+    pack(models.create("resnet8", "adabin", image_size=8), tmp_path / "net.safetensors")
+    (tmp_path / "torch.py").write_text("raise ModuleNotFoundError('as if it was not installed', name='torch')")
+    path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
+    command = [sys.executable, "-m", "onebit", "bench", str(tmp_path / "net.safetensors"), *options]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout, done.stderr
+
+
+def test_the_names_of_peers_load_no_package():
+    script = "import sys; from onebit.bench.peers import PEERS; print(*PEERS); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    names, loaded = (set(line.split()) for line in done.stdout.splitlines())
+    assert names == {"torch", "torch-compile", "onnxruntime", "openvino"} and not names & loaded
+
+
 def test_random_prefers_the_table_to_a_file(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "resnet8").write_text("not a packed file")
@@ -127,7 +162,9 @@ def test_random_prefers_the_table_to_a_file(capsys, tmp_path, monkeypatch):
 
 
 def test_unknown_and_missing_peers(capsys, monkeypatch):
-    assert "'tflite' is unknown; choose from torch,torch-compile," in refused(capsys, *TINY, "--peers", "tflite")
+    assert "peer 'tflite' is unknown; choose one of onnxruntime, openvino, torch, torch-compile" in refused(
+        capsys, *TINY, "--peers", "tflite"
+    )
     monkeypatch.setitem(sys.modules, "nncf", None)  # as if it was not installed
     monkeypatch.setitem(sys.modules, "openvino", None)
     line = refused(capsys, *TINY, "--peers", "torch,openvino")
@@ -174,16 +211,16 @@ def test_a_coarse_int8_is_timed_with_a_warning(capsys, monkeypatch):
 
 
 def change_peer(monkeypatch, precision, change):
-    class Changed(peers.Eager):
+    class Changed(Eager):
         def sessions(self, threads):
             right = super().sessions(threads)["float32"]
             return {precision: lambda images: change(right(images))}
 
-    monkeypatch.setitem(peers.PEERS, "torch", Changed)
+    monkeypatch.setitem(PEERS, "torch", Changed)
 
 
 def test_the_limit_of_the_instruction_set_is_told(capsys, monkeypatch):
-    monkeypatch.setenv(bench.MAX_ISA, "AVX2")
+    monkeypatch.setenv(MAX_ISA, "AVX2")
     code, out, _ = run(capsys, *TINY, "--peers", "torch")
     assert code == 0 and "ONEDNN_MAX_CPU_ISA=AVX2" in out.splitlines()[2] and "max AVX2" in out
 
@@ -192,18 +229,18 @@ def test_ratios_are_to_our_best_row_with_the_same_threads():
     """Round by round, so that a machine twice as slow in the second of three rounds changes none."""
 
     def contender(engine, threads):
-        return bench.Contender({"engine": engine, "threads": threads}, lambda: None)
+        return Contender({"engine": engine, "threads": threads}, lambda: None)
 
     contenders = [contender(*row) for row in (("onebit", 1), ("onebit", 1), ("torch", 1), ("onebit", 2), ("torch", 2))]
     times = [[[factor * ms] * 9 for factor in (1, 2, 1)] for ms in (4.0, 2.0, 3.0, 1.0, 3.0)]
-    assert bench.ratios(contenders, times) == [2.0, 1.0, 1.5, 1.0, 3.0]
+    assert turns.ratios(contenders, times) == [2.0, 1.0, 1.5, 1.0, 3.0]
 
 
 def test_the_table_tells_the_load():
     times = {"median_ms": 3.0, "q1_ms": 2.0, "q3_ms": 4.0, "n": 100, "ratio": 1.5}
     row = {"engine": "torch", "precision": "float32", "isa": "auto", "threads": 1, "batch": 1, **times}
     loads = {"before_percent": None, "during_percent": 12.34}
-    text = bench.table({"machine": "m", "rounds": 2, "warnings": ["w"], "other_load": loads, "rows": [row]})
+    text = speed_table({"machine": "m", "rounds": 2, "warnings": ["w"], "other_load": loads, "rows": [row]})
     assert "other processes used 12 % of a CPU (just before: unknown)" in text and "warning: w" in text
     assert text.splitlines()[-1].split()[-3:] == ["(2.000-4.000)", "100", "1.50"]
 
@@ -252,7 +289,7 @@ def test_a_wrong_engine_is_not_timed(monkeypatch):
     right = native.Engine.run
     monkeypatch.setattr(native.Engine, "run", lambda self, images: right(self, images) * np.float32(1.01))
     with pytest.raises(UserError, match="no time is reported"):
-        bench.bench("resnet8", size=8, rounds=2)
+        bench_speed("resnet8", size=8, rounds=2)
 
 
 def test_layers_and_their_share_of_the_peak(capsys):

@@ -16,10 +16,10 @@ from torch._dynamo.backends.common import aot_autograd
 from torch._functorch.aot_autograd import make_boxed_func
 
 import runs
-from onebit import methods, models
-from onebit.bench import training as bench_training
+from onebit import methods, models, tasks
+from onebit.bench.training import bench_training
 from onebit.cli import main as cli
-from onebit.cli import train as training_options
+from onebit.cli.main import make_parser
 from onebit.errors import UserError
 from onebit.machine.heap import keep_freed_memory
 from onebit.methods.rbnn import align, align_by_filter, factors
@@ -40,7 +40,8 @@ def test_a_step_is_one_graph_that_schedules_do_not_recompile(method, options):
     torch.manual_seed(0)
     network = models.create("resnet8", method, options=options).to(memory_format=torch.channels_last).double()
     layers.set_progress(network, 0.0)
-    objective = Objective(network, 0.1)
+    smoothed = tasks.create("classification", "0123456789", tasks.TaskOptions(label_smoothing=0.1))
+    objective = Objective(network, smoothed)
     images = torch.randn(8, 3, 12, 12).double().contiguous(memory_format=torch.channels_last)
     labels = torch.arange(8)
 
@@ -82,7 +83,8 @@ def test_gradients_of_maps_reach_convolutions_in_the_layout_of_the_maps(method):
     network = models.create("resnet8", method).to(memory_format=torch.channels_last)
     backend = aot_autograd(fw_compiler=interpret, bw_compiler=keep)
     images = torch.randn(4, 3, 16, 16).contiguous(memory_format=torch.channels_last)
-    torch.compile(Objective(network), backend=backend, fullgraph=True)(images, torch.arange(4))[0].backward()
+    objective = Objective(network, tasks.create("classification", "0123456789"))
+    torch.compile(objective, backend=backend, fullgraph=True)(images, torch.arange(4))[0].backward()
     (graph,) = graphs
     nodes = [n for n in graph.graph.nodes if n.target is torch.ops.aten.convolution_backward.default]
     assert len(nodes) == 7
@@ -165,9 +167,9 @@ def test_the_benchmark_checks_the_compiled_network(wrong, monkeypatch):
     arguments = {"size": 8, "batch": 16, "rounds": 2, "device": "cpu"}
     if wrong:
         with pytest.raises(UserError, match="float: the compiled step 0 has the loss"):
-            bench_training.bench("resnet8", ["adabin"], **arguments)
+            bench_training("resnet8", ["adabin"], **arguments)
     else:
-        assert len(bench_training.bench("resnet8", ["adabin"], **arguments)["rows"]) == 2
+        assert len(bench_training("resnet8", ["adabin"], **arguments)["rows"]) == 2
 
 
 @pytest.mark.parametrize("arguments", ["--model nosuch", "--methods nosuch", "--device nosuch", "--device meta"])
@@ -207,7 +209,7 @@ def test_a_profile_counts_a_compiled_kernel_as_one_whatever_is_fused_into_it(nam
 def test_a_run_too_short_for_a_profile_says_so(tmp_path, capsys):
     train(runs.digits(tmp_path, epochs=1), quiet=True, profile=True)
     assert "before its 17 steps" in capsys.readouterr().err and not (tmp_path / "profile.txt").exists()
-    assert training_options.parse(["--profile"])[0].profile
+    assert make_parser().parse_args(["train", "--profile"]).profile
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's heap is told to keep memory")
@@ -216,7 +218,7 @@ def test_memory_that_a_step_freed_costs_no_page_faults_in_the_next(keep):
     script = f"""
 import resource
 import torch
-from onebit.heap import keep_freed_memory
+from onebit.machine.heap import keep_freed_memory
 
 if {keep}:
     assert keep_freed_memory()

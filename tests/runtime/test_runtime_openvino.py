@@ -8,13 +8,12 @@ import pytest
 pytest.importorskip("openvino", reason="the package openvino is not installed: pip install 'onebit[peers]'")
 from nets import Builder
 from onebit.errors import UserError
-from onebit.export import openvino as peer_openvino
-from onebit.runtime import format as files
-from onebit.runtime import load
+from onebit.export.openvino import openvino_model
+from onebit.runtime import format, load
 
 
 def written(folder: Path, net: Builder, output: str) -> Path:
-    files.write(folder / "net.onebit", net.graph(output), net.tensors)
+    format.write(folder / "net.onebit", net.graph(output), net.tensors)
     return folder / "net.onebit"
 
 
@@ -52,9 +51,7 @@ def test_operators(tmp_path: Path, seed: int) -> None:
         x = net.node("linear", [x], {"weight": net.floats(5, 24), "bias": net.floats(5)})
     path = written(tmp_path, net, x)
     images = net.floats(2, 24, height, width)
-    network = openvino.Core().compile_model(
-        peer_openvino.model(str(path), 2), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
-    )
+    network = openvino.Core().compile_model(openvino_model(str(path), 2), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     expected = load(path, backend="reference")(images)
     np.testing.assert_allclose(network(images)[0].reshape(expected.shape), expected, rtol=1e-4, atol=1e-4)
 
@@ -67,4 +64,4 @@ def test_what_openvino_cannot_say(tmp_path: Path, attributes: dict, says: str) -
     net = Builder(0, (8, 5, 5))
     path = written(tmp_path, net, net.binary_conv("input", 8, 8, 3, **attributes))
     with pytest.raises(UserError, match=says):
-        peer_openvino.model(str(path), 1)
+        openvino_model(str(path), 1)

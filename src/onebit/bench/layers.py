@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from onebit import runtime
-from onebit.bench.speed import batches, check, instruction_sets, machine, network, to_bytes
+from onebit.bench.contenders import check
+from onebit.bench.networks import instruction_sets, machine, network, random_inputs
 from onebit.runtime import native
 
 KINDS = {"conv": "float", "linear": "float", "binary_conv": "binary", "binary_linear": "binary"}
@@ -39,27 +40,26 @@ def bench_layers(
     with tempfile.TemporaryDirectory() as folder:
         path, _ = network(model, method, size, folder, random=random, int8=int8)
         reference = runtime.load(path, backend="reference")
-        (images,) = batches(1, reference.input_shape, 1)
-        if int8:
-            images = to_bytes(images, reference)
-        expected = reference(images)
+        inputs = random_inputs(reference.graph["input"], 1, 1, in_bytes=int8).engine
+        expected = reference(inputs)
         tables = []
-        for name in instruction_sets(path, isa):
+        for name in instruction_sets(isa):
             engine = runtime.load(path, threads=1, isa=name, backend="engine")
-            check(f"engine on {engine.isa}", engine(images), expected)
-            tables.append(layers(engine, images, rounds))
+            check(f"engine on {engine.isa}", engine(inputs), expected)
+            tables.append(profiled(engine, inputs, rounds))
     return {"model": model, "machine": machine(), "rounds": rounds, "tables": tables}
 
 
-def layers(engine: runtime.Model, images: np.ndarray, rounds: int) -> dict[str, Any]:
+def profiled(engine: runtime.Model, inputs: np.ndarray, rounds: int) -> dict[str, Any]:
+    """One of the tables of bench_layers, for one input as `engine` takes it."""
     backend = engine.backend
     assert isinstance(backend, native.Engine)
     nodes = {node["name"]: node for node in engine.graph["nodes"]}
     peaks = {kind: rate / 1e9 for kind, rate in backend.peaks().items()}
     rows = []
-    in_bytes = images.dtype == np.uint8
-    images = images if in_bytes else np.ascontiguousarray(images.transpose(0, 2, 3, 1))  # (1, H, W, C)
-    for stage in backend.profile(images, rounds):
+    in_bytes = inputs.dtype == np.uint8
+    inputs = inputs if in_bytes else np.ascontiguousarray(inputs.transpose(0, 2, 3, 1))  # (1, H, W, C)
+    for stage in backend.profile(inputs, rounds):
         node = nodes[stage["node"]]
         products = products_per_output(node, stage["input"], backend.weight_shape(stage["node"]))
         macs = products * prod(stage["output"])
@@ -89,7 +89,8 @@ def products_per_output(node: dict[str, Any], inputs: tuple[int, int, int], weig
     return prod(weight[1:]) if weight else 0
 
 
-def table(result: dict[str, Any]) -> str:
+def layer_table(result: dict[str, Any]) -> str:
+    """The result of bench_layers as text: a line a layer, a part for each instruction set."""
     lines = [f"{result['machine']}; 1 thread, 1 image, least of {result['rounds']} rounds"]
     for part in result["tables"]:
         peaks = ", ".join(f"{kind} {rate:.0f}" for kind, rate in part["peaks_gmacs"].items())

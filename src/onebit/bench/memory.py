@@ -1,6 +1,6 @@
 """How much memory each engine takes, in a process of its own that does nothing else: `onebit bench --memory`.
 
-Counted is resident memory beyond that of the process when the engine's package was imported and the images made, as Linux
+Counted is resident memory beyond that of the process when the engine's package was imported and the inputs made, as Linux
 tells it: the highest value while the network is loaded and run (VmHWM), and the value after the last run (VmRSS). It holds
 the engine's libraries as far as they are touched, weights, maps, and what preparing them took.
 """
@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,12 @@ from typing import Any
 import numpy as np
 
 from onebit import runtime
-from onebit.bench.speed import batches, check, machine, network, to_bytes
+from onebit.bench.contenders import check
+from onebit.bench.networks import machine, network, random_inputs
+from onebit.bench.peers import PEERS, versions
+from onebit.bench.peers.peer import Call, FilePeer, calibration_batches
 from onebit.errors import UserError
+from onebit.runtime import native
 
 RUNS = 5
 
@@ -42,21 +46,35 @@ def bench_memory(
     """
     if status("VmHWM") is None:
         raise UserError("--memory reads /proc/self/status, which is not there: it needs Linux")
+    kinds = file_peers(peers)
     with tempfile.TemporaryDirectory() as folder:
         path, networks = network(model, method, size, folder, random=random, int8=int8)
         reference = runtime.load(path, backend="reference")
-        samples = batches(batch, reference.input_shape, max(2, 32 // batch))
-        images = to_bytes(samples[0], reference) if int8 else samples[0]
-        check("engine", runtime.load(path, backend="engine")(images)[:1], reference(images[:1]))
+        batches = calibration_batches(batch) if peers else 1
+        inputs, samples = random_inputs(reference.graph["input"], batch, batches, in_bytes=int8)
+        check("engine", runtime.load(path, backend="engine")(inputs)[:1], reference(inputs[:1]))
         precision = "1 bit, else int8" if int8 else "1 bit"
-        rows = [row_of("onebit", precision, path, count, images, folder) for count in threads]
-        if peers:
-            rows += rows_of_peers(peers, path, networks, reference, samples, threads, folder)
+        rows = [row_of("onebit", precision, path, count, inputs, folder) for count in threads]
+        if kinds:
+            rows += rows_of_peers(kinds, path, networks, reference, samples, threads, folder)
     return {"model": model, "machine": machine(), "rows": rows}
 
 
+def file_peers(names: Sequence[str]) -> dict[str, type[FilePeer]]:
+    """The classes of peers by name. Raises UserError for one that is unknown, not installed, or makes no file that another
+    process could run."""
+    versions(names)
+    kinds: dict[str, type[FilePeer]] = {}
+    for name in names:
+        kind = PEERS[name]
+        if not issubclass(kind, FilePeer):
+            raise UserError(f"--memory: {name} runs no file of its own; leave it out of --peers")
+        kinds[name] = kind
+    return kinds
+
+
 def rows_of_peers(
-    peers: Sequence[str],
+    kinds: Mapping[str, type[FilePeer]],
     path: str,
     networks: Any,
     reference: runtime.Model,
@@ -64,63 +82,61 @@ def rows_of_peers(
     threads: Sequence[int],
     folder: str,
 ) -> list[dict[str, Any]]:
-    from onebit.bench import peer_contenders
-    from onebit.bench import peers as table
+    """A row for each peer, precision and number of threads, from files that the peers make here, of the parent and of the
+    packed network at `path`. Raises UserError where a process fails, and for a packed file whose parent is not in the table."""
+    from onebit.bench import peer_contenders  # loads PyTorch, which a packed file alone does without
 
-    table.versions(peers)
     classes = reference(samples[0][:1]).shape[1]
     parent = networks[1] if networks else peer_contenders.parent_of(reference.name, reference.input_shape, classes)
     peer_contenders.settle(parent, samples)
     rows = []
-    for name in peers:
-        kind = table.PEERS[name]
-        if not issubclass(kind, table.FilePeer):
-            raise UserError(f"--memory: {name} runs no file of its own; leave it out of --peers")
+    for name, kind in kinds.items():
         with peer_contenders.silence():
             peer = kind(parent, samples, folder)
             peer_contenders.add_packed(name, peer, path, samples, folder)
         for count in threads:
-            rows += [row_of(name, precision, file, count, samples[0], folder) for precision, file in peer.files.items()]
+            rows += [row_of(name, precision, file, count, samples[0], folder) for precision, file in peer.paths.items()]
     return rows
 
 
-def row_of(engine: str, precision: str, path: str, threads: int, images: np.ndarray, folder: str) -> dict[str, Any]:
-    """Runs this module on the file in a new process."""
-    saved = os.path.join(folder, "images.npy")
-    np.save(saved, images)
+def row_of(engine: str, precision: str, path: str, threads: int, inputs: np.ndarray, folder: str) -> dict[str, Any]:
+    """A row of bench_memory: runs this module on the file in a new process. Raises UserError where that fails."""
+    saved = os.path.join(folder, "inputs.npy")
+    np.save(saved, inputs)
     command = [sys.executable, "-m", __name__, engine, precision, path, str(threads), saved]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise UserError(f"{engine} ({precision}) fails in a process of its own: {done.stderr.strip()[-500:]}")
-    row = {"engine": engine, "precision": precision, "threads": threads, "batch": len(images)}
+    row = {"engine": engine, "precision": precision, "threads": threads, "batch": len(inputs)}
     return row | json.loads(done.stdout.splitlines()[-1])
 
 
-def measured(engine: str, precision: str, path: str, threads: int, images: np.ndarray) -> dict[str, float]:
-    """What `row_of` measures, in this process."""
-    own: dict[str, float] = {}
+def measured(engine: str, precision: str, path: str, threads: int, inputs: np.ndarray) -> dict[str, float]:
+    """What `row_of` measures, in this process, in 10^6 bytes."""
     if engine == "onebit":
-        import_module("onebit.runtime._engine")
+        native.extension()
     else:
-        from onebit.bench.peers import PEERS, FilePeer
-
-        kind = PEERS[engine]
-        import_module(kind.packages[0])
+        import_module(PEERS[engine].packages[0])
     before = status("VmRSS") or 0
     Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
-    if engine == "onebit":
-        model = runtime.load(path, threads=threads, backend="engine")
-        call: Any = model
-        _, height, width = model.input_shape
-        own = {f"{key}_mb": value / 1e6 for key, value in model.backend.memory(height, width).items()}  # type: ignore[attr-defined]
-    else:
-        assert issubclass(kind, FilePeer)
-        call = kind.open(path, precision, threads)
+    call, own = opened(engine, precision, path, threads)
     for _ in range(RUNS):
-        call(images)
+        call(inputs)
     peak, after = (status(key) or 0 for key in ("VmHWM", "VmRSS"))
     peak = max(peak, after)  # Linux counts in portions: either may lag
     return {"peak_mb": (peak - before) / 1e6, "resident_mb": (after - before) / 1e6, **own}
+
+
+def opened(engine: str, precision: str, path: str, threads: int) -> tuple[Call, dict[str, float]]:
+    """(the call of a file in one of the engines, what ours tells of its memory: {"weights_mb", "maps_mb"})."""
+    if engine != "onebit":
+        kind = PEERS[engine]  # checked by file_peers in the process that made the file: here it would count as memory
+        assert issubclass(kind, FilePeer)
+        return kind.open(path, precision, threads), {}
+    model = runtime.load(path, threads=threads, backend="engine")
+    assert isinstance(model.backend, native.Engine)
+    _, height, width = model.input_shape
+    return model, {f"{key}_mb": value / 1e6 for key, value in model.backend.memory(height, width).items()}
 
 
 def status(key: str) -> int | None:
@@ -132,7 +148,8 @@ def status(key: str) -> int | None:
     return next((1024 * int(line.split()[1]) for line in lines if line.startswith(f"{key}:")), None)
 
 
-def table(result: dict[str, Any]) -> str:
+def memory_table(result: dict[str, Any]) -> str:
+    """The result of bench_memory as text: a line a row, in 10^6 bytes."""
     lines = [f"{result['machine']}; resident memory beyond the imported package, each in a process of its own"]
     lines.append(f"{'engine':13} {'precision':23} threads batch   peak MB   after MB")
     for row in result["rows"]:
@@ -145,5 +162,5 @@ def table(result: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    engine, precision, path, threads, images = sys.argv[1:]
-    print(json.dumps(measured(engine, precision, path, int(threads), np.load(images))))
+    engine, precision, path, threads, inputs = sys.argv[1:]
+    print(json.dumps(measured(engine, precision, path, int(threads), np.load(inputs))))

@@ -12,15 +12,14 @@ import torch
 from torch import nn
 
 from onebit import models, runtime
-from onebit.bench.peers import PACKED, PEERS, Call, FilePeer, Peer
-from onebit.bench.speed import MAX_ISA, Contender, check
+from onebit.bench.contenders import MAX_ISA, Contender, check
+from onebit.bench.peers import PEERS
+from onebit.bench.peers.peer import PACKED, Call, FilePeer, Peer
 from onebit.errors import UserError
 
-SETTLING_IMAGES = 32  # for the statistics of the parent's batch norms
-CLOSE, UNRELATED = (
-    0.9,
-    0.5,
-)  # correlation of int8's logits with float's: below CLOSE is a warning, below UNRELATED an error
+SETTLING_INPUTS = 32  # for the statistics of the parent's batch norms
+# Correlation of int8's logits with float's: below CLOSE is a warning, below UNRELATED an error.
+CLOSE, UNRELATED = 0.9, 0.5
 
 
 def parent_of(name: str, shape: tuple[int, int, int], classes: int) -> nn.Module:
@@ -33,7 +32,7 @@ def parent_of(name: str, shape: tuple[int, int, int], classes: int) -> nn.Module
     return models.create(name, "float", classes=classes, in_channels=shape[0], image_size=shape[1])
 
 
-def contenders(
+def checked_peers(
     names: Sequence[str],
     path: str,
     parent: nn.Module,
@@ -41,12 +40,16 @@ def contenders(
     threads: Sequence[int],
     folder: str,
 ) -> tuple[list[Contender], list[str]]:
-    """(contenders, warnings), every answer checked. Changes the statistics of the parent's batch norms."""
+    """(contenders, warnings), every answer checked. Changes the statistics of the parent's batch norms.
+
+    names are in PEERS; path is the packed file of the parent's binary network; samples are normalised batches (B, C, H, W),
+    float32, of which the first is timed. Raises UserError where an answer is wrong.
+    """
     settle(parent, samples)
     with torch.no_grad():
-        expected = [parent(torch.from_numpy(images)).numpy() for images in samples]
+        expected = [parent(torch.from_numpy(inputs)).numpy() for inputs in samples]
     packed = runtime.load(path)
-    truths = {PACKED: [packed(images) for images in samples]}
+    truths = {PACKED: [packed(inputs) for inputs in samples]}
     found: list[Contender] = []
     doubts = []
     limit = os.environ.get(MAX_ISA)
@@ -84,7 +87,7 @@ def verify(
     Not float32: the cosine of both sets of logits, each less its mean over the images, so that what is the same for all images,
     such as the last layer's bias, proves nothing.
     """
-    answers = [call(images) for images in samples]
+    answers = [call(inputs) for inputs in samples]
     if precision == "float32":
         for answer, truth in zip(answers, expected, strict=True):
             check(name, answer, truth)
@@ -108,7 +111,7 @@ def settle(parent: nn.Module, samples: Sequence[np.ndarray]) -> None:
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = None
     with torch.no_grad():
-        parent.train()(torch.from_numpy(np.concatenate(samples)[:SETTLING_IMAGES]))
+        parent.train()(torch.from_numpy(np.concatenate(samples)[:SETTLING_INPUTS]))
     parent.eval()
 
 

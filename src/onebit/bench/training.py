@@ -7,53 +7,66 @@ Steps of all networks take turns, so that a slower phase of the
 machine meets them all; the ratio is the median over rounds of (step / the parent's step in the same round).
 """
 
-import contextlib
 import copy
 import statistics
 import time
 from typing import Any
 
 import torch
+from lightning_fabric import Fabric
 from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor
 
-from onebit import models
-from onebit.bench.speed import machine
+from onebit import models, tasks
+from onebit.bench.networks import machine, random_inputs
+from onebit.data.dataset import Batch
 from onebit.errors import UserError
-from onebit.machine.heap import keep_freed_memory
 from onebit.nn import layers
+from onebit.training import environment
 from onebit.training.objective import Objective
 from onebit.training.optimizer import make_optimizer
 from onebit.training.recipe import Recipe
-from onebit.training.train import precision as resolve
+from onebit.training.step import Step
 
 CHECKED_STEPS = 2
 PERTURBED_RUNS = 3
 
 
-class Contender:
-    """A network of one method, with its optimizer, that takes training steps on one batch."""
+class Trainee:
+    """A network of one method that takes the training loop's steps on one batch.
+
+    Args:
+        model, method: rows of their tables
+        size, classes: height and width of an input in pixels, and what the network tells apart
+        recipe: optimizer, precision, seed
+        device: that computes
+    """
 
     def __init__(self, model: str, method: str, size: int, classes: int, recipe: Recipe, device: torch.device):
         torch.manual_seed(recipe.seed)
-        network = models.create(model, method, classes=classes, image_size=size)
-        self.network = network.to(device).to(memory_format=torch.channels_last)
-        self.objective = Objective(self.network, recipe.label_smoothing)
-        self.optimizer = make_optimizer(self.network, recipe)
+        self.task = tasks.create(models.MODELS[model].task, [str(number) for number in range(classes)])
+        self.network = models.create(model, method, image_size=size, **self.task.arguments())
+        self.network.to(memory_format=torch.channels_last)
+        self.objective = Objective(self.network, self.task)
+        devices: Any = [device.index] if device.index else 1
+        precision: Any = recipe.precision
+        fabric = Fabric(accelerator=device.type, devices=devices, precision=precision)
+        objective, self.optimizer = fabric.setup(self.objective, make_optimizer(self.network, recipe))
+        self.take = Step(fabric, objective, self.optimizer, self.network)
         self.method, self.device, self.times = method, device, list[float]()
-        self.bf16 = recipe.precision == "bf16-mixed"
         layers.set_progress(self.network, 0.0)
 
-    def step(self, images: Tensor, labels: Tensor) -> float:
-        """One step of the training loop, as in train.py; returns the loss, which waits for the device."""
-        autocast = torch.autocast(self.device.type, torch.bfloat16) if self.bf16 else contextlib.nullcontext()
-        with autocast:
-            loss, _ = self.objective(images, labels)
-        loss.backward()
-        self.optimizer.step()
-        layers.after_step(self.network)
-        self.optimizer.zero_grad(set_to_none=True)
+    def batch(self, size: int, examples: int) -> Batch:
+        """A random batch for this network, on its device, NHWC."""
+        generator = torch.Generator().manual_seed(0)
+        inputs = torch.from_numpy(random_inputs({"shape": (3, size, size)}, examples, 1).engine)
+        targets = self.task.random_targets(examples, generator)
+        return Batch(inputs.to(self.device), targets.to(self.device)).laid_out(torch.channels_last)
+
+    def step(self, batch: Batch) -> float:
+        """One step of the training loop; returns the loss, which waits for the device."""
+        loss, _ = self.take(batch, checks=False)
         return loss.item()
 
     def epoch_seconds(self) -> float:
@@ -65,7 +78,7 @@ class Contender:
         return time.perf_counter() - began
 
 
-def bench(
+def bench_training(
     model: str,
     methods: list[str],
     *,
@@ -84,23 +97,18 @@ def bench(
     the compiled network computes another loss than the eager one.
     """
     where = device_of(device)
-    if threads:
-        torch.set_num_threads(threads)
-    keep_freed_memory()
-    torch.set_flush_denormal(True)
-    recipe = Recipe(precision=precision, accelerator=where.type)  # type: ignore[arg-type]
-    recipe.precision = resolve(recipe)
-    contenders = [Contender(model, name, size, classes, recipe, where) for name in dict.fromkeys(["float", *methods])]
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randn(batch, 3, size, size, generator=generator).to(where, memory_format=torch.channels_last)
-    labels = torch.randint(classes, (batch,), generator=generator).to(where)
+    recipe = Recipe(precision=precision, accelerator=where.type, threads=threads)  # type: ignore[arg-type]
+    recipe.precision = environment.precision(recipe)
+    environment.prepare(recipe, recipe.seed)
+    trainees = [Trainee(model, name, size, classes, recipe, where) for name in dict.fromkeys(["float", *methods])]
+    examples = trainees[0].batch(size, batch)
     console = Console(stderr=True)
     # Drawn where a step ends: a thread that draws would take time from the steps.
     with Progress(console=console, transient=True, auto_refresh=False, disable=not console.is_terminal) as bar:
-        hooks = measure(contenders, images, labels, compiled, rounds, bar)
-    parent = contenders[0].times
+        hooks = time_steps(trainees, examples, compiled, rounds, bar)
+    parent = trainees[0].times
     rows = []
-    for c in contenders:
+    for c in trainees:
         q1, median, q3 = statistics.quantiles(c.times, n=4)
         ratio = statistics.median(own / float_ for own, float_ in zip(c.times, parent, strict=True))
         row = {"method": c.method, "model": model, "device": str(where), "batch": batch, "step_ms": 1e3 * median}
@@ -118,24 +126,22 @@ def bench(
     }
 
 
-def measure(
-    contenders: list[Contender], images: Tensor, labels: Tensor, compiled: bool, rounds: int, bar: Progress
-) -> dict[str, float]:
-    """Compile, check and time the contenders in turns: their steps fill `times`. Returns seconds of their epoch hooks."""
-    checking = bar.add_task("compiling and checking", total=len(contenders), visible=compiled)
+def time_steps(trainees: list[Trainee], batch: Batch, compiled: bool, rounds: int, bar: Progress) -> dict[str, float]:
+    """Compile, check and time the trainees in turns: their steps fill `times`. Returns seconds of their epoch hooks."""
+    checking = bar.add_task("compiling and checking", total=len(trainees), visible=compiled)
     timing = bar.add_task("timing", total=rounds)
     if compiled:
-        with torch._dynamo.config.patch(recompile_limit=8 * len(contenders)):  # all share the code of Objective.forward
-            for contender in contenders:
-                compile_checked(contender, images, labels)
+        with torch._dynamo.config.patch(recompile_limit=8 * len(trainees)):  # all share the code of Objective.forward
+            for trainee in trainees:
+                compile_checked(trainee, batch)
                 bar.update(checking, advance=1, refresh=True)
-    hooks = {c.method: min(c.epoch_seconds() for _ in range(3)) for c in contenders}
+    hooks = {c.method: min(c.epoch_seconds() for _ in range(3)) for c in trainees}
     for _ in range(rounds):
-        for contender in contenders:
-            contender.step(images, labels)  # brings its own data back into the caches
+        for trainee in trainees:
+            trainee.step(batch)  # brings its own data back into the caches
             began = time.perf_counter()
-            contender.step(images, labels)
-            contender.times.append(time.perf_counter() - began)
+            trainee.step(batch)
+            trainee.times.append(time.perf_counter() - began)
         bar.update(timing, advance=1, refresh=True)
     return hooks
 
@@ -153,32 +159,32 @@ def device_of(name: str) -> torch.device:
     return device
 
 
-def compile_checked(contender: Contender, images: Tensor, labels: Tensor) -> None:
-    """Compile the contender's objective; its first losses must be those of the plain path, all from the same state."""
-    model = copy.deepcopy(contender.network.state_dict())
-    optimizer = copy.deepcopy(contender.optimizer.state_dict())
+def compile_checked(trainee: Trainee, batch: Batch) -> None:
+    """Compile the trainee's objective; its first losses must be those of the plain path, all from the same state."""
+    model = copy.deepcopy(trainee.network.state_dict())
+    optimizer = copy.deepcopy(trainee.optimizer.state_dict())
 
     def losses(inputs: Tensor) -> list[float]:
-        contender.network.load_state_dict(model)
-        contender.optimizer.load_state_dict(optimizer)
-        return [contender.step(inputs, labels) for _ in range(CHECKED_STEPS)]
+        trainee.network.load_state_dict(model)
+        trainee.optimizer.load_state_dict(optimizer)
+        return [trainee.step(Batch(inputs, batch.targets)) for _ in range(CHECKED_STEPS)]
 
-    plain = losses(images)
-    generator = torch.Generator(images.device).manual_seed(0)
-    noise = [torch.empty_like(images).normal_(std=1e-6, generator=generator) for _ in range(PERTURBED_RUNS)]
-    perturbed = [losses(images + n) for n in noise]
-    contender.objective.compile(fullgraph=True)
-    for step, (loss, expected) in enumerate(zip(losses(images), plain, strict=True)):
+    plain = losses(batch.inputs)
+    generator = torch.Generator(batch.inputs.device).manual_seed(0)
+    noise = [torch.empty_like(batch.inputs).normal_(std=1e-6, generator=generator) for _ in range(PERTURBED_RUNS)]
+    perturbed = [losses(batch.inputs + n) for n in noise]
+    trainee.objective.compile(fullgraph=True)
+    for step, (loss, expected) in enumerate(zip(losses(batch.inputs), plain, strict=True)):
         spread = max(abs(run[step] - expected) for run in perturbed)
         if not abs(loss - expected) <= 5 * spread + 1e-4 * abs(expected):
             raise UserError(
-                f"{contender.method}: the compiled step {step} has the loss {loss:.6f}, plain PyTorch {expected:.6f}; "
+                f"{trainee.method}: the compiled step {step} has the loss {loss:.6f}, plain PyTorch {expected:.6f}; "
                 "no time is reported"
             )
 
 
-def table(result: dict[str, Any]) -> str:
-    """The rows as text."""
+def step_table(result: dict[str, Any]) -> str:
+    """The result of bench_training as text: a line a method."""
     how = "compiled" if result["compiled"] else "eager"
     lines = [
         f"{result['machine']}; {result['threads']} threads, {result['precision']}, {how}, PyTorch {result['torch']}; "

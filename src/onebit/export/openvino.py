@@ -13,33 +13,33 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
-from torch import nn
+from openvino import Model, Shape, Tensor, Type
+from openvino import opset14 as ops
+from openvino.op import Constant
 
 from onebit.errors import UserError
-from onebit.runtime import format as files
+from onebit.runtime import format
 from onebit.runtime.bits import unpack_weight
 from onebit.runtime.graph import INPUT, Node
-from onebit.runtime.operators import CHANNEL, float_weight, tensors_of
+from onebit.runtime.operators import CHANNEL, float_weight, tensors_of, window_size
 
 Arrays = dict[str, np.ndarray]
 
 
-def model(path: str, batch: int) -> Any:
-    """The openvino.Model of a packed file, for float32 (batch, C, H, W). Raises UserError for what it cannot say."""
-    import openvino
-    from openvino import opset14
+def openvino_model(path: str, batch: int) -> Model:
+    """The model of a packed file, for normalised images, float32 (batch, C, H, W), of the file's size.
 
-    graph, tensors = files.read(path)
-    image = opset14.parameter([batch, *graph.input_shape], np.float32)
+    Raises UserError for a file that cannot be read, and for what OpenVINO cannot say: other operators, groups of binary
+    convolutions, thresholds that depend on the image.
+    """
+    graph, tensors = format.read(path)
+    image = ops.parameter([batch, *graph.input_shape], np.float32)
     values = {INPUT: image}
     for node in graph.nodes:
         if node.op not in OPERATORS:
             raise UserError(f"no translation of {node.op}")
-        values[node.name] = OPERATORS[node.op](
-            opset14, node, tensors_of(node, tensors), *(values[name] for name in node.inputs)
-        )
-    return openvino.Model([values[graph.output]], [image], "packed")
+        values[node.name] = OPERATORS[node.op](node, tensors_of(node, tensors), *(values[name] for name in node.inputs))
+    return Model([values[graph.output]], [image], "packed")
 
 
 def _window(node: Node) -> dict[str, Any]:
@@ -52,12 +52,12 @@ def _channels(x: Any, values: np.ndarray) -> np.ndarray:
     return values.reshape(1, -1, *[1] * (len(x.get_output_shape(0)) - 2))
 
 
-def _affine(ops: Any, node: Node, arrays: Arrays, x: Any) -> Any:
+def _affine(node: Node, arrays: Arrays, x: Any) -> Any:
     scale, bias = arrays["channels"]
     return ops.add(ops.multiply(x, _channels(x, scale)), _channels(x, bias))
 
 
-def _conv(ops: Any, node: Node, arrays: Arrays, x: Any) -> Any:
+def _conv(node: Node, arrays: Arrays, x: Any) -> Any:
     weight = float_weight(arrays["weight"], arrays.get("weight_scale"))  # (O, I/g, KH, KW)
     groups, window = node["groups"], {**_window(node), "dilations": list(node["dilation"])}
     if groups == 1:
@@ -67,13 +67,13 @@ def _conv(ops: Any, node: Node, arrays: Arrays, x: Any) -> Any:
     return ops.add(y, _channels(y, arrays["bias"])) if "bias" in arrays else y
 
 
-def _linear(ops: Any, node: Node, arrays: Arrays, x: Any) -> Any:
+def _linear(node: Node, arrays: Arrays, x: Any) -> Any:
     weight = float_weight(arrays["weight"], arrays.get("weight_scale"))  # (O, I)
     y = ops.matmul(x, weight, False, True)
     return ops.add(y, arrays["bias"][None]) if "bias" in arrays else y
 
 
-def _binary_conv(ops: Any, node: Node, arrays: Arrays, x: Any) -> Any:
+def _binary_conv(node: Node, arrays: Arrays, x: Any) -> Any:
     threshold, shift, channels = node["threshold"], node["shift"], arrays["channels"]
     if node["groups"] != 1:
         raise UserError("its BinaryConvolution has no groups")
@@ -100,27 +100,31 @@ def _binary_conv(ops: Any, node: Node, arrays: Arrays, x: Any) -> Any:
 
 def _bits(signs: np.ndarray) -> Any:
     """The CPU plugin takes the first weight from the lowest bit; a constant made of numbers would put it in the highest."""
-    from openvino import Shape, Tensor, Type
-    from openvino.op import Constant
-
     weight = Tensor(Type.u1, Shape(signs.shape))  # of its own memory: one made from an array keeps no reference to it
     weight.data[:] = np.packbits(signs.reshape(-1) > 0, bitorder="little")
     return Constant(weight)
 
 
 def _sums(node: Node, size: tuple[int, int], signs: np.ndarray) -> np.ndarray:
-    """Σ of the weights of the taps inside an image of this size: (O, I, KH, KW) -> (O, OH, OW)."""
-    one = torch.ones(1, 1, *size)
-    weight = torch.from_numpy(signs.sum(1, dtype=np.float32, keepdims=True))  # (O, 1, KH, KW)
-    return nn.functional.conv2d(one, weight, None, node["stride"], node["padding"], node["dilation"])[0].numpy()
+    """Σ of the weights of the taps inside an image of this size, exact: (O, I, KH, KW) -> float32 (O, OH, OW)."""
+    settings = zip(size, node["kernel"], node["stride"], node["padding"], node["dilation"], strict=True)
+    rows, columns = (_inside(*of_axis) for of_axis in settings)  # (OH, KH), (OW, KW)
+    return rows @ signs.sum(1, dtype=np.float32) @ columns.T
 
 
-def _rprelu(ops: Any, node: Node, arrays: Arrays, x: Any) -> Any:
+def _inside(size: int, kernel: int, stride: int, padding: int, dilation: int) -> np.ndarray:
+    """Along one axis, 1 where an output's tap lies inside the image and 0 where it is padding: float32 (outputs, kernel)."""
+    outputs = window_size(size, kernel, stride, padding, dilation)
+    taps = stride * np.arange(outputs)[:, None] + dilation * np.arange(kernel) - padding
+    return ((taps >= 0) & (taps < size)).astype(np.float32)
+
+
+def _rprelu(node: Node, arrays: Arrays, x: Any) -> Any:
     shift_in, slope, shift_out = (_channels(x, row) for row in arrays["channels"])
     return ops.add(ops.prelu(ops.add(x, shift_in), slope.reshape(-1)), shift_out)
 
 
-def _maxout(ops: Any, node: Node, arrays: Arrays, x: Any) -> Any:
+def _maxout(node: Node, arrays: Arrays, x: Any) -> Any:
     positive, negative = (_channels(x, row) for row in arrays["channels"])
     return ops.subtract(ops.multiply(ops.relu(x), positive), ops.multiply(ops.relu(ops.negative(x)), negative))
 
@@ -130,21 +134,21 @@ def _pool(node: Node) -> dict[str, Any]:
     return {**_window(node), "kernel_shape": list(node["kernel"]), "rounding_type": rounding}
 
 
-def _max_pool(ops: Any, node: Node, arrays: Arrays, x: Any) -> Any:
+def _max_pool(node: Node, arrays: Arrays, x: Any) -> Any:
     maximum = ops.max_pool(x, dilations=[1, 1], **_pool(node)).output(0)  # the other output are indices
     return ops.convert(maximum, np.float32)
 
 
-def _avg_pool(ops: Any, node: Node, arrays: Arrays, x: Any) -> Any:
+def _avg_pool(node: Node, arrays: Arrays, x: Any) -> Any:
     return ops.avg_pool(x, exclude_pad=not node["count_include_pad"], **_pool(node))
 
 
-def _flatten(ops: Any, node: Node, arrays: Arrays, x: Any) -> Any:
+def _flatten(node: Node, arrays: Arrays, x: Any) -> Any:
     batch = x.get_output_shape(0)[0]
     return ops.reshape(ops.transpose(x, [0, 2, 3, 1]), [batch, -1], False)  # (B, H·W·C), channel fastest
 
 
-def _option_a(ops: Any, node: Node, arrays: Arrays, x: Any) -> Any:
+def _option_a(node: Node, arrays: Arrays, x: Any) -> Any:
     stride, (before, after) = node["stride"], node["pad"]
     whole = [1, 1, 1, 1]
     y = ops.strided_slice(x, [0] * 4, [0] * 4, [1, 1, stride, stride], whole, whole)
@@ -156,15 +160,15 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "linear": _linear,
     "binary_conv": _binary_conv,
     "affine": _affine,
-    "add": lambda ops, node, arrays, x, y: ops.add(x, y),
-    "hardtanh": lambda ops, node, arrays, x: ops.clamp(x, -1.0, 1.0),
-    "relu": lambda ops, node, arrays, x: ops.relu(x),
-    "prelu": lambda ops, node, arrays, x: ops.prelu(x, arrays["slope"]),
+    "add": lambda node, arrays, x, y: ops.add(x, y),
+    "hardtanh": lambda node, arrays, x: ops.clamp(x, -1.0, 1.0),
+    "relu": lambda node, arrays, x: ops.relu(x),
+    "prelu": lambda node, arrays, x: ops.prelu(x, arrays["slope"]),
     "rprelu": _rprelu,
     "maxout": _maxout,
     "max_pool": _max_pool,
     "avg_pool": _avg_pool,
-    "global_avg_pool": lambda ops, node, arrays, x: ops.reduce_mean(x, [2, 3], False),
+    "global_avg_pool": lambda node, arrays, x: ops.reduce_mean(x, [2, 3], False),
     "flatten": _flatten,
     "option_a": _option_a,
 }
