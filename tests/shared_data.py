@@ -1,5 +1,6 @@
 """Where tests find real data: $ONEBIT_DATA (torchvision's layout, or packed with a prepare.py), else ../shared/data."""
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -30,7 +31,9 @@ def _root(folder: str, name: str) -> Path:
     if not prepare.exists():
         pytest.skip(f"no {folder} in {data}, and no prepare.py that unpacks it; set ONEBIT_DATA")
     root = Path(tempfile.gettempdir()) / "onebit-test-data"
-    subprocess.run([sys.executable, prepare, root, name], check=True, capture_output=True)
+    with open(f"{root}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the processes that run the tests unpack it once
+        subprocess.run([sys.executable, prepare, root, name], check=True, capture_output=True)
     return root
 
 

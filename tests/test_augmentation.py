@@ -10,7 +10,8 @@ from PIL import Image
 
 import photograph_files
 from onebit import data
-from onebit.data.dataset import MemorySet, Normalization
+from onebit.data.dataset import MemorySet
+from onebit.data.inputs import Normalization
 from onebit.data.loading.augmentation import EIGENVALUES, EIGENVECTORS, lighting_shift, rand_augment, training_transform
 from onebit.data.loading.mixing import MixedSet
 from onebit.data.loading.seeding import seeded
@@ -39,7 +40,7 @@ def test_lighting_has_the_covariance_of_the_paper():
 def test_lighting_shifts_all_pixels_of_an_image_alike(root):
     """Against the same crops without it: a constant per image and channel, the shift over the channel's deviation."""
     for lit, plain in zip(batches(root, lighting=0.1), batches(root), strict=True):
-        difference = (lit.images - plain.images) * torch.tensor([0.229, 0.224, 0.225]).reshape(3, 1, 1)
+        difference = (lit.inputs - plain.inputs) * torch.tensor([0.229, 0.224, 0.225]).reshape(3, 1, 1)
         shift = difference.mean((2, 3))
         torch.testing.assert_close(difference, shift[:, :, None, None].expand_as(difference), rtol=0, atol=1e-6)
         assert (shift.std(0) > 1e-3).all() and shift.abs().max() < 0.1  # an own shift for each image
@@ -48,8 +49,8 @@ def test_lighting_shifts_all_pixels_of_an_image_alike(root):
 @pytest.mark.parametrize("option", ({"color_jitter": 0.4}, {"rand_augment": "rand-m9-mstd0.5"}, {"crop_scale": 1.0}))
 def test_options_change_images_the_same_way_each_time(root, option):
     once, again, plain = batches(root, **option), batches(root, **option), batches(root)
-    assert all(torch.equal(a.images, b.images) for a, b in zip(once, again, strict=True))
-    assert all(not torch.equal(a.images, b.images) for a, b in zip(once, plain, strict=True))
+    assert all(torch.equal(a.inputs, b.inputs) for a, b in zip(once, again, strict=True))
+    assert all(not torch.equal(a.inputs, b.inputs) for a, b in zip(once, plain, strict=True))
 
 
 def test_crop_scale_bounds_the_area():
@@ -118,14 +119,14 @@ def test_mixing_keeps_pixels_and_labels_in_step(mixup, cutmix):
     shares, kinds = set(), set()
     for epoch in range(30):
         (ours,), (theirs,) = (list(s.training_batches(8, 5, epoch)) for s in (MixedSet(plain, 3, mixup, cutmix), plain))
-        torch.testing.assert_close(ours.labels.sum(1), torch.ones(8))
-        assert ours.labels.dtype == torch.float32 and (ours.labels >= 0).all()
-        own, partner = theirs.images[:, 0, 0, 0], theirs.images.flip(0)[:, 0, 0, 0]
-        share = ((ours.images.mean((1, 2, 3)) - partner) / (own - partner)).mean()
-        expected = share * F.one_hot(theirs.labels, 3) + (1 - share) * F.one_hot(theirs.labels.flip(0), 3)
-        torch.testing.assert_close(ours.labels, expected, rtol=0, atol=1e-4)
+        torch.testing.assert_close(ours.targets.sum(1), torch.ones(8))
+        assert ours.targets.dtype == torch.float32 and (ours.targets >= 0).all()
+        own, partner = theirs.inputs[:, 0, 0, 0], theirs.inputs.flip(0)[:, 0, 0, 0]
+        share = ((ours.inputs.mean((1, 2, 3)) - partner) / (own - partner)).mean()
+        expected = share * F.one_hot(theirs.targets, 3) + (1 - share) * F.one_hot(theirs.targets.flip(0), 3)
+        torch.testing.assert_close(ours.targets, expected, rtol=0, atol=1e-4)
         shares.add(round(float(share), 3))
-        pasted = all(v in (own[0], partner[0]) for v in ours.images[0].unique())
+        pasted = all(v in (own[0], partner[0]) for v in ours.inputs[0].unique())
         kinds.add("cutmix" if pasted else "mixup")
     assert len(shares) > 15
     assert kinds >= ({"mixup"} if mixup else set()) | ({"cutmix"} if cutmix else set())
@@ -136,7 +137,7 @@ def test_mixing_repeats_and_resumes():
     def run(start=0, rank=0, world=1, batch=4):
         mixed = data.load("digits", options=data.LoadOptions(mixup=0.2, cutmix=1.0)).train
         chosen = mixed.training_batches(batch, 3, 1, start, rank, world)
-        return [(b.images, b.labels) for b, _ in zip(chosen, range(5), strict=False)]
+        return [(b.inputs, b.targets) for b, _ in zip(chosen, range(5), strict=False)]
 
     def same(ours, theirs):
         return [torch.equal(a, c) and torch.equal(b, d) for (a, b), (c, d) in zip(ours, theirs, strict=False)]
@@ -150,10 +151,10 @@ def test_mixing_repeats_and_resumes():
 
 def test_mixing_is_for_training_with_pairs():
     source = data.load("digits", options=data.LoadOptions(mixup=0.2))
-    assert source.test.evaluation_batches(4).__next__().labels.dtype == torch.int64
+    assert source.test.evaluation_batches(4).__next__().targets.dtype == torch.int64
     assert torch.equal(
-        next(source.train.evaluation_batches(9)).images,
-        next(data.load("digits").train.evaluation_batches(9)).images,
+        next(source.train.evaluation_batches(9)).inputs,
+        next(data.load("digits").train.evaluation_batches(9)).inputs,
     )
     with pytest.raises(UserError, match="9 images per device must be even"):
         next(source.train.training_batches(9, 0, 0))
@@ -161,7 +162,7 @@ def test_mixing_is_for_training_with_pairs():
 
 def test_labels_are_smoothed_once():
     """Cross-entropy with smoothing e on mixed labels y: targets (1 - e) y + e / classes."""
-    labels = next(MixedSet(flat_images(), 3, 0.3, 0.0).training_batches(8, 0, 0)).labels
+    labels = next(MixedSet(flat_images(), 3, 0.3, 0.0).training_batches(8, 0, 0)).targets
     logits = torch.randn(8, 3)
     expected = -((0.9 * labels + 0.1 / 3) * logits.log_softmax(1)).sum(1).mean()
     torch.testing.assert_close(F.cross_entropy(logits, labels, label_smoothing=0.1), expected)

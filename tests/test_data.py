@@ -43,7 +43,7 @@ def load(kind, root, **options):
 
 
 def equal(one, other):
-    return torch.equal(one.images, other.images) and torch.equal(one.labels, other.labels)
+    return torch.equal(one.inputs, other.inputs) and torch.equal(one.targets, other.targets)
 
 
 def same(ours, theirs):
@@ -54,12 +54,12 @@ def same(ours, theirs):
 def test_layouts_agree(roots):
     """Names, evaluation batches and training batches of the same images are the same in each layout of files."""
     folder, *others = (load(kind, roots[kind]) for kind in KINDS)
-    assert folder.labels == CLASSES and folder.resize == 18
+    assert folder.labels == CLASSES and folder.inputs.resize == 18
     for other in others:
         assert other.labels == CLASSES
         same(folder.test.evaluation_batches(4), other.test.evaluation_batches(4))
         same(folder.train.training_batches(5, 1, 2), other.train.training_batches(5, 1, 2))
-    assert [len(b.labels) for b in folder.test.evaluation_batches(4)] == [4, 3]
+    assert [len(b.targets) for b in folder.test.evaluation_batches(4)] == [4, 3]
 
 
 def test_evaluation_is_the_imagenet_protocol(roots):
@@ -75,8 +75,8 @@ def test_evaluation_is_the_imagenet_protocol(roots):
     expected = ImageFolder(str(roots["imagefolder"] / "val"), reference)
     for kind in KINDS:
         batch = next(load(kind, roots[kind], image_size=224).test.evaluation_batches(100))
-        torch.testing.assert_close(batch.images, torch.stack([x for x, _ in expected]), rtol=0, atol=1e-6)
-        assert batch.labels.tolist() == [label for _, label in expected]
+        torch.testing.assert_close(batch.inputs, torch.stack([x for x, _ in expected]), rtol=0, atol=1e-6)
+        assert batch.targets.tolist() == [label for _, label in expected]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -113,8 +113,8 @@ def test_ranks_partition_each_global_batch(kind, roots):
     whole = train.training_batches(6, 5, 3)
     ranks = [train.training_batches(2, 5, 3, 0, rank, 3) for rank in range(3)]
     for one, *parts in zip(whole, *ranks, strict=True):
-        assert torch.equal(one.images, torch.cat([p.images for p in parts]))
-        assert torch.equal(one.labels, torch.cat([p.labels for p in parts]))
+        assert torch.equal(one.inputs, torch.cat([p.inputs for p in parts]))
+        assert torch.equal(one.targets, torch.cat([p.targets for p in parts]))
 
 
 @pytest.mark.parametrize("kind", ("imagefolder", "digits"))
@@ -166,8 +166,8 @@ def test_corrupt_images_are_replaced_and_counted(tmp_path, capsys, workers):
         order = shuffled([26], torch.Generator().manual_seed(data.dataset.epoch_seed(0, epoch))).tolist()
         for row, index in enumerate(order):
             instead = {3: 5, 4: 5, 25: 0}.get(index, index)
-            assert ours.labels[row] == labels[instead]
-            assert (instead == index) == torch.equal(ours.images[row], theirs.images[row])
+            assert ours.targets[row] == labels[instead]
+            assert (instead == index) == torch.equal(ours.inputs[row], theirs.inputs[row])
 
 
 @pytest.mark.parametrize("workers", (0, 1))
@@ -347,5 +347,5 @@ def test_imagenette_trains_from_all_classes():
     source = load("imagefolder", shared_data.imagenette_root(), image_size=224, workers=1)
     assert (len(source.train), len(source.test), len(source.labels)) == (5000, 1000, 10)
     batch = next(source.train.training_batches(64, 0, 0))
-    assert len(batch.labels.unique()) == 10
-    assert abs(batch.images.mean()) < 0.3 and 0.8 < batch.images.std() < 1.3  # ImageNet's statistics fit
+    assert len(batch.targets.unique()) == 10
+    assert abs(batch.inputs.mean()) < 0.3 and 0.8 < batch.inputs.std() < 1.3  # ImageNet's statistics fit

@@ -1,44 +1,48 @@
 """The data table: one set, one file, one line here. A row loads the set from a root folder."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from onebit.data.cifar import cifar10, cifar100
-from onebit.data.dataset import Batch, Data, LoadOptions, MemorySet, Normalization
-from onebit.data.digits import digits
-from onebit.data.imagefolder import imagefolder
-from onebit.data.loading.mixing import MixedSet
-from onebit.data.parquet import parquet
-from onebit.data.webdataset import webdataset
+from onebit.data.options import LoadOptions
 from onebit.errors import UserError
+from onebit.tables import Table
 
-DATA = {
-    "cifar10": cifar10,
-    "cifar100": cifar100,
-    "digits": digits,
-    "imagefolder": imagefolder,
-    "parquet": parquet,
-    "webdataset": webdataset,
-}
+if TYPE_CHECKING:
+    from onebit.data.dataset import Data
+
+DATA: "Table[Callable[[Path, LoadOptions], Data]]" = Table(
+    "data set",
+    {
+        "cifar10": "onebit.data.cifar:cifar10",
+        "cifar100": "onebit.data.cifar:cifar100",
+        "digits": "onebit.data.digits:digits",
+        "imagefolder": "onebit.data.imagefolder:imagefolder",
+        "parquet": "onebit.data.parquet:parquet",
+        "webdataset": "onebit.data.webdataset:webdataset",
+    },
+)
 
 
-def load(name: str, root: str | Path = "data", options: LoadOptions | None = None) -> Data:
-    """The data set `name` of DATA, its training images mixed where options say so.
+def load(name: str, root: str | Path = "data", options: LoadOptions | None = None) -> "Data":
+    """The data set `name` of DATA, its training examples mixed where options say so.
 
     Raises UserError for an unknown name, files that are missing or damaged, and augmentation that the set does not have.
     """
     options = options or LoadOptions()
-    if name not in DATA:
-        raise UserError(f"data set {name!r} is unknown; choose one of {', '.join(sorted(DATA))}")
     data = DATA[name](Path(root), options)
-    if data.resize is None:
+    if data.inputs.resize is None:
         for key in ("color_jitter", "rand_augment", "lighting"):
             if value := getattr(options, key):
                 raise UserError(f"{key} = {value!r} is for photographs, not for {name}; leave it out")
     if options.mixup or options.cutmix:
-        mixed = MixedSet(data.train, len(data.labels), options.mixup, options.cutmix)
-        data = dataclasses.replace(data, train=mixed)
+        from onebit.data.loading.mixing import MixedSet
+
+        if data.task != "classification":
+            raise UserError(f"mixup and cutmix are for classes, not for the task {data.task} of {name}; leave them out")
+        data = dataclasses.replace(data, train=MixedSet(data.train, len(data.labels), options.mixup, options.cutmix))
     return data
 
 
-__all__ = ["DATA", "Batch", "Data", "LoadOptions", "MemorySet", "Normalization", "load"]
+__all__ = ["DATA", "LoadOptions", "load"]

@@ -5,7 +5,9 @@ from pathlib import Path
 import torch
 from torchvision import datasets
 
-from onebit.data.dataset import IMAGENET_MEAN, IMAGENET_STD, Data, LoadOptions, MemorySet, Normalization
+from onebit.data.dataset import Data, MemorySet
+from onebit.data.inputs import IMAGENET_MEAN, IMAGENET_STD, Images, Normalization
+from onebit.data.options import LoadOptions
 from onebit.errors import UserError
 
 CIFAR10_LABELS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -28,7 +30,8 @@ def _load(name: str, source: type[datasets.CIFAR10], root: Path, options: LoadOp
         images = torch.from_numpy(part.data).permute(0, 3, 1, 2)  # (N, 3, 32, 32)
         return MemorySet(images, torch.tensor(part.targets), normalization, **augmentation)  # type: ignore[arg-type]
 
-    return Data(name, memory(train, pad=4, flip=True), memory(test), tuple(train.classes), normalization, 32, 3)
+    inputs = Images(3, 32, normalization)
+    return Data(name, memory(train, pad=4, flip=True), memory(test), inputs, tuple(train.classes))
 
 
 def cifar10(root: Path, options: LoadOptions) -> Data:

@@ -1,4 +1,4 @@
-"""What training and evaluation see of a data set: batches of normalised images and labels, reproducible from a seed.
+"""What training and evaluation see of a data set: batches of inputs and targets, reproducible from a seed.
 
 A `MemorySet` of fixed-size images lives in memory as uint8 and is augmented in batches, with tensor operations on the
 device that trains. All random numbers of an epoch come from (seed, epoch) alone and are drawn before its first batch, so
@@ -6,74 +6,46 @@ a run that resumes in the middle of an epoch, or on another number of processes,
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
-from typing import Protocol, Self
+from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from onebit.training.recipe import Recipe
-
-# ImageNet's statistics: RBNN and AdaBin normalise CIFAR with them too.
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+from onebit.data.inputs import Images, Normalization
 
 
 @dataclass(frozen=True)
 class Batch:
-    """images float32 (B, C, H, W), normalised; labels int64 (B,), or probabilities float32 (B, classes) after mixing."""
+    """inputs (B, ...): for images float32 (B, C, H, W), normalised; targets (B, ...): what the task makes of them, for
+    classes int64 (B,), or probabilities float32 (B, classes) after mixing."""
 
-    images: Tensor
-    labels: Tensor
+    inputs: Tensor
+    targets: Tensor
 
+    def __len__(self) -> int:
+        return len(self.inputs)
 
-@dataclass(frozen=True)
-class Normalization:
-    """x = (pixel / 255 - mean) / std per channel."""
+    def laid_out(self, layout: torch.memory_format) -> "Batch":
+        """The same batch, its maps (B, C, H, W) in this memory layout."""
+        return Batch(
+            self.inputs.contiguous(memory_format=layout) if self.inputs.dim() == 4 else self.inputs, self.targets
+        )
 
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """uint8 (B, C, H, W) -> float32, same shape."""
-        mean = torch.tensor(self.mean, device=images.device).reshape(-1, 1, 1)
-        std = torch.tensor(self.std, device=images.device).reshape(-1, 1, 1)
-        return (images.float() / 255 - mean) / std
-
-    def change_to(self, other: "Normalization") -> tuple[Tensor, Tensor]:
-        """scale, shift (C, 1, 1): scale x + shift is normalised as `other` says, for x normalised as this one says."""
-        mean, std, mean_o, std_o = (torch.tensor(v) for v in (self.mean, self.std, other.mean, other.std))
-        return (std / std_o).reshape(-1, 1, 1), ((mean - mean_o) / std_o).reshape(-1, 1, 1)
+    def split(self, parts: int) -> list["Batch"]:
+        """`parts` batches of B / parts examples each; B is a multiple of parts."""
+        return [Batch(*pair) for pair in zip(self.inputs.chunk(parts), self.targets.chunk(parts), strict=True)]
 
 
-@dataclass(frozen=True)
-class LoadOptions:
-    """What a row of the data table may need: the keys of a recipe that concern data, with their names and defaults there."""
-
-    download: bool = Recipe.download
-    image_size: int = Recipe.image_size
-    workers: int = Recipe.workers
-    crop_scale: float = Recipe.crop_scale
-    color_jitter: float = Recipe.color_jitter
-    rand_augment: str = Recipe.rand_augment
-    lighting: float = Recipe.lighting
-    mixup: float = Recipe.mixup
-    cutmix: float = Recipe.cutmix
-    max_corrupt: int = Recipe.max_corrupt
-
-    @classmethod
-    def of(cls, recipe: Recipe) -> Self:
-        return cls(**{field.name: getattr(recipe, field.name) for field in fields(cls)})
-
-
-class ImageSet(Protocol):
-    """Images and labels, in memory or on disk. corrupt: names of the training images that this process could not decode."""
+class Examples(Protocol):
+    """Inputs and targets, in memory or on disk. corrupt: names of the training examples that this process could not decode."""
 
     @property
     def corrupt(self) -> Sequence[str]: ...
 
     def __len__(self) -> int: ...
 
-    def to(self, device: torch.device) -> "ImageSet": ...
+    def to(self, device: torch.device) -> "Examples": ...
 
     def evaluation_batches(self, batch_size: int, rank: int = 0, world: int = 1) -> Iterator[Batch]: ...
 
@@ -91,27 +63,27 @@ def epoch_seed(seed: int, epoch: int) -> int:
     return seed * 1_000_003 + epoch
 
 
-class MemorySet(ImageSet):
-    """Images in memory: uint8 (N, C, H, W), labels int64 (N,).
+class MemorySet(Examples):
+    """Images in memory: uint8 (N, C, H, W), targets (N, ...), such as labels int64 (N,).
 
     pad, flip: random crops out of the image padded by `pad` zero pixels, random horizontal flips; for training only.
     """
 
     corrupt: Sequence[str] = ()
 
-    def __init__(self, images: Tensor, labels: Tensor, normalization: Normalization, pad: int = 0, flip: bool = False):
+    def __init__(self, images: Tensor, targets: Tensor, normalization: Normalization, pad: int = 0, flip: bool = False):
         self.images = images.permute(0, 2, 3, 1).contiguous()  # (N, H, W, C): one gather crops, flips and lays out
-        self.labels = labels
+        self.targets = targets
         self.normalization = normalization
         self.pad, self.flip = pad, flip
         self.device = images.device
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.targets)
 
     def to(self, device: torch.device) -> "MemorySet":
-        """Move images and labels to the training device, once."""
-        self.images, self.labels = self.images.to(device), self.labels.to(device)
+        """Move images and targets to the training device, once."""
+        self.images, self.targets = self.images.to(device), self.targets.to(device)
         self.device = device
         return self
 
@@ -119,7 +91,7 @@ class MemorySet(ImageSet):
         """All images in order, without augmentation; of several ranks, each gets every world-th batch."""
         for start in range(rank * batch_size, len(self), world * batch_size):
             images = self.images[start : start + batch_size].permute(0, 3, 1, 2)
-            yield Batch(self.normalization(images), self.labels[start : start + batch_size])
+            yield Batch(self.normalization(images), self.targets[start : start + batch_size])
 
     def training_batches(
         self, batch_size: int, seed: int, epoch: int, start: int = 0, rank: int = 0, world: int = 1
@@ -135,7 +107,7 @@ class MemorySet(ImageSet):
             chosen = slice(first, first + batch_size)
             indices = order[chosen]
             images = self.augment(self.images[indices], shifts[chosen], flips[chosen])
-            yield Batch(self.normalization(images), self.labels[indices])
+            yield Batch(self.normalization(images), self.targets[indices])
 
     def augment(self, images: Tensor, shifts: Tensor, flips: Tensor) -> Tensor:
         """Crop at `shifts` (B, 2) of the padded image, mirror where `flips` (B,): (B, H, W, C) -> (B, C, H, W)."""
@@ -153,16 +125,17 @@ class MemorySet(ImageSet):
 
 @dataclass(frozen=True)
 class Data:
-    """A data set ready for use: training and test sets, class names, and what a network for it must accept.
+    """A data set ready for use.
 
-    resize: shorter side in pixels before the centre crop of evaluation; None where images have the network's size.
+    train, test   examples
+    inputs        what a network for it must take
+    labels        names of the classes, or of whatever the task tells apart
+    task          a row of the task table: what a network for it is to answer
     """
 
     name: str
-    train: ImageSet
-    test: ImageSet
+    train: Examples
+    test: Examples
+    inputs: Images
     labels: tuple[str, ...]
-    normalization: Normalization
-    image_size: int
-    in_channels: int
-    resize: int | None = None
+    task: str = "classification"

@@ -8,7 +8,9 @@ from pathlib import Path
 import torch
 from sklearn.datasets import load_digits
 
-from onebit.data.dataset import Data, LoadOptions, MemorySet, Normalization
+from onebit.data.dataset import Data, MemorySet
+from onebit.data.inputs import Images, Normalization
+from onebit.data.options import LoadOptions
 
 TEST_IMAGES = 360
 
@@ -20,4 +22,4 @@ def digits(root: Path, options: LoadOptions) -> Data:
     normalization = Normalization((0.306,), (0.377,))
     train = MemorySet(images[:-TEST_IMAGES], labels[:-TEST_IMAGES], normalization, pad=1)
     test = MemorySet(images[-TEST_IMAGES:], labels[-TEST_IMAGES:], normalization)
-    return Data("digits", train, test, tuple("0123456789"), normalization, 8, 1)
+    return Data("digits", train, test, Images(1, 8, normalization), tuple("0123456789"))

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 from torchvision import datasets
 
-from onebit.data.dataset import Data, LoadOptions
+from onebit.data.dataset import Data
 from onebit.data.loading.photographs import photographs
+from onebit.data.options import LoadOptions
 from onebit.errors import UserError
 
 

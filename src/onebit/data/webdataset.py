@@ -12,10 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from onebit.data.dataset import Data, LoadOptions
+from onebit.data.dataset import Data
 from onebit.data.loading.photographs import photographs
 from onebit.data.loading.shards import check_labels, find_shards, numbers
 from onebit.data.loading.tar_index import index
+from onebit.data.options import LoadOptions
 from onebit.errors import UserError
 
 

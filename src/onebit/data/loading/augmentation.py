@@ -9,7 +9,8 @@ from timm.data import auto_augment
 from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
 
-from onebit.data.dataset import IMAGENET_MEAN, LoadOptions
+from onebit.data.inputs import IMAGENET_MEAN
+from onebit.data.options import LoadOptions
 from onebit.errors import UserError
 
 # Of the covariance of ImageNet's RGB pixels, scaled to [0, 1]; an eigenvector is a column. Published with fb.resnet.torch.

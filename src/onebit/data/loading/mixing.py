@@ -10,13 +10,13 @@ from collections.abc import Iterator, Sequence
 import torch
 from timm.data import Mixup
 
-from onebit.data.dataset import Batch, ImageSet, epoch_seed
+from onebit.data.dataset import Batch, Examples, epoch_seed
 from onebit.data.loading.seeding import seeded
 from onebit.errors import UserError
 
 
-class MixedSet(ImageSet):
-    """A set whose training batches are mixed; their labels are probabilities, float32 (B, classes), rows sum to 1.
+class MixedSet(Examples):
+    """A set whose training batches are mixed; their targets are probabilities, float32 (B, classes), rows sum to 1.
 
     Labels are not smoothed here: cross-entropy smooths probabilities too, (1 - e) y + e / classes, and once is enough.
     Random numbers come from (seed, epoch, step, rank) alone.
@@ -28,7 +28,7 @@ class MixedSet(ImageSet):
         cutmix: alpha of CutMix; 0 means none
     """
 
-    def __init__(self, images: ImageSet, classes: int, mixup: float, cutmix: float):
+    def __init__(self, images: Examples, classes: int, mixup: float, cutmix: float):
         self.images = images
         self.mix = Mixup(mixup, cutmix, label_smoothing=0.0, num_classes=classes)
 
@@ -55,5 +55,5 @@ class MixedSet(ImageSet):
         batches = self.images.training_batches(batch_size, seed, epoch, start, rank, world)
         for step, batch in enumerate(batches, start):
             with seeded(epoch_seed(seed, epoch), step * world + rank):
-                mixed = Batch(*self.mix(batch.images, batch.labels))
+                mixed = Batch(*self.mix(batch.inputs, batch.targets))
             yield mixed

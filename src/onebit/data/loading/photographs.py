@@ -20,20 +20,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from onebit.data.dataset import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    Batch,
-    Data,
-    ImageSet,
-    LoadOptions,
-    Normalization,
-    epoch_seed,
-)
+from onebit.data.dataset import Batch, Data, Examples, epoch_seed
+from onebit.data.inputs import IMAGENET_MEAN, IMAGENET_STD, Images, Normalization
 from onebit.data.loading.augmentation import decode, evaluation_transform, lighting_shift, resize_of, training_transform
 from onebit.data.loading.seeding import seeded
 from onebit.data.loading.shards import shuffled
-from onebit.data.loading.workers import outlive_signals
+from onebit.data.loading.workers import outlive_signals, received
+from onebit.data.options import LoadOptions
 from onebit.errors import UserError
 from onebit.machine import processor
 
@@ -140,7 +133,7 @@ class Decoder(Dataset[Decoded]):
         )
 
 
-class Photographs(ImageSet):
+class Photographs(Examples):
     """A set of samples. Worker processes live from the first batch on; each batch is decoded by one of them.
 
     Args:
@@ -191,7 +184,7 @@ class Photographs(ImageSet):
         loader, requests = self.idle.pop() if self.idle else self.loader()
         requests[:] = wanted
         try:
-            for decoded in loader:
+            for decoded in received(loader):
                 self.report(decoded)
                 yield self.batch(decoded)
         finally:
@@ -241,4 +234,4 @@ def photographs(name: str, train: Samples, test: Samples, labels: tuple[str, ...
     normalization = Normalization(IMAGENET_MEAN, IMAGENET_STD)
     size = options.image_size
     sets = [Photographs(samples, options, normalization) for samples in (train, test)]
-    return Data(name, sets[0], sets[1], labels, normalization, size, 3, resize_of(size))
+    return Data(name, sets[0], sets[1], Images(3, size, normalization, resize_of(size)), labels)

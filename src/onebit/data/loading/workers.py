@@ -2,12 +2,14 @@
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import TypeVar
 
 from onebit.errors import UserError
 
+T = TypeVar("T")
 GRACE = 60  # seconds that a worker told to end still serves a training, for the step in progress and its checkpoint
 
 
@@ -37,8 +39,26 @@ def deaths_explained() -> Iterator[None]:
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
-        reason = " ".join(str(error).split())
-        raise UserError(
-            f"a process that decodes images died ({reason}); where memory is short, lower workers or batch_size; "
-            f"a training continues with --resume"
-        ) from error
+        raise death(error) from error
+
+
+def received(loader: Iterable[T]) -> Iterator[T]:
+    """What a loader's workers send. Raises UserError where one dies while its answer is fetched, of which PyTorch says only
+    that a connection broke; workers send their own errors as answers."""
+    answers = iter(loader)
+    while True:
+        try:
+            answer = next(answers)
+        except StopIteration:
+            return
+        except (OSError, EOFError) as error:
+            raise death(error) from error
+        yield answer
+
+
+def death(error: Exception) -> UserError:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return UserError(
+        f"a process that decodes images died ({reason}); where memory is short, lower workers or batch_size; "
+        f"a training continues with --resume"
+    )

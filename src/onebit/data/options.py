@@ -1,0 +1,40 @@
+"""The keys of a recipe that concern data: which set, from where, and what happens to its examples on their way in."""
+
+from dataclasses import dataclass
+
+from onebit.options import NATURAL, POSITIVE, SHARE, Options, key
+
+
+@dataclass
+class LoadOptions(Options):
+    """What a row of the data table may need."""
+
+    download: bool = key(False, "fetch the data set where there is a network", free=True)
+    image_size: int = key(
+        224, "side of the square network input in pixels; sets of a fixed size have their own", POSITIVE
+    )
+    workers: int = key(2, "processes that decode images of folder data sets", NATURAL, free=True)
+    crop_scale: float = key(0.08, "smallest share of a photograph's area that random crops keep", SHARE)
+    color_jitter: float = key(
+        0.0, "strength of random brightness, contrast and saturation of photographs; 0 means none", NATURAL
+    )
+    rand_augment: str = key("", "timm's RandAugment of photographs, such as rand-m9-mstd0.5; empty means none")
+    lighting: float = key(
+        0.0, "standard deviation of AlexNet's PCA lighting noise on photographs; 0 means none", NATURAL
+    )
+    mixup: float = key(0.0, "alpha of mixup; 0 means none", NATURAL)
+    cutmix: float = key(0.0, "alpha of cutmix; 0 means none", NATURAL)
+    max_corrupt: int = key(
+        10,
+        "training photographs that cannot be decoded and are replaced by another one before the run stops",
+        NATURAL,
+        free=True,
+    )
+
+
+@dataclass
+class DataOptions(LoadOptions):
+    """Data"""
+
+    data: str = key("cifar10", "data set, a row of the data table")
+    root: str = key("data", "folder that holds the data set", free=True)
