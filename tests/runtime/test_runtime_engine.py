@@ -8,7 +8,7 @@ import pytest
 
 from nets import Builder, random_net, resnet20
 from onebit.errors import UserError
-from onebit.runtime import format as files
+from onebit.runtime import format as file_format
 from onebit.runtime import load, native
 from onebit.runtime.model import Model
 
@@ -38,7 +38,7 @@ def check(path: Path, isa: str, images: np.ndarray) -> None:
 @pytest.mark.parametrize("seed", range(40))
 def test_random_networks(tmp_path: Path, isa: str, seed: int) -> None:
     graph, tensors = random_net(seed)
-    files.write(tmp_path / "net.onebit", graph, tensors)
+    file_format.write(tmp_path / "net.onebit", graph, tensors)
     images = np.random.default_rng(seed).normal(size=(2 if seed % 2 else 1, *graph["input"]["shape"]))
     check(tmp_path / "net.onebit", isa, images.astype(np.float32))
 
@@ -46,7 +46,7 @@ def test_random_networks(tmp_path: Path, isa: str, seed: int) -> None:
 @isas
 def test_resnet20(tmp_path: Path, isa: str) -> None:
     graph, tensors = resnet20()
-    files.write(tmp_path / "net.onebit", graph, tensors)
+    file_format.write(tmp_path / "net.onebit", graph, tensors)
     images = np.random.default_rng(0).normal(size=(1, 3, 32, 32)).astype(np.float32)
     check(tmp_path / "net.onebit", isa, images)
 
@@ -73,7 +73,7 @@ def test_images_of_bytes_go_into_weights_of_8_bits(tmp_path: Path, isa: str, see
         net.tensors[f"{y}.weight"] = net.floats(out, channels, *kernel)
         x = net.node("add", [x, y])
     x = net.node("hardtanh", [x])
-    files.write(tmp_path / "net.onebit", net.graph(x), net.tensors)
+    file_format.write(tmp_path / "net.onebit", net.graph(x), net.tensors)
     images = random.integers(0, 256, (3, size + 8, size + 9, channels), dtype=np.uint8)
     expected = load(tmp_path / "net.onebit", backend="reference")(images)
     for threads in (1, 2):
@@ -93,7 +93,7 @@ def test_windows_of_whole_bytes(tmp_path: Path, isa: str, channels: int) -> None
         "input", channels, 8, 3, 3, padding=[2, 1], stride=[1, 2], groups=2 if channels % 16 == 0 else 1
     )
     net.node("flatten", [y])
-    files.write(tmp_path / "net.onebit", net.graph(x), net.tensors)
+    file_format.write(tmp_path / "net.onebit", net.graph(x), net.tensors)
     check(tmp_path / "net.onebit", isa, net.floats(1, channels, 5, 40))
 
 
@@ -123,7 +123,7 @@ def test_products(tmp_path: Path, isa: str, seed: int, monkeypatch: pytest.Monke
             break
         channels = out
     x = net.node("max_pool", [x], kernel=[1, 1], stride=[1, 1], padding=[0, 0])
-    files.write(tmp_path / "net.onebit", net.graph(x), net.tensors)
+    file_format.write(tmp_path / "net.onebit", net.graph(x), net.tensors)
     assert "product" in engine_of(load(tmp_path / "net.onebit", isa=isa)).kernels
     check(tmp_path / "net.onebit", isa, net.floats(2 if seed % 2 else 1, 3, height, width))
 
@@ -134,7 +134,7 @@ def test_counts_beyond_a_byte_and_16_bits(tmp_path: Path, isa: str) -> None:
     net = Builder(0, (4096, 3, 3))
     x = net.binary_conv("input", 4096, 17, 3)
     net.tensors[f"{x}.bits"][:] = 255
-    files.write(tmp_path / "net.onebit", net.graph(x), net.tensors)
+    file_format.write(tmp_path / "net.onebit", net.graph(x), net.tensors)
     values = load(tmp_path / "net.onebit", isa=isa, threads=1).trace(np.ones((1, 4096, 3, 3), np.float32))
     assert (values[f"{x}:accumulator"] == -9 * 4096).all()
 
@@ -162,14 +162,14 @@ def test_maps_that_are_read_in_several_ways(tmp_path: Path, isa: str, seed: int)
         if random.integers(2):
             x = net.node("relu", [x])
     x = net.node("max_pool", [x], kernel=[2, 2], stride=[1, 1])
-    files.write(tmp_path / "net.onebit", net.graph(x), net.tensors)
+    file_format.write(tmp_path / "net.onebit", net.graph(x), net.tensors)
     check(tmp_path / "net.onebit", isa, net.floats(3, 3, 14, 11))
 
 
 @isas
 def test_other_image_sizes(tmp_path: Path, isa: str) -> None:
     graph, tensors = resnet20()
-    files.write(tmp_path / "net.onebit", graph, tensors)
+    file_format.write(tmp_path / "net.onebit", graph, tensors)
     model, reference = (
         load(tmp_path / "net.onebit", isa=isa, threads=2),
         load(tmp_path / "net.onebit", backend="reference"),
@@ -251,7 +251,7 @@ def test_sizes_are_checked_in_c() -> None:
 def write_small(tmp_path: Path) -> Path:
     net = Builder(0, (3, 4, 4))
     path = tmp_path / "small.onebit"
-    files.write(path, net.graph(net.binary_conv("input", 3, 2)), net.tensors)
+    file_format.write(path, net.graph(net.binary_conv("input", 3, 2)), net.tensors)
     return path
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from nets import Builder, random_net, resnet20
 from onebit.errors import FormatError, UserError
-from onebit.runtime import format as files
+from onebit.runtime import format as file_format
 from onebit.runtime.graph import to_dict
 from onebit.runtime.operators import OPERATORS
 
@@ -26,7 +26,7 @@ def small() -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 
 def test_any_safetensors_library_opens_it(tmp_path: Path) -> None:
     graph, tensors = resnet20()
-    files.write(tmp_path / "a.onebit", graph, tensors)
+    file_format.write(tmp_path / "a.onebit", graph, tensors)
     with safetensors.safe_open(tmp_path / "a.onebit", framework="numpy") as file:
         metadata = file.metadata()
         assert (metadata["format"], metadata["version"]) == ("onebit", "1")
@@ -45,13 +45,13 @@ def test_weights_take_one_bit(tmp_path: Path) -> None:
 def test_read_inverts_write(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
     path = tmp_path_factory.mktemp("x") / "a.onebit"
     graph, tensors = random_net(seed)
-    files.write(path, graph, tensors)
-    read, arrays = files.read(path)
+    file_format.write(path, graph, tensors)
+    read, arrays = file_format.read(path)
     assert arrays.keys() == tensors.keys()
     assert all(np.array_equal(arrays[name], array) for name, array in tensors.items())
     again = to_dict(read, OPERATORS)
     first = path.read_bytes()
-    files.write(path, again, dict(reversed(arrays.items())))
+    file_format.write(path, again, dict(reversed(arrays.items())))
     assert path.read_bytes() == first
 
 
@@ -59,9 +59,9 @@ def test_defaults_are_left_out(tmp_path: Path) -> None:
     net = Builder(0, (3, 4, 4))
     explicit = {"stride": (1, 1), "padding": [0, 0], "dilation": [1, 1], "groups": 1, "shift": 0, "threshold": 0.0}
     graph = net.graph(net.binary_conv("input", 3, 2, **explicit))
-    files.write(tmp_path / "a.onebit", graph, net.tensors)
+    file_format.write(tmp_path / "a.onebit", graph, net.tensors)
     plain, tensors = small()
-    files.write(tmp_path / "b.onebit", plain, tensors)
+    file_format.write(tmp_path / "b.onebit", plain, tensors)
     assert (tmp_path / "a.onebit").read_bytes() == (tmp_path / "b.onebit").read_bytes()
 
 
@@ -75,14 +75,14 @@ def test_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(os, where, full)
     with pytest.raises(UserError, match="No space left on device"):
-        files.write(path, *small())
+        file_format.write(path, *small())
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"cannot write .*nowhere"):
-        files.write(tmp_path / "nowhere" / "a.onebit", *small())
+        file_format.write(tmp_path / "nowhere" / "a.onebit", *small())
 
 
 def test_the_writer_validates(tmp_path: Path) -> None:
@@ -90,5 +90,5 @@ def test_the_writer_validates(tmp_path: Path) -> None:
     name = graph["output"]
     tensors[f"{name}.channels"] = tensors[f"{name}.channels"].astype(np.float64)
     with pytest.raises(FormatError, match="must be F32, got float64"):
-        files.write(tmp_path / "a.onebit", graph, tensors)
+        file_format.write(tmp_path / "a.onebit", graph, tensors)
     assert not list(tmp_path.iterdir())

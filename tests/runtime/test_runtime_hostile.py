@@ -13,7 +13,7 @@ import safetensors.numpy
 
 from nets import Builder
 from onebit.errors import FormatError, UserError
-from onebit.runtime import format as files
+from onebit.runtime import format as file_format
 
 Parts = tuple[dict[str, Any], dict[str, np.ndarray]]
 
@@ -54,13 +54,13 @@ def refuse(tmp_path: Path, data: bytes, message: str) -> None:
     path = tmp_path / "hostile.onebit"
     path.write_bytes(data)
     with pytest.raises(FormatError, match=message) as caught:
-        files.read(path)
+        file_format.read(path)
     assert len(str(caught.value)) < 500 + len(str(path))
 
 
 def test_the_unchanged_file_is_accepted(tmp_path: Path) -> None:
     (tmp_path / "good.onebit").write_bytes(raw(*parts()))
-    files.read(tmp_path / "good.onebit")
+    file_format.read(tmp_path / "good.onebit")
 
 
 GOOD = raw(*parts())
@@ -221,7 +221,7 @@ def test_hostile_graphs(tmp_path: Path, name: str) -> None:
     change(source)
     refuse(tmp_path, raw(*source), message)
     with pytest.raises(FormatError):
-        files.write(tmp_path / "written.onebit", *source)
+        file_format.write(tmp_path / "written.onebit", *source)
     assert not (tmp_path / "written.onebit").exists()
 
 
@@ -235,7 +235,7 @@ def test_tail_bits_of_a_binary_linear(tmp_path: Path) -> None:
 def test_a_pipe_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(UserError, match="not a regular file"):
-        files.read(tmp_path / "pipe")
+        file_format.read(tmp_path / "pipe")
 
 
 def test_every_flipped_header_byte_is_refused_or_read(tmp_path: Path) -> None:
@@ -248,6 +248,6 @@ def test_every_flipped_header_byte_is_refused_or_read(tmp_path: Path) -> None:
         data[at] ^= 1 << random.integers(8)
         path.write_bytes(data)
         try:
-            files.read(path)
+            file_format.read(path)
         except FormatError as error:
             assert str(error)

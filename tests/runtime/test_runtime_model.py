@@ -9,7 +9,7 @@ import pytest
 
 from nets import Builder
 from onebit.errors import FormatError, UserError
-from onebit.runtime import format as files
+from onebit.runtime import format as file_format
 from onebit.runtime import load, native
 
 
@@ -19,7 +19,7 @@ def path(tmp_path: Path) -> Path:
     pooled = net.node("global_avg_pool", [net.binary_conv("input", 3, 4)])
     graph = net.graph(pooled) | {"labels": ["a", "b", "c", "d"], "method": "bnn", "accuracy": 0.5}
     path = tmp_path / "net.onebit"
-    files.write(path, graph, net.tensors)
+    file_format.write(path, graph, net.tensors)
     return path
 
 
@@ -87,7 +87,7 @@ def test_labels_must_fit(tmp_path: Path) -> None:
     net = Builder(0, (3, 6, 5))
     graph = net.graph(net.node("global_avg_pool", ["input"])) | {"labels": ["only one"]}
     with pytest.raises(FormatError, match="1 labels for 3 outputs"):
-        files.write(tmp_path / "x.onebit", graph, {})
+        file_format.write(tmp_path / "x.onebit", graph, {})
 
 
 def test_runtime_needs_only_numpy_and_safetensors(path: Path) -> None:
@@ -115,6 +115,6 @@ def test_what_only_the_engine_refuses_is_a_clear_error(tmp_path: Path) -> None:
     net = Builder(0, (1, 100, 100))
     tensors = {"bits": np.zeros((1024, 5000), np.uint8), "channels": net.floats(2, 1024)}
     x = net.node("binary_conv", ["input"], tensors, in_channels=1, kernel=[200, 200], padding=[200, 200])
-    files.write(tmp_path / "net", net.graph(net.node("global_avg_pool", [x])), net.tensors)
+    file_format.write(tmp_path / "net", net.graph(net.node("global_avg_pool", [x])), net.tensors)
     with pytest.raises(UserError, match=r"cannot run this: .*2\^26"):
         load(tmp_path / "net", backend="engine")

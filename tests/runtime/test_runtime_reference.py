@@ -8,7 +8,7 @@ import pytest
 
 from nets import Builder
 from onebit.runtime import bits, load
-from onebit.runtime import format as files
+from onebit.runtime import format as file_format
 
 WINDOWS = [
     {"padding": [1, 1]},
@@ -21,7 +21,7 @@ WINDOWS = [
 
 def trace(tmp_path: Path, net: Builder, output: str, images: np.ndarray) -> dict[str, np.ndarray]:
     path = tmp_path / "net.onebit"
-    files.write(path, net.graph(output), net.tensors)
+    file_format.write(path, net.graph(output), net.tensors)
     return load(path, backend="reference").trace(images)
 
 

@@ -10,13 +10,15 @@ import math
 import re
 import reprlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from onebit.errors import FormatError
+from onebit.runtime.answers import ANSWERS
 
 MAX_NODES = 10_000
 MAX_LABELS = 100_000
+MAX_SCORES = 100
 MAX_TEXT = 1_000  # characters of a name or label
 MAX_SIZE = 2**15  # any height, width, stride, kernel, padding, number of channels of the image
 INPUT = "input"
@@ -52,6 +54,20 @@ class Node:
 
 
 @dataclass(frozen=True)
+class TaskRecord:
+    """What the network is for.
+
+    name     of the task
+    answer   what a person reads of its outputs, a row of `answers.ANSWERS`
+    scores   in percent, by name, as far as they are known
+    """
+
+    name: str = "classification"
+    answer: str = "one"
+    scores: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Graph:
     """A checked graph. `input_shape` is (C, H, W); H and W may differ at run time where the operators allow it."""
 
@@ -63,7 +79,7 @@ class Graph:
     resize: int | None
     labels: tuple[str, ...] | None
     recipe: str | None
-    accuracy: float | None
+    task: TaskRecord
     nodes: tuple[Node, ...]
     output: str
 
@@ -122,7 +138,9 @@ def fields(value: Any, where: str, required: set[str], optional: set[str] = froz
 
 def parse(source: Any, operators: Mapping[str, Any]) -> Graph:
     """JSON object -> Graph. Raises FormatError at the first missing, unknown, mistyped or out-of-range field."""
-    top = fields(source, "graph", {"name", "method", "input", "nodes", "output"}, {"labels", "recipe", "accuracy"})
+    top = fields(
+        source, "graph", {"name", "method", "input", "nodes", "output"}, {"labels", "recipe", "accuracy", "task"}
+    )
     image = fields(top["input"], "graph.input", {"shape", "mean", "std"}, {"resize"})
     shape = image["shape"]
     if not isinstance(shape, list | tuple) or len(shape) != 3:
@@ -144,7 +162,7 @@ def parse(source: Any, operators: Mapping[str, Any]) -> Graph:
         resize=_optional(image.get("resize"), integer(1, MAX_SIZE), "graph.input.resize"),
         labels=_labels(top.get("labels")),
         recipe=_optional(top.get("recipe"), text, "graph.recipe"),
-        accuracy=_optional(top.get("accuracy"), number, "graph.accuracy"),
+        task=_task(top),
         nodes=nodes,
         output=output,
     )
@@ -152,6 +170,8 @@ def parse(source: Any, operators: Mapping[str, Any]) -> Graph:
 
 def to_dict(graph: Graph, operators: Mapping[str, Any]) -> dict[str, Any]:
     """Inverse of `parse`, in one canonical key order and without attributes that have their default value."""
+    task, classifies = graph.task, graph.task.name == TaskRecord.name
+    others = {} if classifies else {"task": {"name": task.name, "answer": task.answer, "scores": dict(task.scores)}}
     image: dict[str, Any] = {"shape": list(graph.input_shape), "mean": list(graph.mean), "std": list(graph.std)}
     if graph.resize is not None:
         image["resize"] = graph.resize
@@ -169,7 +189,8 @@ def to_dict(graph: Graph, operators: Mapping[str, Any]) -> dict[str, Any]:
         "input": image,
         "labels": None if graph.labels is None else list(graph.labels),
         "recipe": graph.recipe,
-        "accuracy": graph.accuracy,
+        "accuracy": task.scores.get("accuracy") if classifies else None,
+        **others,
         "nodes": nodes,
         "output": graph.output,
     }
@@ -219,6 +240,26 @@ def _numbers(value: Any, length: int, where: str) -> tuple[float, ...]:
     if not isinstance(value, list | tuple) or len(value) != length:
         raise FormatError(f"{where} must be a list of {length} numbers, one per channel, got {show(value)}")
     return tuple(number(item, where) for item in value)
+
+
+def _task(top: Mapping[str, Any]) -> TaskRecord:
+    """A file without a task holds a classifier, whose only score is its accuracy."""
+    accuracy = _optional(top.get("accuracy"), number, "graph.accuracy")
+    if "task" not in top:
+        return TaskRecord(scores={} if accuracy is None else {"accuracy": accuracy})
+    entry = fields(top["task"], "graph.task", {"name", "answer"}, {"scores"})
+    name, answer = text(entry["name"], "graph.task.name"), text(entry["answer"], "graph.task.answer")
+    if name == TaskRecord.name or accuracy is not None:
+        raise FormatError(
+            f"graph.task is for other tasks than {TaskRecord.name}, whose score is graph.accuracy; leave one out"
+        )
+    if answer not in ANSWERS:
+        raise FormatError(f"graph.task.answer {show(answer)} is unknown; known: {', '.join(ANSWERS)}")
+    scores = entry.get("scores", {})
+    if not isinstance(scores, dict) or len(scores) > MAX_SCORES:
+        raise FormatError(f"graph.task.scores must be an object of at most {MAX_SCORES} numbers, got {show(scores)}")
+    checked = {text(key, "graph.task.scores"): number(value, "graph.task.scores") for key, value in scores.items()}
+    return TaskRecord(name, answer, checked)
 
 
 def _labels(value: Any) -> tuple[str, ...] | None:

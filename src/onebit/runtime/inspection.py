@@ -35,5 +35,6 @@ def describe(path: str) -> dict[str, Any]:
         "float_weights": floats,
         "operators": dict(operators),
         "recipe": graph.recipe,
-        "accuracy": graph.accuracy,
+        "task": graph.task.name,
+        **graph.task.scores,
     }

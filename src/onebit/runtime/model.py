@@ -8,8 +8,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from onebit.errors import UserError
-from onebit.runtime import format as files
-from onebit.runtime.graph import MAX_SIZE, Graph, to_dict
+from onebit.runtime import format as file_format
+from onebit.runtime.graph import MAX_SIZE, Graph, TaskRecord, to_dict
 from onebit.runtime.operators import OPERATORS, Tensors, infer_shapes
 from onebit.runtime.reference import Reference, normalized
 
@@ -56,7 +56,7 @@ def load(
         raise UserError(f"unknown backend {backend!r}; choose one of {', '.join(BACKENDS)}")
     if threads is not None and (type(threads) is not int or not 1 <= threads <= 1024):
         raise UserError(f"threads must be an integer from 1 to 1024, got {threads!r}")
-    graph, tensors = files.read(path)
+    graph, tensors = file_format.read(path)
     return Model(graph, tensors, _backend(graph, tensors, threads, isa, backend))
 
 
@@ -92,6 +92,16 @@ class Model:
     @property
     def labels(self) -> tuple[str, ...] | None:
         return self._graph.labels
+
+    @property
+    def task(self) -> TaskRecord:
+        """What the network is for, how its outputs are read, and its scores."""
+        return self._graph.task
+
+    @property
+    def input_kind(self) -> str:
+        """What goes in: "image"."""
+        return "image"
 
     @property
     def input_shape(self) -> tuple[int, int, int]:

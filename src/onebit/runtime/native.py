@@ -42,10 +42,11 @@ def available() -> bool:
 
 def supported() -> list[str]:
     """The instruction sets this processor has, slowest first; each one includes those before it."""
-    return list(ISAS[: ISAS.index(_module().best_isa()) + 1])
+    return list(ISAS[: ISAS.index(extension().best_isa()) + 1])
 
 
-def _module() -> Any:
+def extension() -> Any:
+    """The compiled engine. Raises UserError where it was not built."""
     try:
         return import_module(_MODULE)
     except ImportError as error:
@@ -65,7 +66,7 @@ class Engine:
     """Runs a checked graph: the methods of `model.Backend`."""
 
     def __init__(self, graph: Graph, tensors: Mapping[str, np.ndarray], threads: int | None, isa: str | None) -> None:
-        module = _module()
+        module = extension()
         if threads is None:
             threads = processor.count()
         try:

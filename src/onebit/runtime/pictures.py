@@ -1,8 +1,7 @@
-"""Image files in, labels out, for `onebit run`: needs Pillow and the runtime, not PyTorch."""
+"""Image files as networks take them, for `onebit run`: needs Pillow and the runtime, not PyTorch."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -54,28 +53,3 @@ def read(path: Path, model: Model) -> np.ndarray:
         picture = picture.resize(scaled, Image.Resampling.BILINEAR).crop((left, top, left + width, top + height))
     pixels = np.asarray(picture, np.uint8)
     return pixels.reshape(height, width, channels)  # grey images have no last axis yet
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return exponents / exponents.sum(axis=1, keepdims=True)
-
-
-def classify(model: Model, paths: Sequence[str], top: int, batch_size: int = 64) -> list[dict[str, Any]]:
-    """[{"image", "predictions": [{"label", "score"}, ...]}, ...] with the `top` best labels; scores sum to 1 over all."""
-    files = find(paths)
-    rows = []
-    for start in range(0, len(files), batch_size):
-        chosen = files[start : start + batch_size]
-        logits = model(np.stack([read(path, model) for path in chosen]))  # (B, classes)
-        if logits.ndim != 2:
-            raise UserError(
-                f"{model.name} gives maps {logits.shape[1:]}, not one number per class: it classifies nothing"
-            )
-        scores = softmax(logits)
-        names = model.labels or tuple(str(i) for i in range(scores.shape[1]))
-        for path, row in zip(chosen, scores, strict=True):
-            best = np.argsort(-row, kind="stable")[:top]
-            predictions = [{"label": names[i], "score": round(float(row[i]), 6)} for i in best]
-            rows.append({"image": str(path), "predictions": predictions})
-    return rows
