@@ -9,6 +9,7 @@ import torch
 
 import onebit
 from onebit.checkpoints import checkpoint
+from onebit.checkpoints.checkpoint import Checkpoint
 from onebit.training import train as training
 from onebit.training.recipe import Recipe
 
@@ -52,14 +53,21 @@ def run(recipe: Recipe, resume: bool = False) -> dict[str, Any]:
     return training.train(recipe, resume=resume, quiet=True)
 
 
-def last(out: Path) -> dict[str, Any]:
+def last(out: Path) -> Checkpoint:
     return checkpoint.load(out / "last.ckpt")
+
+
+def saved(model: Any, labels: list[str] | None = None, **fields: Any) -> Checkpoint:
+    """A checkpoint of a classifier that no training wrote."""
+    return Checkpoint(model.config, model.state_dict(), {"name": "classification", "labels": labels}, **fields)
 
 
 def metrics(out: Path) -> list[dict[str, str]]:
     """The rows of metrics.csv, without what a clock says."""
     with open(out / "metrics.csv", newline="") as file:
-        return [{k: v for k, v in row.items() if k not in ("seconds", "images_per_s")} for row in csv.DictReader(file)]
+        return [
+            {k: v for k, v in row.items() if k not in ("seconds", "examples_per_s")} for row in csv.DictReader(file)
+        ]
 
 
 def same(one: Any, other: Any, where: str = "") -> None:
@@ -82,7 +90,9 @@ def same(one: Any, other: Any, where: str = "") -> None:
 def same_end(one: Path, other: Path) -> None:
     """Two run folders end in the same bits, and record the same epochs."""
     ends = [last(folder) for folder in (one, other)]
-    for key in ("model", "optimizer", "average", "ema", "epoch", "step", "accuracy", "best", "rng"):
-        same(ends[0][key], ends[1][key], key)
+    for key in ("model", "ema", "scores"):
+        same(*(getattr(end, key) for end in ends), key)
+    for key in ("optimizer", "average", "epoch", "step", "best", "rng"):
+        same(*(getattr(end.progress, key) for end in ends), key)
     assert metrics(one) == metrics(other)
     assert [row["epoch"] for row in metrics(one)] == [str(n + 1) for n in range(len(metrics(one)))]

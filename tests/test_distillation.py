@@ -13,23 +13,31 @@ import torch
 import torchvision
 from torch import nn
 
-from onebit import data, methods, models
+from onebit import data, methods, models, tasks
 from onebit.checkpoints import checkpoint, importers
 from onebit.checkpoints.initial import initialize_from
 from onebit.data.cifar import CIFAR10_LABELS
-from onebit.data.dataset import IMAGENET_MEAN, IMAGENET_STD, Data, Normalization
+from onebit.data.dataset import Data
+from onebit.data.inputs import IMAGENET_MEAN, IMAGENET_STD, Images, Normalization
 from onebit.errors import UserError
+from onebit.methods.method import Method
 from onebit.models.blocks import binary_conv
 from onebit.nn.layers import binary_layers
+from onebit.packing.from_checkpoint import pack_checkpoint
 from onebit.runtime import load
+from onebit.tasks.classification import distribution_loss, soft_loss
 from onebit.training import distillation, train
-from onebit.training.distillation import Distillation, Teacher, distribution_loss, soft_loss
+from onebit.training.distillation import Distillation, Teacher
 from onebit.training.objective import Objective
 from onebit.training.recipe import Recipe
+from runs import saved
 from shared_data import authors_checkpoint, cifar10_root
 
 NORMALIZATION = Normalization(IMAGENET_MEAN, IMAGENET_STD)
-CIFAR: Any = Data("cifar10", None, None, CIFAR10_LABELS, NORMALIZATION, 32, 3)
+INPUTS = Images(3, 32, NORMALIZATION)
+CIFAR: Any = Data("cifar10", None, None, INPUTS, CIFAR10_LABELS)
+CLASSES = tasks.create("classification", CIFAR10_LABELS, tasks.TaskOptions(label_smoothing=0.1))
+PLAIN = tasks.create("classification", CIFAR10_LABELS)
 
 
 # ---- losses
@@ -60,11 +68,9 @@ def test_losses_equal_their_formulas():
 
 
 def students(kind: str, method: str = "float", weight: float = 0.75) -> tuple[Objective, torch.Tensor, torch.Tensor]:
-    teacher = Teacher(
-        models.create("resnet8", method, in_channels=1, image_size=8), *[Normalization((0.5,), (0.3,))] * 2
-    )
+    teacher = Teacher(models.create("resnet8", method, in_channels=1, image_size=8))
     student = models.create("resnet8", "reactnet", in_channels=1, image_size=8)
-    objective = Objective(student, 0.1, Distillation(teacher, kind, weight, 3.0))
+    objective = Objective(student, CLASSES, Distillation(teacher, CLASSES, kind, weight, 3.0))
     return objective.train(), torch.randn(6, 1, 8, 8), torch.randint(0, 10, (6,))
 
 
@@ -85,7 +91,7 @@ def test_labels_and_teacher_in_the_objective():
         torch.testing.assert_close(returned, logits)
     mixed = 0.3 * hot + 0.7 * hot.roll(1, 0)
     torch.testing.assert_close(
-        Objective(objective.model)(images, mixed)[0], -(mixed * logits.log_softmax(1)).sum(1).mean()
+        Objective(objective.model, PLAIN)(images, mixed)[0], -(mixed * logits.log_softmax(1)).sum(1).mean()
     )
 
 
@@ -106,7 +112,7 @@ def test_only_the_student_learns(method):
         torch.testing.assert_close(teacher.model(images), target, rtol=1e-4, atol=1e-4)
 
 
-def small(method: methods.Method) -> nn.Module:
+def small(method: Method) -> nn.Module:
     layers = [nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), binary_conv(method, 8, 8, 3), nn.BatchNorm2d(8)]
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10))
 
@@ -114,8 +120,8 @@ def small(method: methods.Method) -> nn.Module:
 def test_the_teacher_computes_in_the_students_precision():
     """Under autocast both multiply in bf16, and the loss is float32."""
     real = methods.create("float")  # binary activations near their threshold change their sign in bf16
-    teacher = Teacher(small(real), *[Normalization((0.5,), (0.3,))] * 2)
-    objective = Objective(small(real), 0.1, Distillation(teacher, "soft", 0.75, 3.0))
+    teacher = Teacher(small(real))
+    objective = Objective(small(real), CLASSES, Distillation(teacher, CLASSES, "soft", 0.75, 3.0))
     images, labels = torch.randn(6, 1, 8, 8), torch.randint(0, 10, (6,))
     expected, _ = objective(images, labels)
     with torch.autocast("cpu", torch.bfloat16):
@@ -127,8 +133,9 @@ def test_the_teacher_computes_in_the_students_precision():
 
 @pytest.mark.parametrize("method", ["float", "adabin"])
 def test_the_objective_compiles_as_one_graph(method):
-    teacher = Teacher(small(methods.create(method)), *[Normalization((0.5,), (0.3,))] * 2)
-    objective = Objective(small(methods.create("rebnn")), 0.1, Distillation(teacher, "soft", 0.75, 3.0))
+    teacher = Teacher(small(methods.create(method)))
+    student = small(methods.create("rebnn"))
+    objective = Objective(student, CLASSES, Distillation(teacher, CLASSES, "soft", 0.75, 3.0))
     images, labels = torch.randn(6, 1, 8, 8), torch.randint(0, 10, (6,))
     expected, _ = objective(images, labels)
     loss, _ = torch.compile(objective, fullgraph=True, backend="eager")(images, labels)
@@ -145,7 +152,7 @@ def test_a_teacher_sees_its_own_normalization():
 
     with torch.no_grad():
         torch.testing.assert_close(
-            Teacher(network, theirs, ours)(normalize(ours)), network(normalize(theirs)), rtol=1e-4, atol=1e-4
+            Teacher(network, ours.change_to(theirs))(normalize(ours)), network(normalize(theirs)), rtol=1e-4, atol=1e-4
         )
 
 
@@ -160,7 +167,7 @@ def test_local_weights_of_libraries(tmp_path):
     safetensors.torch.save_file(ti.state_dict(), tmp_path / "ti.safetensors")
     images = torch.randn(2, 3, 32, 32)
     for name, file, theirs in (("torchvision:resnet18", "tv.pth", tv), ("timm:resnet10t", "ti.safetensors", ti)):
-        teacher = distillation.teacher(Recipe(teacher=name, teacher_weights=str(tmp_path / file)), CIFAR)
+        teacher = distillation.teacher(Recipe(teacher=name, teacher_weights=str(tmp_path / file)), CIFAR, PLAIN)
         with torch.no_grad():
             torch.testing.assert_close(teacher(images), theirs(images), rtol=1e-4, atol=1e-4)
         assert not any(p.requires_grad for p in teacher.parameters()) and not teacher.model.training
@@ -189,7 +196,7 @@ def test_weights_that_do_not_fit_are_refused(change, named, resnet18_state, tmp_
 
 def refused(keys: dict[str, Any], named: str, source: Data = CIFAR) -> None:
     with pytest.raises(UserError) as caught:
-        distillation.distillation(Recipe(**keys), source)
+        distillation.distillation(Recipe(**keys), source, PLAIN, torch.channels_last)
     assert named in str(caught.value) and "\n" not in str(caught.value), caught.value
 
 
@@ -202,9 +209,7 @@ def checkpoints(tmp_path) -> Path:
         ("order", {}, sorted(CIFAR10_LABELS, reverse=True)),
     ):
         model = models.create("resnet8", **keys)
-        checkpoint.save(
-            tmp_path / f"{name}.ckpt", {"config": model.config, "model": model.state_dict(), "labels": labels}
-        )
+        checkpoint.save(tmp_path / f"{name}.ckpt", saved(model, labels))
     (tmp_path / "text.safetensors").write_text("no tensors")
     (tmp_path / "text.pth").write_text("no tensors")
     return tmp_path
@@ -219,7 +224,7 @@ def checkpoints(tmp_path) -> Path:
         ({"teacher": "torchvision:resnet999"}, "resnet999"),
         ({"teacher_weights": "a.pth"}, "teacher_weights"),
         ({"distillation": "soft"}, "without a teacher"),
-        ({"teacher": "FOLDER/grey.ckpt"}, "does not take images of (3, 32, 32)"),
+        ({"teacher": "FOLDER/grey.ckpt"}, "does not take inputs of (3, 32, 32)"),
         ({"teacher": "FOLDER/seven.ckpt"}, "7 classes"),
         ({"teacher": "FOLDER/order.ckpt"}, "'truck'"),
         ({"teacher": "FOLDER/grey.ckpt", "teacher_weights": "a.pth"}, "leave teacher_weights out"),
@@ -258,10 +263,10 @@ def test_imported_cifar_networks_teach():
     path = authors_checkpoint("resnet56-4bfd9763.th")
     test = data.load("cifar10", cifar10_root())
     content = importers.load("float-resnet56", path)
-    model = checkpoint.build(content, path)
-    teacher = Teacher(model, Normalization(**content["normalization"]), test.normalization)
+    model = content.network()
+    teacher = Teacher(model, test.inputs.change_to(content.inputs))
     batch = next(iter(test.test.evaluation_batches(500)))
-    right = (teacher(batch.images.contiguous(memory_format=torch.channels_last)).argmax(1) == batch.labels).float()
+    right = (teacher(batch.inputs.contiguous(memory_format=torch.channels_last)).argmax(1) == batch.targets).float()
     assert 100 * right.mean().item() == pytest.approx(93.4, abs=2.0)
 
 
@@ -284,16 +289,16 @@ def test_two_steps(tmp_path, capsys):
     run("parent", method="float")
     taught = {"method": "rebnn", "teacher": str(tmp_path / "parent" / "last.ckpt")}
     first = run("first", binarize="activations", epochs=1, **taught)
-    assert first["config"]["binarize"] == "activations" and first["accuracy"] > 40
-    assert not [name for name in first["model"] if "weight_binarizer" in name or "teacher" in name]
+    assert first.config["binarize"] == "activations" and first.score > 40
+    assert not [name for name in first.model if "weight_binarizer" in name or "teacher" in name]
     with pytest.raises(UserError, match="last training step"):
-        checkpoint.pack(first, "first", tmp_path / "net.onebit")
+        pack_checkpoint(first, tmp_path / "net.onebit")
 
     start = models.create("resnet8", "rebnn", in_channels=1, image_size=8)
     missing = initialize_from(start, tmp_path / "first" / "last.ckpt")
     assert missing == [name for name in start.state_dict() if ".weight_binarizer." in name]
     state = start.state_dict()
-    assert all(torch.equal(state[name], value) for name, value in first["model"].items())
+    assert all(torch.equal(state[name], value) for name, value in first.model.items())
     for _, layer in binary_layers(start):
         mean = layer.weight.abs().mean((1, 2, 3), keepdim=True)
         torch.testing.assert_close(layer.weight_binarizer.scale.detach(), mean.detach())
@@ -301,12 +306,12 @@ def test_two_steps(tmp_path, capsys):
 
     second = run("second", initial=str(tmp_path / "first" / "last.ckpt"), **taught)
     assert "stages.0.0.conv1.weight_binarizer.scale" in capsys.readouterr().err
-    assert "binarize" not in second["config"] and second["accuracy"] > 70
-    checkpoint.pack(second, "second", tmp_path / "net.onebit")
+    assert "binarize" not in second.config and second.score > 70
+    pack_checkpoint(second, tmp_path / "net.onebit")
     source = data.load("digits")
     predicted = load(tmp_path / "net.onebit")(np.ascontiguousarray(source.test.images.numpy())).argmax(1)
-    accuracy = 100 * (predicted == source.test.labels.numpy()).mean()
-    assert accuracy == pytest.approx(second["accuracy"], abs=0.6)
+    accuracy = 100 * (predicted == source.test.targets.numpy()).mean()
+    assert accuracy == pytest.approx(second.score, abs=0.6)
 
 
 def test_a_run_starts_from_its_initial_weights(tmp_path):
@@ -314,15 +319,14 @@ def test_a_run_starts_from_its_initial_weights(tmp_path):
     are averages; and a resumed run does not read the file again."""
     model = models.create("resnet8", "xnor", in_channels=1, image_size=8)
     averaged = {k: v * 2 if v.is_floating_point() else v for k, v in model.state_dict().items()}
-    content = {"config": model.config, "model": model.state_dict()}
     weight = "stages.1.0.conv2.weight"
     for extra, expected in (({}, model.state_dict()), ({"ema": averaged}, averaged)):
-        checkpoint.save(tmp_path / "initial.ckpt", content | extra)
+        checkpoint.save(tmp_path / "initial.ckpt", saved(model, **extra))
         r = digits(
             tmp_path / f"run{len(extra)}", method="xnor", epochs=1, lr=1e-30, initial=str(tmp_path / "initial.ckpt")
         )
         train.train(r, quiet=True)
-        assert torch.equal(checkpoint.load(Path(r.out) / "last.ckpt")["model"][weight], expected[weight])
+        assert torch.equal(checkpoint.load(Path(r.out) / "last.ckpt").model[weight], expected[weight])
     (tmp_path / "initial.ckpt").unlink()
     train.train(r, resume=True, quiet=True)
 
@@ -339,7 +343,7 @@ def test_a_run_starts_from_its_initial_weights(tmp_path):
 )
 def test_initial_weights_of_other_networks_are_refused(keys, named, tmp_path):
     other = models.create(**{"name": "resnet8", "method": "rebnn", **keys})
-    checkpoint.save(tmp_path / "other.ckpt", {"config": other.config, "model": other.state_dict()})
+    checkpoint.save(tmp_path / "other.ckpt", saved(other))
     model = models.create("resnet8", "rebnn")
     before = {name: value.clone() for name, value in model.state_dict().items()}
     with pytest.raises(UserError) as caught:
@@ -354,6 +358,6 @@ def test_a_binary_network_keeps_its_binarizers(tmp_path):
     with torch.no_grad():
         for _, layer in binary_layers(one):
             layer.weight_binarizer.scale.mul_(3)
-    checkpoint.save(tmp_path / "one.ckpt", {"config": one.config, "model": one.state_dict()})
+    checkpoint.save(tmp_path / "one.ckpt", saved(one))
     assert initialize_from(other, tmp_path / "one.ckpt") == []
     assert all(torch.equal(value, one.state_dict()[name]) for name, value in other.state_dict().items())

@@ -20,15 +20,15 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from onebit import data
-from onebit.checkpoints import checkpoint
+from onebit import data, tasks
 from onebit.cli import main as cli
+from onebit.data.dataset import Batch
 from onebit.errors import UserError
 from onebit.nn import layers
-from onebit.training import devices, schedule
+from onebit.tasks.score import score_module
+from onebit.training import devices, optimizer
 from onebit.training.recipe import Recipe
 from onebit.training.step import backward
-from onebit.training.train import evaluate
 from runs import ENVIRONMENT, arguments, digits, last, metrics, run, same
 
 # ---- several processes compute what one computes
@@ -112,7 +112,7 @@ def test_the_state_of_a_method_is_the_same_on_every_rank(name, two_ranks):
 def test_two_processes_train_as_one_that_takes_the_batch_in_two_parts(name, two_ranks, tmp_path):
     """The batch norms of both see the same halves: weights, losses and accuracies while training agree."""
     run(digits(tmp_path / "one", batch_size=256, accumulate=2, **METHODS[name]))
-    ours, theirs = learned(last(tmp_path / "one")["model"]), learned(last(two_ranks / name)["model"])
+    ours, theirs = learned(last(tmp_path / "one").model), learned(last(two_ranks / name).model)
     for key, value in ours.items():
         torch.testing.assert_close(theirs[key], value, rtol=1e-4, atol=1e-5, msg=key)
     rows = [metrics(tmp_path / "one"), metrics(two_ranks / name)]
@@ -125,8 +125,10 @@ def test_two_processes_train_as_one_that_takes_the_batch_in_two_parts(name, two_
 def test_the_accuracy_of_two_processes_is_that_of_the_saved_network(name, two_ranks):
     """Each rank evaluates a half of the test set, with the saved statistics, averaged weights too."""
     content = last(two_ranks / name)
-    accuracy, _ = evaluate(checkpoint.build(content, name), data.load("digits").test.evaluation_batches(100))
-    assert accuracy == pytest.approx(content["accuracy"])
+    source = data.load("digits")
+    task = tasks.create(source.task, source.labels)
+    scores, examples = score_module(content.network(), source.test.evaluation_batches(100), task)
+    assert scores == pytest.approx(content.scores) and examples == len(source.test)
 
 
 def test_ranks_share_each_batch():
@@ -135,8 +137,8 @@ def test_ranks_share_each_batch():
     whole = train.training_batches(64, 5, 3)
     halves = [train.training_batches(32, 5, 3, 0, rank, 2) for rank in range(2)]
     for one, *parts in itertools.islice(zip(whole, *halves, strict=False), 4):
-        assert torch.equal(one.images, torch.cat([p.images for p in parts]))
-        assert torch.equal(one.labels, torch.cat([p.labels for p in parts]))
+        assert torch.equal(one.inputs, torch.cat([p.inputs for p in parts]))
+        assert torch.equal(one.targets, torch.cat([p.targets for p in parts]))
 
 
 # ---- parts of a batch
@@ -159,7 +161,7 @@ def test_parts_of_a_batch_give_its_gradient(parts):
     objective = Penalized()
     wrapped = fabric.setup_module(objective)
     images, labels = torch.randn(12, 7, dtype=torch.float64), torch.randint(5, (12,))
-    loss, logits = backward(fabric, wrapped, images, labels, parts)
+    loss, logits = backward(fabric, wrapped, Batch(images, labels), parts)
     found = [p.grad for p in objective.parameters()]
     objective.zero_grad()
     expected, outputs = objective(images, labels)
@@ -176,22 +178,22 @@ def test_parts_are_one_step(tmp_path, monkeypatch):
     run(digits(tmp_path / "run", method="rebnn", epochs=1, accumulate=4))
     assert next(counter) == 11
     assert float(metrics(tmp_path / "run")[0]["lr"]) == pytest.approx(
-        5e-3 * schedule.learning_rate_factor(Recipe(epochs=1), 10, 11)
+        5e-3 * optimizer.learning_rate_factor(Recipe(epochs=1), 10, 11)
     )
 
 
 def test_the_learning_rate_follows_the_batch_size(tmp_path):
-    assert schedule.peak_learning_rate(Recipe(lr=0.1, batch_size=1024, lr_batch_size=256)) == pytest.approx(0.4)
-    assert schedule.peak_learning_rate(Recipe(lr=0.1, batch_size=1024)) == 0.1
+    assert optimizer.peak_learning_rate(Recipe(lr=0.1, batch_size=1024, lr_batch_size=256)) == pytest.approx(0.4)
+    assert optimizer.peak_learning_rate(Recipe(lr=0.1, batch_size=1024)) == 0.1
     run(digits(tmp_path / "scaled", method="xnor", epochs=1, lr=1e-2, lr_batch_size=256))
     run(digits(tmp_path / "plain", method="xnor", epochs=1, lr=5e-3))
-    same(last(tmp_path / "scaled")["model"], last(tmp_path / "plain")["model"])
+    same(last(tmp_path / "scaled").model, last(tmp_path / "plain").model)
 
 
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"accumulate": 3}, "accumulate = 3 does not divide the 128 images"),
+        ({"accumulate": 3}, "accumulate = 3 does not divide the 128 examples"),
         ({"sync_batch_norm": True}, "sync_batch_norm = true needs GPUs, not cpu"),
         ({"accelerator": "gpus"}, "accelerator = 'gpus'"),
         ({"devices": "0"}, "devices = '0'"),
@@ -249,7 +251,7 @@ def test_torchrun(tmp_path):
     assert json.loads(done.stdout)["accuracy"] > 0
     assert json.loads((tmp_path / "run" / "recipe.json").read_text())["starts"][0]["devices"] == 2
     run(digits(tmp_path / "one", method="adabin", epochs=1, batch_size=256, accumulate=2))
-    ours, theirs = learned(last(tmp_path / "one")["model"]), learned(last(tmp_path / "run")["model"])
+    ours, theirs = learned(last(tmp_path / "one").model), learned(last(tmp_path / "run").model)
     torch.testing.assert_close(theirs, ours, rtol=1e-4, atol=1e-5)
 
 
@@ -351,10 +353,10 @@ def test_ranks_stop_at_the_same_step(tmp_path):
     messages = [[x for x in (tmp_path / f"{n}.txt").read_text().splitlines() if x[:6] == "onebit"] for n in range(2)]
     assert len(messages[0]) == 1 and "stopped by SIGTERM after epoch 1, step 1;" in messages[0][0] and not messages[1]
     content = last(tmp_path / "run")
-    assert (content["epoch"], content["step"], content["partial"]["images"]) == (1, 2, 512)
+    assert (content.progress.epoch, content.progress.step, content.progress.partial["examples"]) == (1, 2, 512)
     run(digits(tmp_path / "run", method="rebnn", batch_size=256, accumulate=2), resume=True)
     run(digits(tmp_path / "one", method="rebnn", batch_size=256, accumulate=2))
-    ours, theirs = (learned(last(tmp_path / name)["model"]) for name in ("run", "one"))
+    ours, theirs = (learned(last(tmp_path / name).model) for name in ("run", "one"))
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
     losses = [float(metrics(tmp_path / name)[1]["train_loss"]) for name in ("run", "one")]
     assert losses[0] == pytest.approx(losses[1], abs=2e-4)

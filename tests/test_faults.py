@@ -1,5 +1,6 @@
 """Nothing is lost: signals, kill -9 in the middle of a write, full disks; what the run folder says afterwards."""
 
+import contextlib
 import errno
 import itertools
 import json
@@ -17,7 +18,7 @@ import torch
 
 import photograph_files
 from onebit import files
-from onebit.checkpoints import checkpoint
+from onebit.checkpoints import checkpoint, description
 from onebit.cli import main as cli
 from onebit.data.loading import workers
 from onebit.errors import Stopped, UserError
@@ -66,8 +67,8 @@ def test_a_signal_ends_the_step_and_saves_it(number, step, code, unbroken, tmp_p
             run(digits(out, method="rebnn", ema_decay=0.9))
     assert caught.value.code == code
     content = last(out)
-    assert STEPS * content["epoch"] + content["step"] == step
-    assert content["accuracy"] is None, "the weights in the middle of an epoch were not evaluated"
+    assert STEPS * content.progress.epoch + content.progress.step == step
+    assert content.score is None, "the weights in the middle of an epoch were not evaluated"
     run(digits(out, method="rebnn", ema_decay=0.9), resume=True)
     same_end(out, unbroken)
 
@@ -95,7 +96,7 @@ def test_a_second_signal_stops_at_once(tmp_path, monkeypatch):
     with pytest.raises(Stopped, match="at once") as caught:
         run(digits(out, method="xnor", checkpoint_steps=4))
     assert caught.value.code == 130
-    assert (last(out)["epoch"], last(out)["step"]) == (0, 4)
+    assert (last(out).progress.epoch, last(out).progress.step) == (0, 4)
 
 
 # ---- processes that decode images
@@ -126,7 +127,7 @@ def test_a_signal_to_all_processes_of_a_job_is_one_to_the_training(tmp_path, mon
     assert cli.main(folder_run(tmp_path / "data", tmp_path / "run")) == 143
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "stopped by SIGTERM after epoch 0, step 1; continue with --resume" in error
-    assert (last(tmp_path / "run")["epoch"], last(tmp_path / "run")["step"]) == (0, 2)
+    assert (last(tmp_path / "run").progress.epoch, last(tmp_path / "run").progress.step) == (0, 2)
 
 
 def test_a_worker_that_is_told_to_end_does_so_if_nobody_else_ends_it(monkeypatch):
@@ -152,16 +153,34 @@ def sleeping_worker() -> None:
 
 
 @pytest.mark.parametrize("where", ["in a step", "while it is waited for"])
-def test_a_worker_that_dies_is_one_line_and_exit_code_2(where, tmp_path, monkeypatch, capsys):
-    def kill() -> None:
-        signal_workers(signal.SIGKILL)
-        if where == "in a step":
-            time.sleep(5)  # PyTorch raises here
-
-    at_step(monkeypatch, 2, kill)
-    assert cli.main(folder_run(tmp_path / "data", tmp_path / "run")) == 2
-    error = capsys.readouterr().err
+def test_a_worker_that_dies_is_one_line_and_exit_code_2(where, tmp_path):
+    """In a process of its own: PyTorch raises where the signal of a death arrives, and a second one may arrive late."""
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(["onebit.training.train"])
+    process = processes.Process(target=train_until_workers_die, args=(where, tmp_path))
+    process.start()
+    process.join(120)
+    assert process.exitcode == 2
+    error = (tmp_path / "error.txt").read_text()
     assert error.count("\n") == 1 and "a process that decodes images died" in error and "--resume" in error
+
+
+def train_until_workers_die(where: str, folder: Path) -> None:
+    """The command line, whose workers are killed when two steps are done; leaves its message and exit code."""
+    after_step, counter = layers.after_step, itertools.count(1)
+
+    def watched(model: torch.nn.Module, *clipping: torch.Tensor | None) -> None:
+        after_step(model, *clipping)
+        if next(counter) == 2:
+            signal_workers(signal.SIGKILL)
+            if where == "in a step":
+                time.sleep(5)  # PyTorch raises here
+
+    layers.after_step = watched
+    torch.set_num_threads(1)
+    with (folder / "error.txt").open("w") as file, contextlib.redirect_stderr(file):
+        code = cli.main(folder_run(folder / "data", folder / "run"))
+    os._exit(code)
 
 
 # ---- kill -9 in the middle of a write
@@ -193,7 +212,7 @@ def test_a_process_killed_while_writing_leaves_the_last_checkpoint(name, number,
     process.join(120)
     assert process.exitcode == -signal.SIGKILL
     assert [path.name for path in out.glob(".*")] == [f".{name}.{process.pid}.tmp"]
-    assert (last(out)["epoch"], last(out)["step"]) == left
+    assert (last(out).progress.epoch, last(out).progress.step) == left
     run(recipe, resume=True)
     assert not list(out.glob(".*"))
     run(digits(tmp_path / "unbroken", method="xnor", checkpoint_steps=4))
@@ -284,7 +303,7 @@ def test_the_run_folder_describes_every_start(tmp_path, monkeypatch):
         assert start["machine"]["cpu"] and start["machine"]["cores"] > 0
         assert start["devices"] == 1 and start["device"] == "cpu" and start["command"] and start["time"]
     assert Recipe(**described["recipe"]) == digits(out, method="xnor", seed=4, eval_every=2)
-    assert checkpoint.describe(out / "last.ckpt")["epoch"] == 2
+    assert description.describe(out / "last.ckpt")["epoch"] == 2
 
 
 def test_the_revision_of_a_checkout_and_of_nothing_else(tmp_path):
@@ -315,7 +334,7 @@ def test_keys_that_an_earlier_version_did_not_have_are_at_their_defaults(tmp_pat
     out = tmp_path / "run"
     run(digits(out, method="xnor", epochs=1))
     content = last(out)
-    del content["recipe"]["mixup"], content["partial"]
+    del content.progress.recipe["mixup"]
     checkpoint.save(out / "last.ckpt", content)
     run(digits(out, method="xnor", epochs=1, accumulate=2), resume=True)
     with pytest.raises(UserError, match=r"mixup = 0\.0, not 0\.2"):

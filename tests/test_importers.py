@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from onebit import data, runtime
-from onebit.checkpoints import checkpoint, importers
+from onebit.checkpoints import importers
 from onebit.cli.main import main
 from onebit.errors import UserError
+from onebit.packing.from_checkpoint import pack_checkpoint
 from onebit.runtime import native
 from shared_data import authors_checkpoint, cifar10_root
 
@@ -17,19 +18,18 @@ def test_adabin_resnet20_scores_what_its_authors_measured(tmp_path):
     path = authors_checkpoint("adabin-resnet20-1w1a.th")
     test = data.load("cifar10", cifar10_root()).test
     content = importers.load("adabin-resnet20", path)
-    model = checkpoint.build(content, path)
+    model = content.network()
     packed = tmp_path / "adabin.safetensors"
-    summary = checkpoint.pack(content, path, packed)
+    summary = pack_checkpoint(content, packed)
     assert packed.stat().st_size == summary["bytes"] <= 64 * 1024
-    engine = runtime.load(packed)
+    engine = runtime.load(packed, threads=1)
     in_torch, in_engine, labels = [], [], []
-    torch.set_num_threads(2)
     with torch.inference_mode():
         for batch in test.evaluation_batches(100):
-            images = batch.images.contiguous(memory_format=torch.channels_last)
+            images = batch.inputs.contiguous(memory_format=torch.channels_last)
             in_torch.append(model(images).argmax(1).numpy())
-            in_engine.append(engine(np.ascontiguousarray(batch.images.numpy())).argmax(1))
-            labels.append(batch.labels.numpy())
+            in_engine.append(engine(np.ascontiguousarray(batch.inputs.numpy())).argmax(1))
+            labels.append(batch.targets.numpy())
     in_torch, in_engine, labels = map(np.concatenate, (in_torch, in_engine, labels))
     accuracy_torch, accuracy_engine = (100 * np.mean(a == labels) for a in (in_torch, in_engine))
     assert len(labels) == 10_000
@@ -44,12 +44,12 @@ def test_every_tier_and_number_of_threads_gives_the_same_logits(tmp_path):
     path = authors_checkpoint("adabin-resnet20-1w1a.th")
     test = data.load("cifar10", cifar10_root()).test
     content = importers.load("adabin-resnet20", path)
-    checkpoint.pack(content, path, tmp_path / "32.safetensors")
-    summary = checkpoint.pack(content, path, tmp_path / "8.safetensors", int8=True)
+    pack_checkpoint(content, tmp_path / "32.safetensors")
+    summary = pack_checkpoint(content, tmp_path / "8.safetensors", int8=True)
     assert summary["int8_weights"] == 16 * 27 + 10 * 64 and summary["bytes"] < 62_500
     batches = list(test.evaluation_batches(1000))
-    images = [np.ascontiguousarray(batch.images.numpy()) for batch in batches]
-    labels = np.concatenate([batch.labels.numpy() for batch in batches])
+    images = [np.ascontiguousarray(batch.inputs.numpy()) for batch in batches]
+    labels = np.concatenate([batch.targets.numpy() for batch in batches])
     logits = {}
     for name in ("32", "8"):
         for isa in native.supported():
@@ -69,12 +69,12 @@ def test_float_resnet20_scores_what_its_author_recorded(tmp_path):
     path = authors_checkpoint("resnet20-12fca82f.th")
     test = data.load("cifar10", cifar10_root()).test
     content = importers.load("float-resnet20", path)
-    checkpoint.pack(content, path, tmp_path / "float.safetensors")
-    engine = runtime.load(tmp_path / "float.safetensors")
+    pack_checkpoint(content, tmp_path / "float.safetensors")
+    engine = runtime.load(tmp_path / "float.safetensors", threads=1)
     images, correct = 0, 0
     for batch in test.evaluation_batches(100):
-        correct += (engine(np.ascontiguousarray(batch.images.numpy())).argmax(1) == batch.labels.numpy()).sum()
-        images += len(batch.labels)
+        correct += (engine(np.ascontiguousarray(batch.inputs.numpy())).argmax(1) == batch.targets.numpy()).sum()
+        images += len(batch.targets)
         if images == 2000:
             break
     assert 100 * correct / images == pytest.approx(91.7, abs=1.0)

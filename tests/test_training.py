@@ -19,8 +19,8 @@ from onebit import data, files, models
 from onebit.checkpoints import checkpoint
 from onebit.errors import UserError
 from onebit.nn import layers
-from onebit.training import recipe, schedule
-from onebit.training import train as training
+from onebit.packing.from_checkpoint import pack_checkpoint
+from onebit.training import environment, optimizer, recipe
 from onebit.training.non_finite import first_non_finite
 from onebit.training.recipe import Recipe
 from runs import STEPS, digits, run, same, same_end
@@ -30,11 +30,13 @@ def test_a_run_learns(tmp_path):
     result = run(digits(tmp_path / "run", method="adabin", epochs=6, batch_size=32, lr=0.01))
     assert result["accuracy"] > 80
     content = checkpoint.load(tmp_path / "run" / "best.ckpt")
-    assert content["accuracy"] == result["best"] >= result["accuracy"]
-    model = checkpoint.build(content, tmp_path)
+    assert content.score == result["best"] >= result["accuracy"]
+    model = content.network()
     source = data.load("digits")
     with torch.inference_mode():
-        correct = sum((model(b.images).argmax(1) == b.labels).sum().item() for b in source.test.evaluation_batches(100))
+        correct = sum(
+            (model(b.inputs).argmax(1) == b.targets).sum().item() for b in source.test.evaluation_batches(100)
+        )
     assert 100 * correct / len(source.test) == pytest.approx(result["best"])
 
 
@@ -44,11 +46,11 @@ def test_the_packed_run_predicts_as_trained(tmp_path):
 
     result = run(digits(tmp_path / "run", method="rbnn", epochs=2, batch_size=64))
     content = checkpoint.load(tmp_path / "run" / "last.ckpt")
-    checkpoint.pack(content, tmp_path, tmp_path / "net.onebit")
+    pack_checkpoint(content, tmp_path / "net.onebit")
     source = data.load("digits")
     pixels = source.test.images.numpy()
     predicted = load(tmp_path / "net.onebit")(np.ascontiguousarray(pixels)).argmax(1)
-    accuracy = 100 * (predicted == source.test.labels.numpy()).mean()
+    accuracy = 100 * (predicted == source.test.targets.numpy()).mean()
     assert accuracy == pytest.approx(result["accuracy"], abs=0.6)
 
 
@@ -88,7 +90,7 @@ def test_a_killed_run_resumes_to_the_same_bits(method, tmp_path):
         process.join(120)
         assert process.exitcode == -signal.SIGKILL
         content = checkpoint.load(tmp_path / "broken" / "last.ckpt")
-        assert (content["epoch"], content["step"]) == left
+        assert (content.progress.epoch, content.progress.step) == left
     resumed = run(broken, resume=True)
     unbroken = run(digits(tmp_path / "unbroken", **keys))
     assert resumed["accuracy"] == unbroken["accuracy"]
@@ -100,7 +102,7 @@ def test_resuming_a_finished_run_changes_nothing(tmp_path):
     result = run(first)
     before = checkpoint.load(tmp_path / "run" / "last.ckpt")
     assert run(first, resume=True)["accuracy"] == result["accuracy"] > 0
-    same(checkpoint.load(tmp_path / "run" / "last.ckpt")["model"], before["model"])
+    same(checkpoint.load(tmp_path / "run" / "last.ckpt").model, before.model)
 
 
 def test_another_seed_gives_other_weights(tmp_path):
@@ -108,7 +110,7 @@ def test_another_seed_gives_other_weights(tmp_path):
     runs = []
     for seed in (0, 1):
         run(digits(tmp_path / str(seed), epochs=1, method="xnor", seed=seed))
-        runs.append(checkpoint.load(tmp_path / str(seed) / "last.ckpt")["model"]["conv1.weight"])
+        runs.append(checkpoint.load(tmp_path / str(seed) / "last.ckpt").model["conv1.weight"])
     assert not torch.equal(*runs)
 
 
@@ -125,7 +127,7 @@ def finished(tmp_path):
 def longer(out: Path, **changes: Any) -> Recipe:
     """The recipe of `finished` with a second epoch, as if the first run had stopped after one."""
     content = checkpoint.load(out / "last.ckpt")
-    content["recipe"]["epochs"] = 2
+    content.progress.recipe["epochs"] = 2
     checkpoint.save(out / "last.ckpt", content)
     return digits(out, **{"method": "xnor", "epochs": 2, **changes})
 
@@ -141,16 +143,16 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, finished, monkeypatch
     """With step and layer, and with the checkpoint of before left as it was, though later ones were due."""
     out, _ = finished
     second = longer(out, checkpoint_steps=2)
-    factor = training.learning_rate_factor
+    factor = optimizer.learning_rate_factor
     monkeypatch.setattr(
-        training, "learning_rate_factor", lambda r, step, n: 1e38 if step > STEPS + 2 else factor(r, step, n)
+        optimizer, "learning_rate_factor", lambda r, step, n: 1e38 if step > STEPS + 2 else factor(r, step, n)
     )
     with pytest.raises(UserError, match=r"epoch 1, step \d+; first not finite: .*(parameter|layer) \w+") as caught:
         run(second, resume=True)
     assert "\n" not in str(caught.value)
     content = checkpoint.load(out / "last.ckpt")
-    assert content["epoch"] == 1 and content["step"] > 0, "steps before the failure were saved"
-    assert all(v.isfinite().all() for v in content["model"].values())
+    assert content.progress.epoch == 1 and content.progress.step > 0, "steps before the failure were saved"
+    assert all(v.isfinite().all() for v in content.model.values())
 
 
 @pytest.mark.parametrize("step", [1, STEPS - 1], ids=["in an epoch", "at its end"])
@@ -172,8 +174,8 @@ def test_weights_that_are_not_finite_are_not_saved(step, finished, monkeypatch):
     with pytest.raises(UserError, match=r"parameter conv1\.weight not finite"):
         run(second, resume=True)
     content = checkpoint.load(out / "last.ckpt")
-    assert all(v.isfinite().all() for v in content["model"].values())
-    assert content["step"] == STEPS - 1 if step == STEPS - 1 else (out / "last.ckpt").read_bytes() == before
+    assert all(v.isfinite().all() for v in content.model.values())
+    assert content.progress.step == STEPS - 1 if step == STEPS - 1 else (out / "last.ckpt").read_bytes() == before
 
 
 def full_disk(*arguments: Any) -> None:
@@ -222,9 +224,9 @@ def test_checkpoints_that_do_not_fit_are_refused(finished, tmp_path):
     with pytest.raises(UserError, match="already holds a run"):
         run(digits(out))
     content = checkpoint.load(out / "last.ckpt")
-    content["config"]["name"] = "resnet20"
+    content.config["name"] = "resnet20"
     with pytest.raises(UserError, match="architecture"):
-        checkpoint.build(content, "last.ckpt")
+        content.network()
     (out / "last.ckpt").write_bytes(before[: len(before) // 2])
     with pytest.raises(UserError, match=r"last\.ckpt"):
         checkpoint.load(out / "last.ckpt")
@@ -309,11 +311,11 @@ def test_learning_rate_schedules():
     """Warm-up rises linearly; each schedule at its start, middle and end."""
     for name, middle, end in (("cosine", 0.5, 0.0), ("linear", 0.5, 0.0), ("constant", 1.0, 1.0), ("step", 0.1, 0.01)):
         r = Recipe(epochs=10, schedule=name)
-        factors = [schedule.learning_rate_factor(r, step, 20) for step in range(201)]
+        factors = [optimizer.learning_rate_factor(r, step, 20) for step in range(201)]
         assert factors[0] == 1.0 and factors[100] == pytest.approx(middle) and factors[200] == pytest.approx(end)
         assert all(later <= earlier for earlier, later in itertools.pairwise(factors))
     warm = Recipe(epochs=10, warmup_epochs=2)
-    factors = [schedule.learning_rate_factor(warm, step, 20) for step in range(200)]
+    factors = [optimizer.learning_rate_factor(warm, step, 20) for step in range(200)]
     assert np.allclose(np.diff(factors[:41]), 1 / 41) and factors[40] == max(factors) == 1.0
     assert factors[120] == pytest.approx(0.5)
 
@@ -332,7 +334,7 @@ def test_learning_rate_schedules():
 def test_precision_auto_is_bf16_where_the_processor_multiplies_it(amx, avx512_bf16, keys, expected, monkeypatch):
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512_bf16)
-    assert training.precision(Recipe(accelerator="cpu", **keys)) == expected
+    assert environment.precision(Recipe(accelerator="cpu", **keys)) == expected
 
 
 def test_files_are_whole_or_old(tmp_path):

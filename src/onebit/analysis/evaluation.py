@@ -1,18 +1,21 @@
-"""Accuracy of a checkpoint in PyTorch, or of a packed file in the engine, on a data set's test images."""
+"""Scores of a checkpoint in PyTorch, or of a packed file in the engine, on a data set's test examples."""
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from onebit import data, runtime
+from onebit import data, runtime, tasks
 from onebit.checkpoints import checkpoint as checkpoints
-from onebit.data.dataset import Batch, Normalization
+from onebit.data.dataset import Batch, Data
+from onebit.data.inputs import Images, Normalization
 from onebit.data.loading.workers import deaths_explained
 from onebit.errors import UserError
-from onebit.training.train import evaluate as evaluate_torch
+from onebit.tasks.score import score_module, score_network
+from onebit.tasks.task import Task
 
 
 @deaths_explained()
@@ -28,65 +31,83 @@ def evaluate(
     isa: str | None = None,
     backend: str = "auto",
 ) -> dict[str, Any]:
-    """{"accuracy" (percent), "images", "runtime", "seconds", "model", "method"}; UserError for a model that does not fit."""
+    """Evaluate the file `path` on the data set `name` in `root`.
+
+    Returns its scores in percent by name, and {"examples", "runtime", "seconds", "model", "method"}. Raises UserError for a
+    model that does not fit the data.
+    """
     if checkpoint:
-        content = checkpoints.load(path)
-        model = checkpoints.build(content, path)
-        config = content["config"]
+        saved = checkpoints.load(path)
+        model, config = saved.network(), saved.config
         source = data.load(name, root, data.LoadOptions(download, config["image_size"]))
-        fits(path, config["in_channels"], config["classes"], source, content.get("labels"))
-        found = checkpoints.normalization(content, path)
-        theirs = Normalization(*found) if found else source.normalization
-        batches = normalized(source.test.evaluation_batches(batch_size), source.normalization, theirs)
+        task = task_of(saved.task["name"], saved.task["labels"], source, path)
+        theirs = saved.inputs or source.inputs
+        check_inputs(path, config["in_channels"], source)
         if threads:
             torch.set_num_threads(threads)
         began = time.perf_counter()
-        accuracy, images = evaluate_torch(model, batches)
+        batches = adapted(source.test.evaluation_batches(batch_size), source.inputs, theirs)
+        scores, examples = score_module(model, checked(batches, model, task, path), task)
         used, described = "pytorch", {"model": config["name"], "method": config["method"]}
     else:
         packed = runtime.load(path, threads=threads, isa=isa, backend=backend)
-        source = data.load(name, root, data.LoadOptions(download, packed.input_shape[1]))
-        fits(path, packed.input_shape[0], len(packed.labels or source.labels), source, packed.labels)
-        theirs = Normalization(*(tuple(packed.graph["input"][key]) for key in ("mean", "std")))
-        batches = normalized(source.test.evaluation_batches(batch_size), source.normalization, theirs)
+        channels, size = packed.input_shape[:2]
+        source = data.load(name, root, data.LoadOptions(download, size))
+        task = task_of(packed.task.name, packed.labels, source, path)
+        check_inputs(path, channels, source)
+        mean, std = (tuple(packed.graph["input"][key]) for key in ("mean", "std"))
+        theirs = Images(channels, size, Normalization(mean, std))
         began = time.perf_counter()
-        accuracy, images = evaluate_packed(packed, batches)
+        batches = adapted(source.test.evaluation_batches(batch_size), source.inputs, theirs)
+        network = outputs_of(packed)
+        scores, examples = score_network(network, checked(batches, network, task, path), task, torch.device("cpu"))
         used, described = packed.isa, {"model": packed.name, "method": packed.method}
     seconds = round(time.perf_counter() - began, 2)
-    return {"accuracy": round(accuracy, 4), "images": images, "runtime": used, "seconds": seconds, **described}
+    rounded = {key: round(value, 4) for key, value in scores.items()}
+    return {**rounded, "scores": list(rounded), "examples": examples, "runtime": used, "seconds": seconds, **described}
 
 
-def evaluate_packed(model: runtime.Model, batches: Any) -> tuple[float, int]:
-    """(accuracy in percent, images) of a packed model."""
-    correct = images = 0
-    for batch in batches:
-        logits = model(np.ascontiguousarray(batch.images.numpy()))
-        if logits.ndim != 2:
-            raise UserError(
-                f"{model.name} gives maps {logits.shape[1:]}, not one number per class; eval needs a classifier"
-            )
-        correct += int((logits.argmax(1) == batch.labels.numpy()).sum())
-        images += len(logits)
-    return 100.0 * correct / max(images, 1), images
+def outputs_of(packed: runtime.Model) -> Callable[[Tensor], Tensor]:
+    """A packed network as a function of tensors: normalised float32 (B, C, H, W) -> outputs (B, ...)."""
+    return lambda inputs: torch.from_numpy(packed(np.ascontiguousarray(inputs.numpy())))
 
 
-def normalized(batches: Iterable[Batch], ours: Normalization, theirs: Normalization) -> Iterator[Batch]:
+def adapted(batches: Iterable[Batch], ours: Images, theirs: Images) -> Iterator[Batch]:
     """Batches normalised as the model was trained, which the data set's constants need not be."""
-    scale, shift = ours.change_to(theirs)
+    change = ours.change_to(theirs)
     for batch in batches:
-        yield batch if ours == theirs else Batch(batch.images * scale + shift, batch.labels)
+        yield batch if change is None else Batch(batch.inputs * change[0] + change[1], batch.targets)
 
 
-def fits(path: str, channels: int, classes: int, source: data.Data, labels: Sequence[str] | None = None) -> None:
-    """Refuse a model made for other images or classes than the data set's, or for the same classes in another order."""
-    if (channels, classes) != (source.in_channels, len(source.labels)):
+def task_of(name: str, labels: Sequence[str] | None, source: Data, path: str) -> Task:
+    """The data set's task, which must be the model's, with its labels in the same order. Raises UserError."""
+    if name != source.task:
         raise UserError(
-            f"{path} was made for {channels} channels and {classes} classes, data set {source.name!r} has "
-            f"{source.in_channels} and {len(source.labels)}; choose another with --data"
+            f"{path} was made for the task {name}, data set {source.name!r} is for {source.task}; choose another with --data"
         )
-    for place, (label, own) in enumerate(zip(labels or (), source.labels, strict=False)):
-        if label != own and label in source.labels:  # other names may stand for the same classes
-            raise UserError(
-                f"{path} calls class {place} {label!r}, which is class {source.labels.index(label)} of data set "
-                f"{source.name!r}; the classes must be in the same order"
-            )
+    task = tasks.create(source.task, source.labels)
+    if labels is not None and len(labels) != len(source.labels):
+        raise UserError(
+            f"{path} was made for {len(labels)} classes, data set {source.name!r} has {len(source.labels)}; "
+            "choose another with --data"
+        )
+    task.check_labels(labels, path)
+    return task
+
+
+def check_inputs(path: str, channels: int, source: Data) -> None:
+    """Refuse a model made for other inputs than the data set's."""
+    if channels != source.inputs.channels:
+        raise UserError(
+            f"{path} was made for {channels} channels, data set {source.name!r} has {source.inputs.channels}; "
+            "choose another with --data"
+        )
+
+
+def checked(batches: Iterable[Batch], network: Callable[[Tensor], Any], task: Task, path: str) -> Iterator[Batch]:
+    """The batches; before the first one, whether the network's outputs are what the task reads."""
+    for number, batch in enumerate(batches):
+        if not number:
+            with torch.inference_mode():
+                task.check_outputs(network(batch.inputs[:1]), path)
+        yield batch

@@ -1,5 +1,8 @@
-"""Checkpoints of training: written to a temporary name and renamed, read without executing anything."""
+"""Checkpoints of training: what they hold, written to a temporary name and renamed, read without executing anything."""
 
+import dataclasses
+import typing
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -7,98 +10,154 @@ import torch
 from torch import nn
 
 from onebit import files, models
+from onebit.checkpoints import weights
+from onebit.data.inputs import Images, inputs_of
 from onebit.errors import UserError
-from onebit.nn.layers import binary_layers
-from onebit.packing import pack as packing
+from onebit.options import fits
+
+VERSION = 2
 
 
-def save(path: Path, content: dict[str, Any]) -> None:
+@dataclass
+class Progress:
+    """Where a training stands, with all that it needs to go on to the same bits.
+
+    recipe        every key
+    optimizer     state dict
+    average       state dict of the moving average of the weights, or None
+    epoch, step   what is done
+    partial       sums over the epoch in progress, None at its end
+    best          best score so far in percent, None before the first
+    seconds       of training so far
+    rng           state of PyTorch's generator
+    """
+
+    recipe: dict[str, Any]
+    optimizer: dict[str, Any]
+    average: dict[str, Any] | None
+    epoch: int
+    step: int
+    partial: dict[str, Any] | None
+    best: float | None
+    seconds: float
+    rng: torch.Tensor
+
+
+@dataclass
+class Checkpoint:
+    """A network's weights, and what is known of them.
+
+    config     arguments of `models.create`
+    model      state dict
+    task       {"name", "labels"}; labels are None where nobody knows them
+    inputs     what the network takes, None where nobody knows
+    source     name of the recipe, or where an imported file comes from
+    scores     of the weights as they are (of the averaged ones, where there are some) in percent, None if nobody measured
+    ema        state dict of the averaged weights
+    progress   of a training, None in what no training wrote
+    where      the file this was read from, for messages; not part of the file
+    """
+
+    config: dict[str, Any]
+    model: dict[str, Any]
+    task: dict[str, Any]
+    inputs: Images | None = None
+    source: str | None = None
+    scores: dict[str, float] | None = None
+    ema: dict[str, Any] | None = None
+    progress: Progress | None = None
+    where: str = field(default="the checkpoint", compare=False)
+
+    @property
+    def score(self) -> float | None:
+        """The first of the scores: what best.ckpt goes by."""
+        return next(iter(self.scores.values())) if self.scores else None
+
+    def network(self, averaged: bool = True) -> nn.Module:
+        """The model in evaluation mode, NHWC; its averaged weights where there are some and `averaged` is true.
+
+        Raises UserError for weights that do not fit the architecture.
+        """
+        try:
+            model = models.create(**self.config)
+            model.load_state_dict((self.ema if averaged else None) or self.model, strict=True)
+        except (RuntimeError, TypeError, AttributeError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise UserError(f"{self.where} does not fit the architecture it names: {reason}") from error
+        return model.to(memory_format=torch.channels_last).eval()
+
+
+def save(path: str | Path, checkpoint: Checkpoint) -> None:
     """Write atomically: whatever happens, `path` holds either its old content or the new one, whole."""
+    content: dict[str, Any] = {"version": VERSION}
+    for entry in dataclasses.fields(Checkpoint):
+        value = getattr(checkpoint, entry.name)
+        if isinstance(value, Images):
+            value = value.record()
+        elif isinstance(value, Progress):
+            value = {part.name: getattr(value, part.name) for part in dataclasses.fields(value)}
+        if entry.compare:
+            content[entry.name] = value
     files.write(path, lambda file: torch.save(content, file))
 
 
-def read(path: str | Path, remedy: str) -> Any:
-    """The content of a PyTorch file, on the CPU, without executing anything. UserError, ending in remedy, if it is none."""
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path} is not a file; {remedy}")
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the restricted unpickler lets errors of every kind through
-        reason = str(error).split("\n")[0][:200]
-        raise UserError(f"{path} is not a PyTorch file that can be read safely ({reason}); {remedy}") from error
-
-
-def load(path: str | Path) -> dict[str, Any]:
-    """The content of a checkpoint of onebit. Raises UserError for anything that is not one."""
-    content = read(path, "name a checkpoint such as runs/NAME/last.ckpt")
+def load(path: str | Path) -> Checkpoint:
+    """Read a checkpoint of onebit, of this version or an earlier one. Raises UserError for anything that is not one."""
+    content = weights.read_torch(path, "name a checkpoint such as runs/NAME/last.ckpt")
     if not isinstance(content, dict) or "model" not in content or not isinstance(content.get("config"), dict):
         raise UserError(f"{path} is not a checkpoint of onebit; authors' checkpoints are read by `onebit import`")
-    return content
+    version = content.pop("version", 1)
+    if type(version) is not int or not 1 <= version <= VERSION:
+        raise UserError(f"{path}: checkpoint version {version!r}, this onebit reads 1 to {VERSION}; update it")
+    if version == 1:
+        content = from_version_1(content, str(path))
+    if content.get("progress") is not None:
+        content["progress"] = checked(Progress, content["progress"], path)
+    if content.get("inputs") is not None:
+        content["inputs"] = inputs_of(content["inputs"], str(path))
+    return checked(Checkpoint, content | {"where": str(path)}, path)
 
 
-def build(content: dict[str, Any], path: str | Path, averaged: bool = True) -> nn.Module:
-    """The model of a checkpoint, in evaluation mode; its averaged weights where there are some and `averaged` is true."""
-    try:
-        model = models.create(**content["config"])
-        weights = content.get("ema") if averaged else None
-        model.load_state_dict(weights or content["model"], strict=True)
-    except (RuntimeError, TypeError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise UserError(f"{path} does not fit the architecture it names: {reason}") from error
-    return model.to(memory_format=torch.channels_last).eval()
-
-
-def normalization(content: dict[str, Any], path: str | Path) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
-    """(mean, std) per channel that the model's images are normalised with, None where the checkpoint does not say."""
-    found = content.get("normalization")
-    if found is None:
-        return None
-    try:
-        mean, std = (tuple(map(float, found[key])) for key in ("mean", "std"))
-    except (TypeError, ValueError, KeyError) as error:
-        raise UserError(f"{path}: normalization must be a mean and a std, a list of numbers each") from error
-    channels = content["config"].get("in_channels", 3)
-    if not len(mean) == len(std) == channels or 0.0 in std:
-        raise UserError(f"{path}: normalization must have {channels} means and stds other than 0")
-    return mean, std
-
-
-def pack(content: dict[str, Any], path: str | Path, out: str | Path, int8: bool = False) -> dict[str, Any]:
-    """Write a checkpoint's network as a packed file; returns what `onebit.pack` returns."""
-    found = normalization(content, path)
-    if found is None:
-        raise UserError(
-            f"{path} does not say how its images are normalised; pack the model with onebit.pack(mean=, std=)"
+def checked(kind: Any, content: Any, path: str | Path) -> Any:
+    """A Checkpoint or Progress of these fields. Raises UserError for one that lacks, is unknown, or has another type."""
+    hints = typing.get_type_hints(kind)
+    required = [f.name for f in dataclasses.fields(kind) if f.default is dataclasses.MISSING]
+    if not isinstance(content, dict) or set(content) - set(hints) or set(required) - set(content):
+        names = (
+            sorted(set(content) ^ set(hints), key=str)[:3] if isinstance(content, dict) else [type(content).__name__]
         )
-    return packing.pack(
-        build(content, path),
-        out,
-        mean=found[0],
-        std=found[1],
-        labels=content.get("labels"),
-        recipe=content.get("source"),
-        accuracy=content.get("accuracy"),
-        resize=content.get("resize"),
-        int8=int8,
-    )
+        raise UserError(f"{path}: the fields of its {kind.__name__.lower()} are others ({names}); it may be damaged")
+    for name, value in content.items():
+        if not fits(value, hints[name]):
+            raise UserError(f"{path}: {name} is of the type {type(value).__name__}; it may be damaged")
+    return kind(**content)
 
 
-def describe(path: str | Path) -> dict[str, Any]:
-    """Architecture, progress and sizes of a checkpoint, for `onebit info`."""
-    content = load(path)
-    model = build(content, path)
+def from_version_1(content: dict[str, Any], path: str) -> dict[str, Any]:
+    """The fields of a checkpoint from before there were tasks: of classifiers of images."""
+    config, normalization = content["config"], content.get("normalization")
+    inputs = None
+    if normalization is not None:
+        inputs = {"kind": "image", "channels": config.get("in_channels", 3), "size": config.get("image_size", 32)}
+        inputs |= {"normalization": normalization, "resize": content.get("resize")}
+    progress: dict[str, Any] | None = None
+    if "optimizer" in content:
+        names = [entry.name for entry in dataclasses.fields(Progress)]
+        progress = {name: content.get(name) for name in names}
+        if sums := content.get("partial"):
+            right, all_of_them = (torch.tensor([int(sums[key])]) for key in ("correct", "images"))
+            wrong = all_of_them - right
+            counts = {"tp": right, "fp": wrong, "fn": wrong, "tn": torch.zeros_like(right)}
+            partial = {key: sums[key] for key in ("loss", "seconds", "rate")}
+            progress["partial"] = partial | {"examples": sums["images"], "score": {"accuracy": counts}}
+    accuracy = content.get("accuracy")
     return {
-        "file": str(path),
-        "kind": "checkpoint",
-        **{key: content["config"].get(key) for key in ("name", "method", "options", "structure", "classes")},
-        "binarize": content["config"].get("binarize", "both"),
-        "epoch": content.get("epoch"),
-        "accuracy": content.get("accuracy"),
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "binary_weights": sum(
-            layer.weight.numel() for _, layer in binary_layers(model) if layer.weight_binarizer is not None
-        ),
-        "bytes": Path(path).stat().st_size,
-        "float32_bytes": packing.float32_bytes(model),
+        "config": config,
+        "model": content["model"],
+        "task": {"name": "classification", "labels": content.get("labels")},
+        "inputs": inputs,
+        "source": content.get("source"),
+        "scores": None if accuracy is None else {"accuracy": accuracy},
+        "ema": content.get("ema"),
+        "progress": progress,
     }

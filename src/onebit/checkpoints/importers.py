@@ -14,9 +14,11 @@ import torch
 
 from onebit import models
 from onebit.checkpoints import weights
+from onebit.checkpoints.checkpoint import Checkpoint
 from onebit.data.cifar import CIFAR10_LABELS
-from onebit.data.dataset import IMAGENET_MEAN, IMAGENET_STD
+from onebit.data.inputs import IMAGENET_MEAN, IMAGENET_STD, Images, Normalization
 from onebit.errors import UserError
+from onebit.tables import Table
 
 
 @dataclass(frozen=True)
@@ -24,12 +26,15 @@ class Importer:
     """model, method, structure   arguments of models.create
     renames                        (pattern, replacement) pairs applied in order to the authors' tensor names
     source                         where the file comes from, recorded in what is written
+    inputs, task                   what it was trained on, and for what
     """
 
     model: str
     method: str
     renames: Sequence[tuple[str, str | Callable[[re.Match[str]], str]]]
     source: str
+    inputs: Images
+    task: Mapping[str, Any]
     structure: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -37,31 +42,36 @@ RESNET = (
     (r"^module\.", ""),
     (r"\blayer(\d)\.", lambda m: f"stages.{int(m[1]) - 1}."),
 )
-IMPORTERS = {
-    "adabin-resnet20": Importer(
-        "resnet20",
-        "adabin",
-        (
-            *RESNET,
-            (r"\bnonlinear(\d)\.", r"act\1."),
-            (r"\bneg_scale$", "negative"),
-            (r"\bpos_scale$", "positive"),
-            (r"\bbinary_a\.alpha_a$", "activation_binarizer.alpha"),
-            (r"\bbinary_a\.beta_a$", "activation_binarizer.beta"),
+CIFAR10 = Images(3, 32, Normalization(IMAGENET_MEAN, IMAGENET_STD))
+CLASSES = {"name": "classification", "labels": list(CIFAR10_LABELS)}
+IMPORTERS: Table[Importer] = Table(
+    "importer",
+    {
+        "adabin-resnet20": Importer(
+            "resnet20",
+            "adabin",
+            (
+                *RESNET,
+                (r"\bnonlinear(\d)\.", r"act\1."),
+                (r"\bneg_scale$", "negative"),
+                (r"\bpos_scale$", "positive"),
+                (r"\bbinary_a\.alpha_a$", "activation_binarizer.alpha"),
+                (r"\bbinary_a\.beta_a$", "activation_binarizer.beta"),
+            ),
+            "huawei-noah/Efficient-Computing, BinaryNetworks/AdaBin",
+            CIFAR10,
+            CLASSES,
         ),
-        "huawei-noah/Efficient-Computing, BinaryNetworks/AdaBin",
-    ),
-    "float-resnet20": Importer("resnet20", "float", RESNET, "akamaster/pytorch_resnet_cifar10"),
-    "float-resnet56": Importer("resnet56", "float", RESNET, "akamaster/pytorch_resnet_cifar10"),
-}
+        "float-resnet20": Importer("resnet20", "float", RESNET, "akamaster/pytorch_resnet_cifar10", CIFAR10, CLASSES),
+        "float-resnet56": Importer("resnet56", "float", RESNET, "akamaster/pytorch_resnet_cifar10", CIFAR10, CLASSES),
+    },
+)
 # Values of a schedule's end, which the authors' files do not hold and inference does not use.
 SCHEDULES = re.compile(r"schedule\.[tk]$|num_batches_tracked$")
 
 
-def load(kind: str, path: str | Path) -> dict[str, Any]:
+def load(kind: str, path: str | Path) -> Checkpoint:
     """A checkpoint of onebit from the authors' file. Raises UserError naming any tensor left over, missing or misshapen."""
-    if kind not in IMPORTERS:
-        raise UserError(f"import: {kind!r} is unknown; choose one of {', '.join(sorted(IMPORTERS))}")
     importer = IMPORTERS[kind]
     model = models.create(importer.model, importer.method, structure=importer.structure)
     found: dict[str, torch.Tensor] = {}
@@ -76,10 +86,6 @@ def load(kind: str, path: str | Path) -> dict[str, Any]:
     weights.load(
         model, found, str(path), kind, "is the file of another network?", lambda n: bool(SCHEDULES.search(n)), names
     )
-    return {
-        "config": model.config,
-        "model": model.state_dict(),
-        "labels": list(CIFAR10_LABELS),
-        "normalization": {"mean": list(IMAGENET_MEAN), "std": list(IMAGENET_STD)},
-        "source": importer.source,
-    }
+    config: Any = model.config
+    task, state = dict(importer.task), model.state_dict()
+    return Checkpoint(config, state, task, importer.inputs, importer.source, where=str(path))

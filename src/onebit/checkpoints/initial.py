@@ -1,6 +1,8 @@
 """Weights to start from: those of another checkpoint of the same network, such as the first of two training steps."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -15,14 +17,14 @@ def initialize_from(model: nn.Module, path: str | Path) -> list[str]:
     the first step's network has none for its weights. Weight binarizers that found nothing start anew from the loaded
     weights, as ReBNN's scales do. Raises UserError for a checkpoint of another network.
     """
-    content = checkpoint.load(path)
-    state = content.get("ema") or content["model"]
+    saved = checkpoint.load(path)
+    state = saved.ema or saved.model
     missing = weights.load(
         model,
         state,
         f"initial = {path}",
         "this network",
-        _networks(content, model),
+        _networks(saved.config, model),
         lambda name: ".weight_binarizer." in name or ".activation_binarizer." in name,
     )
     for name, layer in binary_layers(model):
@@ -32,10 +34,9 @@ def initialize_from(model: nn.Module, path: str | Path) -> list[str]:
     return missing
 
 
-def _networks(content: dict[str, object], model: nn.Module) -> str:
+def _networks(theirs: Mapping[str, Any], model: nn.Module) -> str:
     """Which two networks these are, for an error."""
-    theirs, ours = content["config"], model.config
-    assert isinstance(theirs, dict) and isinstance(ours, dict)
+    ours: Any = model.config
     if different := [key for key in ours if theirs.get(key) != ours[key]]:
         return "it was trained with " + ", ".join(f"{k} = {theirs.get(k)!r} (here {ours[k]!r})" for k in different)
     return "it was written by another version"

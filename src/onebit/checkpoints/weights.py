@@ -4,10 +4,22 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from onebit.checkpoints import checkpoint
 from onebit.errors import UserError
+
+
+def read_torch(path: str | Path, remedy: str) -> Any:
+    """The content of a PyTorch file, on the CPU, without executing anything. UserError, ending in remedy, if it is none."""
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path} is not a file; {remedy}")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # the restricted unpickler lets errors of every kind through
+        reason = str(error).split("\n")[0][:200]
+        raise UserError(f"{path} is not a PyTorch file that can be read safely ({reason}); {remedy}") from error
 
 
 def read(path: str | Path, remedy: str) -> dict[str, Tensor]:
@@ -24,7 +36,7 @@ def read(path: str | Path, remedy: str) -> dict[str, Tensor]:
             reason = str(error).split("\n")[0][:200]
             raise UserError(f"{path} is not a safetensors file that can be read ({reason}); {remedy}") from error
     else:
-        content = checkpoint.read(path, remedy)
+        content = read_torch(path, remedy)
     for entry in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(entry), dict):
             content = content[entry]

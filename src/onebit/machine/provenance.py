@@ -8,15 +8,14 @@ from typing import Any
 
 import torch
 
-import onebit
 from onebit.machine import processor
 
-PACKAGES = ("numpy", "torchvision", "lightning-fabric", "timm")
+PACKAGES = ("onebit", "numpy", "torchvision", "lightning-fabric", "timm")
 
 
 def versions() -> dict[str, str | None]:
     """Of onebit, Python and the packages that a training depends on; None where one is not installed."""
-    found: dict[str, str | None] = {"onebit": onebit.__version__, "python": platform.python_version()}
+    found: dict[str, str | None] = {"python": platform.python_version()}
     found["torch"] = str(torch.__version__)  # with the build for a GPU, which the metadata leaves out
     for package in PACKAGES:
         try:
@@ -32,7 +31,7 @@ def source(package: Path | None = None) -> dict[str, Any] | None:
     package: folder of the package's modules; a checkout holds it as src/onebit. A package installed inside some other
     checkout, as in a project's virtual environment, is not that checkout's revision.
     """
-    package = package or Path(onebit.__file__).resolve().parent
+    package = package or Path(__file__).resolve().parents[1]
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(package), *arguments]

@@ -18,12 +18,14 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from onebit import data, files, runtime
-from onebit.analysis.evaluation import evaluate_packed
+from onebit import data, files, runtime, tasks
+from onebit.analysis.evaluation import outputs_of
 from onebit.checkpoints import checkpoint
 from onebit.errors import UserError
+from onebit.packing.from_checkpoint import pack_checkpoint
+from onebit.tasks.score import score_module, score_network
 from onebit.training.recipe import Recipe
-from onebit.training.train import evaluate, train
+from onebit.training.train import train
 
 METHODS: dict[str, dict[str, Any]] = {
     "float": {},
@@ -63,23 +65,24 @@ def demonstrate(method: str, epochs: int, out: Path) -> dict[str, Any]:
         data="digits", model="resnet8", method=method, epochs=epochs, batch_size=64, out=str(out), **METHODS[method]
     )
     train(recipe, name=f"digits-resnet8-{method}", quiet=True)
-    content = checkpoint.load(out / "last.ckpt")
-    model = checkpoint.build(content, out)
+    saved = checkpoint.load(out / "last.ckpt")
+    model = saved.network()
     packed_path = out / "model.safetensors"
-    packed = checkpoint.pack(content, out, packed_path)
+    packed = pack_checkpoint(saved, packed_path)
     engine = runtime.load(packed_path, threads=1)
-    test = data.load("digits").test
-    accuracy, _ = evaluate(model, test.evaluation_batches(64))
-    accuracy_engine, _ = evaluate_packed(engine, test.evaluation_batches(64))
-    image = next(iter(test.evaluation_batches(1))).images
+    digits = data.load("digits")
+    task, test = tasks.create(digits.task, digits.labels), digits.test
+    scores, _ = score_module(model, test.evaluation_batches(64), task)
+    engine_scores, _ = score_network(outputs_of(engine), test.evaluation_batches(64), task, torch.device("cpu"))
+    image = next(iter(test.evaluation_batches(1))).inputs
     array = np.ascontiguousarray(image.numpy())
     torch.set_num_threads(1)
     with torch.inference_mode():
         ms_pytorch = median_ms(lambda: model(image))
     return {
         "method": "full precision" if method == "float" else method,
-        "accuracy_pytorch": round(accuracy, 2),
-        "accuracy_engine": round(accuracy_engine, 2),
+        "accuracy_pytorch": round(scores["accuracy"], 2),
+        "accuracy_engine": round(engine_scores["accuracy"], 2),
         "bytes_float32": packed["float32_bytes"],
         "bytes_packed": packed["bytes"],
         "ms_pytorch": round(ms_pytorch, 3),

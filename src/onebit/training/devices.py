@@ -11,49 +11,49 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import nn
 
 from onebit.errors import UserError
-from onebit.training.recipe import Recipe
+from onebit.training.recipe import DeviceOptions
 
 T = TypeVar("T")
 
 
-def make_fabric(recipe: Recipe, precision: str) -> Fabric:
-    """Fabric with the recipe's devices. Raises UserError for devices that this machine, or the launcher, does not have."""
-    devices, nodes = device_counts(recipe)
+def make_fabric(options: DeviceOptions, precision: str) -> Fabric:
+    """Fabric with the devices of the options. Raises UserError for devices that this machine, or the launcher, does not have."""
+    devices, nodes = device_counts(options)
     try:
         return Fabric(
-            accelerator=recipe.accelerator,
+            accelerator=options.accelerator,
             devices=devices,
             num_nodes=nodes,
-            strategy=recipe.strategy,
+            strategy=options.strategy,
             precision=precision,  # type: ignore[arg-type]
         )
     except (ValueError, RuntimeError, TypeError, MisconfigurationException) as error:
         reason = " ".join(str(error).split())[:300]
         raise UserError(
-            f"accelerator = {recipe.accelerator!r}, devices = {recipe.devices!r}, num_nodes = {recipe.num_nodes}, "
-            f"strategy = {recipe.strategy!r} cannot be used: {reason}"
+            f"accelerator = {options.accelerator!r}, devices = {options.devices!r}, num_nodes = {options.num_nodes}, "
+            f"strategy = {options.strategy!r} cannot be used: {reason}"
         ) from error
 
 
-def device_counts(recipe: Recipe) -> tuple[int | str, int]:
-    """(devices of a machine, machines): what torchrun or SLURM started where one did, else what the recipe says.
+def device_counts(options: DeviceOptions) -> tuple[int | str, int]:
+    """(devices of a machine, machines): what torchrun or SLURM started where one did, else what the options say.
 
-    Raises UserError where a recipe that names numbers contradicts the launcher.
+    Raises UserError where options that name numbers contradict the launcher.
     """
-    devices: int | str = int(recipe.devices) if recipe.devices.isdigit() else recipe.devices
+    devices: int | str = int(options.devices) if options.devices.isdigit() else options.devices
     if torch.distributed.is_torchelastic_launched():
         launcher, here, everywhere = "torchrun", int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["WORLD_SIZE"])
     elif SLURMEnvironment.detect():
         everywhere = int(os.environ["SLURM_NTASKS"])
         launcher, here = "SLURM", everywhere // int(os.environ.get("SLURM_NNODES", 1))
     else:
-        return devices, recipe.num_nodes
+        return devices, options.num_nodes
     nodes = everywhere // max(here, 1)
     if here * nodes != everywhere:
         raise UserError(f"{launcher} started {everywhere} processes unevenly; start as many on each machine")
     for key, value, started, unset in (
         ("devices", devices, here, "auto"),
-        ("num_nodes", recipe.num_nodes, nodes, 1),
+        ("num_nodes", options.num_nodes, nodes, 1),
     ):
         if value not in (unset, started):
             what = "processes on each machine" if key == "devices" else "machines"
@@ -61,15 +61,15 @@ def device_counts(recipe: Recipe) -> tuple[int | str, int]:
     return here, nodes
 
 
-def share_of_batch(recipe: Recipe, world_size: int) -> int:
-    """Images of a step on one device. Raises UserError where batch_size does not divide."""
-    if recipe.batch_size % world_size:
-        raise UserError(f"batch_size = {recipe.batch_size} is not a multiple of the {world_size} devices")
-    share = recipe.batch_size // world_size
-    if share % recipe.accumulate:
+def share_of_batch(batch_size: int, accumulate: int, world_size: int) -> int:
+    """Examples of a step on one device. Raises UserError where batch_size does not divide."""
+    if batch_size % world_size:
+        raise UserError(f"batch_size = {batch_size} is not a multiple of the {world_size} devices")
+    share = batch_size // world_size
+    if share % accumulate:
         raise UserError(
-            f"accumulate = {recipe.accumulate} does not divide the {share} images of a device "
-            f"(batch_size = {recipe.batch_size}, {world_size} devices); choose a divisor of {share}"
+            f"accumulate = {accumulate} does not divide the {share} examples of a device "
+            f"(batch_size = {batch_size}, {world_size} devices); choose a divisor of {share}"
         )
     return share
 

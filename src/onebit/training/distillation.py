@@ -1,42 +1,43 @@
 """Learning from a teacher: where the teacher comes from, and what the student's distance from it costs.
 
-With student logits s and teacher logits t, (B, classes), p(z) = softmax(z) and means over the batch:
+    distribution   distance(student, teacher), in place of the targets' loss
+    soft           (1 - w) loss(student, targets) + w distance(student, teacher)
 
-    distribution   -sum_c p(t)_c log p(s)_c, in place of the labels
-    soft           (1 - w) CE(s, labels) + w T^2 KL(p(t / T) || p(s / T))
-
-The first is ReActNet's distributional loss (Liu et al. 2020) as its released code computes it: KL(p(t) || p(s)) plus the
-teacher's entropy, which has no gradient. The second is Hinton et al. 2015, sec. 2.
-
-The teacher is frozen: evaluation mode, no gradients; it is in no optimizer and in no checkpoint.
+The distances are the task's (see `onebit.tasks`). The teacher is frozen: evaluation mode, no gradients; it is in no optimizer
+and in no checkpoint.
 """
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from onebit.checkpoints import checkpoint, weights
-from onebit.data.dataset import IMAGENET_MEAN, IMAGENET_STD, Data, Normalization
+from onebit.data.dataset import Data
+from onebit.data.inputs import IMAGENET_MEAN, IMAGENET_STD, Images, Normalization
 from onebit.errors import UserError
 from onebit.nn.layers import binary_layers
-from onebit.training.recipe import Recipe
+from onebit.tasks.task import Task
+from onebit.training.recipe import DistillationOptions
 
 
 class Teacher(nn.Module):
-    """A frozen network for images in the student's normalisation: (B, C, H, W) -> logits (B, classes), no gradient."""
+    """A frozen network for the student's inputs (B, ...) -> its outputs, no gradient.
+
+    change: scale, shift that turn the student's inputs into the teacher's; None where they are the same
+    """
 
     scale: Tensor
     shift: Tensor
 
-    def __init__(self, model: nn.Module, theirs: Normalization, ours: Normalization):
+    def __init__(self, model: nn.Module, change: tuple[Tensor, Tensor] | None = None):
         super().__init__()
         self.model = model.requires_grad_(False).eval()
         self.binary = bool(binary_layers(model))
-        self.renormalizes = theirs != ours
-        scale, shift = ours.change_to(theirs)
+        self.changes = change is not None
+        scale, shift = change or (torch.ones(()), torch.zeros(()))
         self.register_buffer("scale", scale)
         self.register_buffer("shift", shift)
 
@@ -44,97 +45,75 @@ class Teacher(nn.Module):
         """Stays in evaluation mode, whatever the network around it does."""
         return super().train(False)
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, inputs: Tensor) -> Tensor:
         # Nothing here requires a gradient, so none is recorded. Binary layers that evaluate without gradients read
         # scales as Python numbers, which a compiled step cannot: where there are any, gradients stay enabled.
         with torch.set_grad_enabled(self.binary):
-            return self.model(images * self.scale + self.shift if self.renormalizes else images)
+            return self.model(inputs * self.scale + self.shift if self.changes else inputs)
 
 
 class Distillation(nn.Module):
-    """The teacher's part of the loss; `labels_weight` is the weight of the labels' part beside it."""
+    """The teacher's part of the loss; `targets_weight` is the weight of the targets' part beside it."""
 
-    def __init__(self, teacher: Teacher, kind: str, weight: float, temperature: float):
+    def __init__(self, teacher: Teacher, task: Task, kind: str, weight: float, temperature: float):
         super().__init__()
-        self.teacher, self.kind, self.weight, self.temperature = teacher, kind, weight, temperature
-        self.labels_weight = 0.0 if kind == "distribution" else 1.0 - weight
+        self.teacher, self.task, self.kind, self.temperature = teacher, task, kind, temperature
+        self.weight = 1.0 if kind == "distribution" else weight
+        self.targets_weight = 1.0 - self.weight
 
-    def forward(self, images: Tensor, logits: Tensor) -> Tensor:
-        """images (B, C, H, W) and the student's logits (B, classes) -> number."""
-        target = self.teacher(images).float()
-        if self.kind == "distribution":
-            return distribution_loss(logits, target)
-        return self.weight * soft_loss(logits, target, self.temperature)
+    def forward(self, inputs: Tensor, outputs: Tensor) -> Tensor:
+        """inputs (B, ...) and the student's outputs -> number."""
+        return self.weight * self.task.distance(outputs, self.teacher(inputs), self.kind, self.temperature)
 
 
-def distribution_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """-1/B sum_b sum_c p_c(teacher_b) log p_c(student_b), from logits (B, classes)."""
-    return F.cross_entropy(student, teacher.softmax(1))
+def distillation(
+    options: DistillationOptions, data: Data, task: Task, layout: torch.memory_format
+) -> Distillation | None:
+    """The distillation for inputs of `data` and outputs of `task`; None where the options name no teacher.
 
-
-def soft_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """T^2 / B sum_b KL(softmax(teacher_b / T) || softmax(student_b / T)), from logits (B, classes)."""
-    log_p, log_q = (teacher / temperature).log_softmax(1), (student / temperature).log_softmax(1)
-    return temperature**2 * F.kl_div(log_q, log_p, log_target=True, reduction="batchmean")
-
-
-def distillation(recipe: Recipe, data: Data) -> Distillation | None:
-    """The recipe's distillation for images and classes of `data`; None where the recipe names no teacher."""
-    if recipe.teacher is None:
-        if recipe.teacher_weights is not None or recipe.distillation == "soft":
-            key = "teacher_weights" if recipe.teacher_weights is not None else "distillation"
-            raise UserError(f"recipe: {key} = {getattr(recipe, key)!r} without a teacher; set teacher, or leave it out")
-        return None
-    return Distillation(teacher(recipe, data), recipe.distillation, recipe.distillation_weight, recipe.temperature)
-
-
-def teacher(recipe: Recipe, data: Data) -> Teacher:
-    """recipe.teacher: a checkpoint of onebit, timm:NAME or torchvision:NAME, with recipe.teacher_weights or the download.
-
-    Raises UserError for a teacher that cannot be had, and for one of other classes or images than the data's.
+    Raises UserError for a teacher that cannot be had or does not fit, and for options without a teacher.
     """
-    name = recipe.teacher or ""
+    if options.teacher is None:
+        if options.teacher_weights is not None or options.distillation == "soft":
+            key = "teacher_weights" if options.teacher_weights is not None else "distillation"
+            raise UserError(
+                f"recipe: {key} = {getattr(options, key)!r} without a teacher; set teacher, or leave it out"
+            )
+        return None
+    frozen = teacher(options, data, task).to(memory_format=layout)
+    return Distillation(frozen, task, options.distillation, options.distillation_weight, options.temperature)
+
+
+def teacher(options: DistillationOptions, data: Data, task: Task) -> Teacher:
+    """options.teacher: a checkpoint of onebit, timm:NAME or torchvision:NAME, with teacher_weights or the download.
+
+    Raises UserError for a teacher that cannot be had, and for one of other outputs or inputs than the data's.
+    """
+    name = options.teacher or ""
     library, _, model_name = name.partition(":")
     if library in LIBRARIES and model_name:
-        model, normalization = LIBRARIES[library](
-            model_name, recipe.teacher_weights, len(data.labels), data.in_channels
-        )
+        model, theirs = LIBRARIES[library](model_name, options.teacher_weights, data.inputs, task)
     elif Path(name).is_file():
-        if recipe.teacher_weights is not None:
+        if options.teacher_weights is not None:
             raise UserError(f"recipe: teacher {name} holds its own weights; leave teacher_weights out")
-        model, normalization = _ours(name, data)
+        saved = checkpoint.load(name)
+        task.check_labels(saved.task["labels"], f"recipe: teacher {name}")
+        model, theirs = saved.network(), saved.inputs
     else:
         raise UserError(f"recipe: teacher = {name!r} is neither a file nor timm:NAME nor torchvision:NAME")
-    frozen = Teacher(model, normalization or data.normalization, data.normalization)
-    frozen.to(memory_format=torch.channels_last if recipe.channels_last else torch.contiguous_format)
-    probe = torch.zeros(1, data.in_channels, data.image_size, data.image_size)
+    frozen = Teacher(model, None if theirs is None else data.inputs.change_to(theirs))
+    probe = torch.zeros(1, *data.inputs.shape)
     try:
-        classes = frozen(probe).shape[1]
+        outputs = frozen(probe)
     except (RuntimeError, ValueError, AssertionError, AttributeError) as error:
         reason = " ".join(str(error).split())[:300]
-        raise UserError(f"recipe: teacher {name} does not take images of {tuple(probe.shape[1:])}: {reason}") from error
-    if classes != len(data.labels):
-        raise UserError(
-            f"recipe: teacher {name} tells {classes} classes apart, {data.name} has {len(data.labels)}; "
-            "choose a teacher trained on the same classes"
-        )
+        raise UserError(f"recipe: teacher {name} does not take inputs of {tuple(probe.shape[1:])}: {reason}") from error
+    task.check_outputs(outputs, f"recipe: teacher {name}")
+    task.distance(outputs, outputs, options.distillation, options.temperature)  # refuses where there is none
     return frozen
 
 
-def _ours(path: str, data: Data) -> tuple[nn.Module, Normalization | None]:
-    content = checkpoint.load(path)
-    model = checkpoint.build(content, path)
-    labels = content.get("labels")
-    if labels and len(labels) == len(data.labels) and list(labels) != list(data.labels):
-        mine, theirs = next((a, b) for a, b in zip(data.labels, labels, strict=True) if a != b)
-        raise UserError(
-            f"recipe: teacher {path} has the class {theirs!r} where {data.name} has {mine!r}; choose another"
-        )
-    found = checkpoint.normalization(content, path)
-    return model, Normalization(*found) if found else None
-
-
-def _timm(name: str, weights: str | None, classes: int, in_channels: int) -> tuple[nn.Module, Normalization | None]:
+def _timm(name: str, weights: str | None, inputs: Images, task: Task) -> tuple[nn.Module, Images | None]:
     import timm
 
     if not timm.is_model(name):
@@ -142,17 +121,16 @@ def _timm(name: str, weights: str | None, classes: int, in_channels: int) -> tup
     if weights is None:
         model = _downloaded(f"timm:{name}", lambda: timm.create_model(name, pretrained=True))
     else:
-        model = timm.create_model(name, pretrained=False, num_classes=classes, in_chans=in_channels)
+        arguments: dict[str, Any] = {"num_classes": len(task.labels), "in_chans": inputs.channels}
+        model = timm.create_model(name, pretrained=False, **arguments)
         _load(model, f"timm:{name}", weights)
     found = timm.data.resolve_model_data_config(model)
-    return model, Normalization(tuple(found["mean"]), tuple(found["std"])) if len(
-        found["mean"]
-    ) == in_channels else None
+    if len(found["mean"]) != inputs.channels:
+        return model, None
+    return model, dataclasses.replace(inputs, normalization=Normalization(tuple(found["mean"]), tuple(found["std"])))
 
 
-def _torchvision(
-    name: str, weights: str | None, classes: int, in_channels: int
-) -> tuple[nn.Module, Normalization | None]:
+def _torchvision(name: str, weights: str | None, inputs: Images, task: Task) -> tuple[nn.Module, Images | None]:
     import torchvision
 
     if name not in torchvision.models.list_models(torchvision.models):
@@ -160,9 +138,9 @@ def _torchvision(
     if weights is None:
         model = _downloaded(f"torchvision:{name}", lambda: torchvision.models.get_model(name, weights="DEFAULT"))
     else:
-        model = torchvision.models.get_model(name, weights=None, num_classes=classes)
+        model = torchvision.models.get_model(name, weights=None, num_classes=len(task.labels))
         _load(model, f"torchvision:{name}", weights)
-    return model, Normalization(IMAGENET_MEAN, IMAGENET_STD)
+    return model, dataclasses.replace(inputs, normalization=Normalization(IMAGENET_MEAN, IMAGENET_STD))
 
 
 LIBRARIES = {"timm": _timm, "torchvision": _torchvision}

@@ -1,28 +1,67 @@
-"""The optimizer of a recipe, with its parameter groups."""
+"""The optimizer of a training, its parameter groups, and its learning rate over time."""
 
+import math
 from typing import Any
 
 import torch
 from torch import nn
 
-from onebit.training.recipe import Recipe
-from onebit.training.schedule import peak_learning_rate
+from onebit.training.recipe import OptimizerOptions
 
 
-def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
+def parameter_groups(model: nn.Module, options: OptimizerOptions) -> list[dict[str, Any]]:
     """Two groups: with weight decay and without (biases, norms, scales: anything with one value a channel)."""
     decayed: list[nn.Parameter] = []
     exempt: list[nn.Parameter] = []
     for parameter in model.parameters():
         per_channel = parameter.numel() <= max(parameter.shape[:2], default=1)
-        (exempt if per_channel and not recipe.decay_norm_and_scalars else decayed).append(parameter)
-    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": exempt, "weight_decay": 0.0}]
+        (exempt if per_channel and not options.decay_norm_and_scalars else decayed).append(parameter)
+    groups = [{"params": decayed, "weight_decay": options.weight_decay}, {"params": exempt, "weight_decay": 0.0}]
     return [group for group in groups if group["params"]]
 
 
-def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """The recipe's optimizer at its peak learning rate; sgd is PyTorch's, without Nesterov's momentum."""
-    groups, lr = parameter_groups(model, recipe), peak_learning_rate(recipe)
-    if recipe.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr, recipe.momentum)
-    return (torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW)(groups, lr)
+def make_optimizer(model: nn.Module, options: OptimizerOptions) -> torch.optim.Optimizer:
+    """The optimizer at its peak learning rate; sgd is PyTorch's, without Nesterov's momentum."""
+    groups, lr = parameter_groups(model, options), peak_learning_rate(options)
+    if options.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr, options.momentum)
+    return (torch.optim.Adam if options.optimizer == "adam" else torch.optim.AdamW)(groups, lr)
+
+
+def peak_learning_rate(options: OptimizerOptions) -> float:
+    """lr, times batch_size / lr_batch_size where the recipe names the batch size that lr was chosen for.
+
+    The linear scaling rule: k times the examples in a step, k times its length (Goyal et al. 2017, arXiv 1706.02677, sec. 2.1;
+    they add a warm-up of 5 epochs, which is the key warmup_epochs).
+    """
+    return options.lr * options.batch_size / options.lr_batch_size if options.lr_batch_size else options.lr
+
+
+def learning_rate_factor(options: OptimizerOptions, step: int, steps_per_epoch: int) -> float:
+    """Factor at optimizer step `step` (from 0): linear warm-up, then the schedule over the remaining steps.
+
+    cosine    (1 + cos(pi f)) / 2          linear    1 - f
+    step      gamma^(milestones <= F)      constant  1
+    f is the fraction of the steps after warm-up that are done, F the fraction of all steps.
+    """
+    total = options.epochs * steps_per_epoch
+    warmup = options.warmup_epochs * steps_per_epoch
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    f = min((step - warmup) / max(total - warmup, 1), 1.0)
+    match options.schedule:
+        case "cosine":
+            return (1 + math.cos(math.pi * f)) / 2
+        case "linear":
+            return 1 - f
+        case "step":
+            return options.step_gamma ** sum(step >= milestone * total for milestone in options.step_milestones)
+        case _:
+            return 1.0
+
+
+def set_learning_rate(optimizer: Any, options: OptimizerOptions, step: int, steps_per_epoch: int) -> None:
+    """Give all groups the learning rate of optimizer step `step` (from 0, over the whole training)."""
+    rate = peak_learning_rate(options) * learning_rate_factor(options, step, steps_per_epoch)
+    for group in optimizer.param_groups:
+        group["lr"] = rate

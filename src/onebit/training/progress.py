@@ -3,6 +3,7 @@
 import csv
 import io
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,33 +16,47 @@ from rich.progress import Progress as Bar
 from torch import Tensor
 
 from onebit import files
+from onebit.data.dataset import Batch
+from onebit.tasks.score import Score
+from onebit.tasks.task import Task
 from onebit.training.tensorboard import Events
 
-INTERVAL = 50  # steps between readings of loss and accuracy from the device
-COLUMNS = ("epoch", "train_loss", "train_accuracy", "test_accuracy", "lr", "images_per_s", "seconds")
+INTERVAL = 50  # steps between readings of loss and score from the device
 
 
 class Progress:
     """A context manager around a training. Sums stay on the device and are read every INTERVAL steps.
 
-    The bar shows the images of the first rank; the records of an epoch are sums over all ranks, and over the parts of an
+    The bar shows the examples of the first rank; the records of an epoch are sums over all ranks, and over the parts of an
     epoch that was interrupted.
+
+    Args:
+        fabric: of the training
+        task: whose scores are shown
+        out: run folder
+        epochs, steps: of the training, of an epoch
+        batch_size: over all devices
+        first: epoch that this process starts with
+        shows: whether anything is printed
     """
 
-    def __init__(self, fabric: Fabric, out: Path, epochs: int, steps: int, batch_size: int, first: int, shows: bool):
-        self.fabric, self.out, self.epochs, self.steps, self.batch_size = fabric, out, epochs, steps, batch_size
+    def __init__(
+        self, fabric: Fabric, task: Task, out: Path, epochs: int, steps: int, batch_size: int, first: int, shows: bool
+    ):
+        self.fabric, self.task, self.out = fabric, task, out
+        self.epochs, self.steps, self.batch_size = epochs, steps, batch_size
         self.first, self.records = first, fabric.is_global_zero
         self.shows = shows and self.records
         self.console = Console(stderr=True)
-        text = "{task.description} loss {task.fields[loss]:.3f}  accuracy {task.fields[accuracy]:.1f} %  "
+        text = "{task.description} loss {task.fields[loss]:.3f}  {task.fields[score]}  "
         self.bar = Bar(
-            TextColumn(text + "{task.fields[rate]:.0f} images/s"),
+            TextColumn(text + "{task.fields[rate]:.0f} examples/s"),
             BarColumn(),
             TimeRemainingColumn(),
             console=self.console,
             disable=not self.shows or not self.console.is_terminal,
         )
-        self.task = self.bar.add_task("", total=epochs * steps, loss=0.0, accuracy=0.0, rate=0.0)
+        self.row = self.bar.add_task("", total=epochs * steps, loss=0.0, score="", rate=0.0)
 
     def __enter__(self) -> "Progress":
         self.events = Events(self.out, self.first + 1) if self.records else None
@@ -53,74 +68,75 @@ class Progress:
         if self.events is not None:
             self.events.close()
 
-    def start_epoch(self, epoch: int, before: dict[str, float] | None) -> None:
+    def start_epoch(self, epoch: int, before: dict[str, Any] | None) -> None:
         """Begin an epoch, or continue it after the part that `before`, from state(), describes."""
         before = before if before is not None and self.fabric.is_global_zero else {}
         self.epoch, self.began, self.here = epoch, time.perf_counter(), 0
         self.seconds, self.rate = before.get("seconds", 0.0), before.get("rate", 0.0)
         self.loss: Tensor | float = before.get("loss", 0.0)
-        self.correct: Tensor | float = before.get("correct", 0.0)
-        self.seen = before.get("images", 0.0)
+        self.seen = before.get("examples", 0.0)
+        self.score = Score(self.task, self.fabric.device)
+        self.score.load(before.get("score", {}))
 
-    def state(self) -> dict[str, float]:
-        """The epoch so far, over all ranks (a collective operation): sums of loss and correct answers over images."""
-        local = torch.tensor([float(self.loss), float(self.correct), self.seen], dtype=torch.float64)
+    def state(self) -> dict[str, Any]:
+        """The epoch so far, over all ranks (a collective operation): the sum of the losses, examples, states of metrics."""
+        local = torch.tensor([float(self.loss), self.seen], dtype=torch.float64)
         sums: Any = self.fabric.all_reduce(local.to(self.fabric.device), reduce_op="sum")
+        loss, examples = sums.tolist()
+        score = self.score.gather()
+        self.score.release()
         seconds = self.seconds + time.perf_counter() - self.began
-        return dict(zip(("loss", "correct", "images"), sums.tolist(), strict=True)) | {
-            "seconds": seconds,
-            "rate": self.rate,
-        }
+        return {"loss": loss, "examples": examples, "score": score, "seconds": seconds, "rate": self.rate}
 
     def due(self, step: int) -> bool:
         """Whether this step's loss is to be read and checked."""
-        return step % INTERVAL == 0 or step + 1 == self.steps
+        return step % INTERVAL == 0 or step == self.steps - 1
 
     @torch.no_grad()
-    def step(self, step: int, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Count an optimizer step. Images with mixed labels (B, classes) count by the larger share."""
-        targets = labels if labels.dim() == 1 else labels.argmax(1)
-        self.loss = self.loss + loss * len(labels)
-        self.correct = self.correct + (logits.argmax(1) == targets).sum()
+    def step(self, step: int, loss: Tensor, outputs: Any, batch: Batch) -> None:
+        """Count an optimizer step."""
+        self.loss = self.loss + loss * len(batch)
+        self.score.update(outputs, batch.targets)
         self.here += 1
-        self.seen += len(labels)
+        self.seen += len(batch)
         if self.due(step):
             self.rate = self.here * self.batch_size / (time.perf_counter() - self.began)
             self.bar.update(
-                self.task,
+                self.row,
                 completed=self.epoch * self.steps + step + 1,
                 description=f"epoch {self.epoch + 1}/{self.epochs}",
                 loss=float(self.loss) / self.seen,
-                accuracy=100 * float(self.correct) / self.seen,
+                score="  ".join(f"{name} {value:.1f} %" for name, value in self.score.compute().items()),
                 rate=self.rate,
             )
 
-    def end_epoch(self, epoch: int, lr: float, test_accuracy: float | None) -> None:
+    def end_epoch(self, epoch: int, lr: float, tested: Mapping[str, float] | None) -> None:
         """Record an epoch: one line on the console, one in metrics.csv, and the TensorBoard scalars.
 
-        test_accuracy is None, and its column empty, after an epoch without evaluation.
+        tested: scores of the test examples; None, and their columns empty, after an epoch without evaluation.
         """
-        state = self.state()
+        sums = self.state()
+        self.score.gather()
+        trained = self.score.compute()
         if not self.records:
             return
-        row = {
-            "epoch": epoch + 1,
-            "train_loss": round(state["loss"] / state["images"], 4),
-            "train_accuracy": round(100 * state["correct"] / state["images"], 2),
-            "test_accuracy": None if test_accuracy is None else round(test_accuracy, 2),
-            "lr": lr,
-            "images_per_s": round(self.rate),
-            "seconds": round(state["seconds"], 1),
-        }
+        row: dict[str, Any] = {"epoch": epoch + 1, "train_loss": round(sums["loss"] / sums["examples"], 4)}
+        for name in trained:
+            row[f"train_{name}"] = round(trained[name], 2)
+            row[f"test_{name}"] = None if tested is None else round(tested[name], 2)
+        row |= {"lr": lr, "examples_per_s": round(self.rate), "seconds": round(sums["seconds"], 1)}
         record(self.out / "metrics.csv", row)
         if self.events is not None:
             scalars = {name: value for name, value in row.items() if name != "epoch" and value is not None}
             self.events.scalars(scalars, epoch + 1)
         if self.shows:
-            tested = "" if test_accuracy is None else f"test {test_accuracy:.2f} %  "
+            scores = [
+                f"{name} train {value:.2f} %" + ("" if tested is None else f", test {tested[name]:.2f} %")
+                for name, value in trained.items()
+            ]
             self.console.print(
-                f"epoch {epoch + 1}/{self.epochs}  loss {row['train_loss']:.3f}  train {row['train_accuracy']:.2f} %  "
-                f"{tested}{row['images_per_s']} images/s  {row['seconds']} s",
+                f"epoch {epoch + 1}/{self.epochs}  loss {row['train_loss']:.3f}  {'  '.join(scores)}  "
+                f"{row['examples_per_s']} examples/s  {row['seconds']} s",
                 highlight=False,
             )
 
@@ -131,8 +147,9 @@ def record(path: Path, row: dict[str, Any]) -> None:
     if path.exists():
         with open(path, newline="") as file:
             rows = [old for old in csv.DictReader(file) if int(old["epoch"]) < row["epoch"]]
+    columns = list(dict.fromkeys(name for one in (*rows, row) for name in one))
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, COLUMNS)
+    writer = csv.DictWriter(text, columns)
     writer.writeheader()
     writer.writerows([*rows, row])
     files.write_text(path, text.getvalue())

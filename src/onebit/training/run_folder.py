@@ -15,18 +15,13 @@ from onebit.errors import UserError
 from onebit.machine import provenance
 from onebit.training.recipe import Recipe
 
-# What may change when a run continues: where files lie, how fast they are read, on what and in which parts it computes.
-FREE = {
-    *("root", "out", "download", "workers", "max_corrupt", "teacher_weights"),
-    *("threads", "accelerator", "devices", "num_nodes", "strategy", "accumulate", "compile"),
-    *("checkpoint_steps", "eval_every"),
-}
+FREE = {field.name for field in dataclasses.fields(Recipe) if field.metadata["free"]}
 
 
-def run_folder(recipe: Recipe, resume: bool, name: str, is_first: bool) -> Path:
+def run_folder(out: str | Path, resume: bool, is_first: bool) -> Path:
     """The folder, created where it is not there. With `resume`, the first rank removes what a killed process left half
     written. Raises UserError for a folder that holds another run, or that cannot be used."""
-    out = Path(recipe.out or f"runs/{name}-{recipe.seed}")
+    out = Path(out)
     if (out / "last.ckpt").exists() and not resume:
         raise UserError(f"{out} already holds a run; continue it with --resume, or name another folder with --out")
     try:

@@ -1,0 +1,27 @@
+"""What a checkpoint holds, for `onebit info`."""
+
+from pathlib import Path
+from typing import Any
+
+from onebit.checkpoints import checkpoint
+from onebit.nn.layers import binary_layers, float32_bytes
+
+
+def describe(path: str | Path) -> dict[str, Any]:
+    """Architecture, progress, numbers of parameters and sizes in bytes. Raises UserError for what is no checkpoint."""
+    saved = checkpoint.load(path)
+    model = saved.network()
+    layers = [layer for _, layer in binary_layers(model) if layer.weight_binarizer is not None]
+    return {
+        "file": str(path),
+        "kind": "checkpoint",
+        "task": saved.task["name"],
+        **{key: saved.config.get(key) for key in ("name", "method", "options", "structure", "classes")},
+        "binarize": saved.config.get("binarize", "both"),
+        "epoch": None if saved.progress is None else saved.progress.epoch,
+        **(saved.scores or {}),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "binary_weights": sum(layer.weight.numel() for layer in layers),
+        "bytes": Path(path).stat().st_size,
+        "float32_bytes": float32_bytes(model),
+    }

@@ -1,0 +1,117 @@
+"""All that a training needs before its first step, built from the recipe in one order."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+
+from onebit import data, models, tasks
+from onebit.checkpoints.initial import initialize_from
+from onebit.data.dataset import Data, Examples
+from onebit.errors import UserError
+from onebit.tasks.task import Task
+from onebit.training.devices import first_alone, share_of_batch, synchronize_norms
+from onebit.training.distillation import distillation
+from onebit.training.environment import compiles, layout
+from onebit.training.objective import Objective
+from onebit.training.optimizer import make_optimizer
+from onebit.training.recipe import ModelOptions, Recipe
+from onebit.training.step import Step
+
+
+@dataclass
+class Setup:
+    """What a training works with.
+
+    steps        optimizer steps an epoch
+    share        examples of a step on one device
+    model        the network; `average` its moving average, or None
+    step         takes an optimizer step
+    """
+
+    fabric: Fabric
+    recipe: Recipe
+    out: Path
+    data: Data
+    task: Task
+    train: Examples
+    test: Examples
+    steps: int
+    share: int
+    layout: torch.memory_format
+    model: nn.Module
+    average: Any
+    optimizer: Any
+    step: Step
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The network whose score counts: the average, where there is one."""
+        return self.model if self.average is None else self.average.module
+
+
+def set_up(fabric: Fabric, recipe: Recipe, out: Path, resumes: bool, quiet: bool) -> Setup:
+    """Load the data, build the network, its objective and its optimizer, on this rank's device.
+
+    resumes: a checkpoint of this run will give the weights. Raises UserError for values that do not fit together.
+    """
+    source = first_alone(fabric, lambda: data.load(recipe.data, recipe.root, recipe))
+    task = tasks.create(source.task, source.labels, recipe)
+    train, test = source.train.to(fabric.device), source.test.to(fabric.device)
+    share = share_of_batch(recipe.batch_size, recipe.accumulate, fabric.world_size)
+    steps = train.training_steps(share, fabric.world_size)
+    if not steps:
+        raise UserError(f"batch_size = {recipe.batch_size} exceeds the {len(train)} training examples")
+    model = network(recipe, source, task)
+    if recipe.initial and not resumes:
+        fresh = initialize_from(model, recipe.initial)
+        if fresh and not quiet:
+            text = f"{recipe.initial} lacks {len(fresh)} tensors, which start anew: {fresh[0]}, ..."
+            fabric.print(text, file=sys.stderr)
+    if recipe.sync_batch_norm:
+        model = synchronize_norms(model, fabric)
+    maps = layout(recipe)
+    model.to(memory_format=maps)
+    objective: nn.Module = Objective(model, task, first_alone(fabric, lambda: distillation(recipe, source, task, maps)))
+    average = moving_average(model, recipe.ema_decay)
+    if average is not None:
+        average.to(fabric.device)
+    optimizer = make_optimizer(model, recipe)
+    if compiles(recipe, recipe.epochs * steps):
+        objective.compile()
+    wrapped, optimizer = fabric.setup(objective, optimizer)
+    step = Step(
+        fabric,
+        wrapped,
+        optimizer,
+        model,
+        parts=recipe.accumulate,
+        clip_grad_norm=recipe.clip_grad_norm,
+        average=average,
+    )
+    return Setup(fabric, recipe, out, source, task, train, test, steps, share, maps, model, average, optimizer, step)
+
+
+def network(options: ModelOptions, source: Data, task: Task) -> nn.Module:
+    """The network of these options for the data's inputs and the task's outputs."""
+    return models.create(
+        options.model,
+        options.method,
+        options=options.options,
+        structure=options.structure,
+        binarize=options.binarize,
+        **source.inputs.arguments(),
+        **task.arguments(),
+    )
+
+
+def moving_average(model: nn.Module, decay: float) -> Any:
+    """An exponential moving average of the weights, None for decay 0."""
+    if not decay:
+        return None
+    function = torch.optim.swa_utils.get_ema_multi_avg_fn(decay)
+    return torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=function, use_buffers=False)
