@@ -1,5 +1,6 @@
 """The command line, as a user meets it: results, --json, and one clear line with exit code 2 for every bad input."""
 
+import dataclasses
 import json
 import os
 import re
@@ -16,13 +17,14 @@ import onebit
 from onebit import data, models, runtime
 from onebit.checkpoints import checkpoint
 from onebit.cli.main import main, make_parser, printable
-from onebit.cli.train import make_parser as make_train_parser
-from onebit.cli.train import parse as parse_training
+from onebit.cli.train import recipe_of
+from onebit.data.inputs import Images, Normalization
 from onebit.data.loading.augmentation import evaluation_transform, resize_of
 from onebit.nn.layers import binary_layers
 from onebit.runtime import pictures
+from runs import saved
 
-VERBS = ("train", "eval", "pack", "run", "bench", "info", "import")
+VERBS = ("train", "eval", "pack", "run", "bench", "bench-train", "info", "import", "list", "completion")
 
 
 def run(capsys, *arguments):
@@ -48,12 +50,7 @@ def trained_content(model="resnet8", method="adabin"):
     torch.manual_seed(0)
     network = models.create(model, method, in_channels=1, image_size=8)
     digits = data.load("digits")
-    return {
-        "config": network.config,
-        "model": network.state_dict(),
-        "labels": list(digits.labels),
-        "normalization": {"mean": [0.306], "std": [0.377]},
-    }
+    return saved(network, list(digits.labels), inputs=digits.inputs)
 
 
 @pytest.fixture
@@ -77,8 +74,8 @@ def test_help_names_json_and_out(capsys, verb):
 
 
 def test_every_option_has_help():
-    subparsers = make_parser()._subparsers._group_actions[0].choices.values()
-    for parser in [*subparsers, make_train_parser()]:
+    subparsers = make_parser()._subparsers._group_actions[0].choices
+    for parser in [*subparsers.values(), *subparsers["bench"].first.values()]:
         for action in parser._actions:
             assert action.help, (parser.prog, action.dest)
 
@@ -106,7 +103,7 @@ def test_train_eval_pack_run_info(capsys, tmp_path):
 
     code, text, _ = run(capsys, "eval", out / "last.ckpt", "--data", "digits", "--json")
     in_torch = json.loads(text)
-    assert code == 0 and in_torch["images"] == 360 and in_torch["runtime"] == "pytorch"
+    assert code == 0 and in_torch["examples"] == 360 and in_torch["runtime"] == "pytorch"
     assert in_torch["accuracy"] == pytest.approx(result["accuracy"], abs=0.01)
 
     file = tmp_path / "net.safetensors"
@@ -126,9 +123,9 @@ def test_train_eval_pack_run_info(capsys, tmp_path):
     code, text, _ = run(capsys, "run", file, pictures.parent, "--top", "3", "--json")
     rows = json.loads(text)["images"]
     assert code == 0 and len(rows) == 2 and len(rows[0]["predictions"]) == 3
-    network = checkpoint.build(checkpoint.load(out / "last.ckpt"), out)
+    network = checkpoint.load(out / "last.ckpt").network()
     with torch.inference_mode():
-        scores = network(batch.images).softmax(1)
+        scores = network(batch.inputs).softmax(1)
     for row, expected in zip(rows, scores, strict=True):
         assert row["predictions"][0]["label"] == str(int(expected.argmax()))
         assert row["predictions"][0]["score"] == pytest.approx(float(expected.max()), abs=1e-4)
@@ -210,10 +207,15 @@ def test_bad_recipe_file(capsys, tmp_path, text, says):
 def test_a_recipe_may_follow_options(tmp_path):
     path = tmp_path / "named.toml"
     path.write_text("epochs = 3\nmethod = 'xnor'\n")
-    for arguments in ([str(path), "--resume", "--lr", "1"], ["--lr", "1", "--resume", str(path)]):
-        options, values, name = parse_training(arguments)
+    for arguments in (
+        [str(path), "--resume", "--lr", "1"],
+        ["--lr", "1", "--resume", str(path)],
+        ["--download", str(path), "--resume", "--lr=1"],
+    ):
+        options = make_parser().parse_args(["train", *arguments])
+        recipe, name = recipe_of(options)
         assert options.resume and name == "named"
-        assert (values["epochs"], values["method"], values["lr"]) == (3, "xnor", 1)
+        assert (recipe.epochs, recipe.method, recipe.lr) == (3, "xnor", 1)
 
 
 def corrupt_files(tmp_path, ckpt, packed):
@@ -256,10 +258,10 @@ def test_a_pickle_is_not_executed(capsys, tmp_path):
 
 def test_checkpoint_of_another_architecture(capsys, tmp_path):
     content = trained_content()
-    content["config"] = {**content["config"], "name": "resnet20"}
+    content.config = {**content.config, "name": "resnet20"}
     checkpoint.save(tmp_path / "a.ckpt", content)
     assert "does not fit" in refused(capsys, "eval", tmp_path / "a.ckpt", "--data", "digits")
-    content["config"] = {"surprise": 1}
+    content.config = {"surprise": 1}
     checkpoint.save(tmp_path / "b.ckpt", content)
     refused(capsys, "pack", tmp_path / "b.ckpt", "--out", tmp_path / "b.safetensors")
 
@@ -267,16 +269,18 @@ def test_checkpoint_of_another_architecture(capsys, tmp_path):
 def test_checkpoint_for_other_data(capsys, tmp_path):
     content = trained_content()
     network = models.create("resnet8", "adabin", in_channels=1, image_size=8, classes=3)
-    checkpoint.save(tmp_path / "three.ckpt", {**content, "config": network.config, "model": network.state_dict()})
+    checkpoint.save(
+        tmp_path / "three.ckpt", dataclasses.replace(content, config=network.config, model=network.state_dict())
+    )
     assert "3 classes" in refused(capsys, "eval", tmp_path / "three.ckpt", "--data", "digits")
 
 
 def test_eval_takes_the_normalization_of_the_model(capsys, tmp_path):
     """As `onebit run` does, and not that of the data set."""
     test = data.load("digits").test
-    labels, accuracies = test.labels.numpy(), []
+    labels, accuracies = test.targets.numpy(), []
     for mean, std in ((0.306, 0.377), (0.6, 0.1)):
-        content = trained_content() | {"normalization": {"mean": [mean], "std": [std]}}
+        content = dataclasses.replace(trained_content(), inputs=Images(1, 8, Normalization((mean,), (std,))))
         paths = tmp_path / "net.ckpt", tmp_path / "net.safetensors"
         checkpoint.save(paths[0], content)
         assert run(capsys, "pack", paths[0], "--out", paths[1])[0] == 0
@@ -290,7 +294,7 @@ def test_eval_takes_the_normalization_of_the_model(capsys, tmp_path):
 
 def test_classes_in_another_order_are_refused(capsys, tmp_path):
     content = trained_content()
-    content["labels"] = content["labels"][::-1]
+    content.task["labels"] = content.task["labels"][::-1]
     checkpoint.save(tmp_path / "net.ckpt", content)
     run(capsys, "pack", tmp_path / "net.ckpt")
     for name in ("net.ckpt", "net.safetensors"):
@@ -379,7 +383,7 @@ def test_imagefolder_trains_and_names_bad_files(capsys, tmp_path):
     code, out, _ = run(
         capsys, "eval", tmp_path / "good" / "last.ckpt", "--data", "imagefolder", "--root", root, "--json"
     )
-    assert code == 0 and json.loads(out)["images"] == 4
+    assert code == 0 and json.loads(out)["examples"] == 4
 
     photograph = root / "val" / "cat" / "0.jpeg"
     whole = photograph.read_bytes()

@@ -1,71 +1,149 @@
-"""The command line of `onebit train`: the keys of Recipe as options, with their types and help from its docstring."""
+"""`onebit train`: the keys of a recipe as options, each with its default and help from its declaration."""
 
 import argparse
 import dataclasses
-from pathlib import Path
-from typing import Any
+import json
+import types
+import typing
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
-from jsonargparse import ArgumentParser
-
-from onebit.errors import UserError
+from onebit.cli.arguments import value_of, verb
+from onebit.cli.output import scores
+from onebit.data import DATA
+from onebit.methods import METHODS
+from onebit.models import MODELS
+from onebit.tables import Table
 from onebit.training import recipe
+from onebit.training.recipe import GROUPS, KEYS, Recipe
 
-DESCRIPTION = """Train a network. A recipe file (TOML) sets keys, and the command line overrides them:
+DETAILS = """A recipe sets keys: one that comes with onebit by its name (`onebit list recipes`), or a TOML file. The command line overrides
+them:
 
-  onebit train recipes/cifar10-resnet20-adabin.toml --root data --epochs 40 --out runs/adabin
+  onebit train cifar10-resnet20-adabin --root data --epochs 40 --out runs/adabin
 
 The run folder receives the resolved recipe, last.ckpt and best.ckpt, metrics.csv and TensorBoard events. A run that was
 killed continues with the same command and --resume."""
+TABLES: dict[str, Table[Any]] = {"data": DATA, "model": MODELS, "method": METHODS}
 
 
-def make_parser() -> ArgumentParser:
-    parser = ArgumentParser(
-        prog="onebit train",
-        description=DESCRIPTION,
-        exit_on_error=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+def add(verbs: Any) -> None:
+    parser = verb(
+        verbs, "train", run, "Train a network from a recipe", DETAILS, "run folder; default runs/<recipe's name>-<seed>"
     )
-    parser.add_argument("recipe", nargs="?", help="recipe file; recipes/ holds those that come with onebit")
-    parser.add_class_arguments(recipe.Recipe)
+    parser.tables = ("options", "structure")
+    parser.add_argument(
+        "recipe",
+        nargs="?",
+        default=argparse.SUPPRESS,  # which leaves alone what a Switch found
+        help="name of a recipe that comes with onebit, or a recipe file (TOML)",
+    )
     parser.add_argument("--resume", action="store_true", help="continue the run in the run folder, if it holds one")
     parser.add_argument(
         "--profile", action="store_true", help="write where a step's time goes: profile.txt, profile.json.gz"
     )
-    parser.add_argument("--json", action="store_true", help="print the result as JSON, and nothing else")
-    return parser
+    for options in GROUPS:
+        group = parser.add_argument_group(options.__doc__)
+        hints = typing.get_type_hints(options)
+        for field in sorted(dataclasses.fields(options), key=lambda f: f.name not in options.__annotations__):
+            if field.name != "out":  # which every verb has
+                add_key(group, field, hints[field.name])
+    parser.set_defaults(parser=parser)
 
 
-def normalize(arguments: list[str]) -> list[str]:
-    """--batch-size as --batch_size, and a switch without a value, such as --download, as --download true."""
-    switches = {f"--{f.name}" for f in dataclasses.fields(recipe.Recipe) if f.type in (bool, "bool")}
-    result: list[str] = []
-    for position, argument in enumerate(arguments):
-        if argument.startswith("--"):
-            key, equals, value = argument.partition("=")
-            argument = key.replace("-", "_").replace("__", "--", 1) + equals + value
-        result.append(argument)
-        if argument in switches and arguments[position + 1 : position + 2] not in (["true"], ["false"]):
-            result.append("true")
-    return result
+def add_key(group: Any, field: Any, kind: Any) -> None:
+    """The option of one key, spelled with _ or -. What is not given is not in the parsed options."""
+    spellings = dict.fromkeys((f"--{field.name}", f"--{field.name.replace('_', '-')}"))
+    default = field.default if field.default is not dataclasses.MISSING else field.default_factory()
+    text = field.metadata["help"]
+    if field.name in TABLES:
+        text += f": {', '.join(TABLES[field.name])}"
+    shown = json.dumps(default) if not isinstance(default, str) else default or "empty"
+    settings: dict[str, Any] = {"default": argparse.SUPPRESS, "help": f"{text} (default {shown})".replace("%", "%%")}
+    if typing.get_origin(kind) is Literal:
+        settings |= {"choices": typing.get_args(kind)}
+    elif kind is bool:
+        settings |= {"action": Switch, "metavar": "true|false"}
+    else:
+        settings |= {"type": READERS[typing.get_origin(kind) or kind], "metavar": field.name.rpartition("_")[2].upper()}
+    group.add_argument(*spellings, **settings)
 
 
-def parse(arguments: list[str]) -> tuple[Any, dict[str, Any], str]:
-    """(parsed options, values of the Recipe, name of the run). Raises UserError for unknown keys and wrong types."""
-    parser, arguments = make_parser(), normalize(arguments)
+class Switch(argparse.Action):
+    """--key, --key true or --key false."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **settings: Any):
+        super().__init__(option_strings, dest, nargs="?", **settings)
+
+    def __call__(self, parser: Any, namespace: argparse.Namespace, value: Any, option: str | None = None) -> None:
+        if value not in (None, "true", "false"):
+            if "recipe" in namespace:
+                raise argparse.ArgumentError(self, f"{value!r} is not true or false")
+            namespace.recipe, value = value, None  # a recipe that follows a switch
+        setattr(namespace, self.dest, value != "false")
+
+
+def a_table(text: str) -> dict[str, Any]:
+    """'{"variant": "paper"}' or 'variant=paper,t_max=2' as a dict."""
+    if text.lstrip().startswith("{"):
+        try:
+            return dict(json.loads(text))
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"{text!r} is not JSON: {error}") from error
+    found = {}
+    for part in filter(None, text.split(",")):
+        name, equals, value = part.partition("=")
+        if not equals:
+            raise argparse.ArgumentTypeError(f"{part!r} is not KEY=VALUE")
+        found[name.strip()] = value_of(value)
+    return found
+
+
+def a_list(text: str) -> list[Any]:
+    """'[0.5, 0.75]' or '0.5,0.75' as a list."""
     try:
-        path = parser.parse_args([a for a in arguments if a not in ("-h", "--help")]).recipe  # wherever it stands
-        if path is not None:
-            from_file = recipe.read(path)
-            parser.parse_object(from_file)  # checks the types of the file's values
-            parser.set_defaults(from_file)
-        options = parser.parse_args(arguments)
-    except (argparse.ArgumentError, TypeError, ValueError) as error:
-        if isinstance(error, UserError):
-            raise
-        reason = " ".join(str(error).split())[:300]
-        raise UserError(f"{reason} (onebit train --help lists the keys)") from error
-    names = [f.name for f in dataclasses.fields(recipe.Recipe)]
-    values = {name: options[name] for name in names}
-    for name in ("options", "structure"):
-        values[name] = dict(vars(values[name]) if not isinstance(values[name], dict) else values[name])
-    return options, values, Path(path).stem if path else f"{values['data']}-{values['model']}-{values['method']}"
+        return list(json.loads(text if text.lstrip().startswith("[") else f"[{text}]"))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers, such as 0.5,0.75") from error
+
+
+READERS: dict[Any, Callable[[str], Any]] = {
+    int: int,
+    float: float,
+    str: str,
+    types.UnionType: str,
+    dict: a_table,
+    list: a_list,
+}
+
+
+def recipe_of(options: argparse.Namespace) -> tuple[Recipe, str]:
+    """(the recipe, name of the run): defaults < recipe file < command line. Raises UserError for unusable values."""
+    source = getattr(options, "recipe", None)
+    values = {} if source is None else recipe.read(source)
+    values |= {
+        key: value for key, value in vars(options).items() if key in KEYS and (key != "out" or value is not None)
+    }
+    resolved = Recipe(**values)
+    if source is not None:
+        return resolved, recipe.find(source).stem
+    return resolved, f"{resolved.data}-{resolved.model}-{resolved.method}"
+
+
+def run(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    given = [key for key in vars(options) if key in KEYS and getattr(options, key) is not None]
+    if "recipe" not in options and not given:
+        options.parser.print_help()
+        return {}, ""
+    chosen, name = recipe_of(options)
+    for key, table in TABLES.items():
+        table.check(getattr(chosen, key))
+    from lightning_fabric.utilities.rank_zero import rank_zero_only
+
+    from onebit.training.train import train
+
+    result = train(chosen, resume=options.resume, name=name, quiet=options.json, profile=options.profile)
+    if getattr(rank_zero_only, "rank", 0):  # one of several processes prints the result
+        options.json = False
+        return result, ""
+    return result, f"{scores(result)} after epoch {result['epochs']}; checkpoints in {result['out']}"

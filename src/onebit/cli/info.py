@@ -1,0 +1,23 @@
+"""`onebit info`: what a checkpoint or packed file holds."""
+
+import argparse
+from typing import Any
+
+from onebit.cli.arguments import is_checkpoint, verb
+
+
+def add(verbs: Any) -> None:
+    parser = verb(verbs, "info", run, "Say what a checkpoint or packed file holds", "  onebit info cifar.safetensors")
+    parser.add_argument("model", metavar="MODEL", help="checkpoint (.ckpt) or packed file (.safetensors)")
+
+
+def run(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    if is_checkpoint(options.model):
+        from onebit.checkpoints import description
+
+        result = description.describe(options.model)
+    else:
+        from onebit.runtime import inspection
+
+        result = inspection.describe(options.model)
+    return result, "\n".join(f"{key.replace('_', ' '):15} {value}" for key, value in result.items())
