@@ -4,22 +4,48 @@
 and are imported on first use.
 """
 
-from importlib import import_module
-from typing import Any
+from importlib import import_module, metadata
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["methods", "models", "pack", "runtime"]
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from onebit import checkpoints as checkpoints
+    from onebit import data as data
+    from onebit import methods as methods
+    from onebit import models as models
+    from onebit import nn as nn
+    from onebit import runtime as runtime
+    from onebit import tasks as tasks
+    from onebit.analysis.evaluation import evaluate as evaluate
+    from onebit.nn.layers import after_step as after_step
+    from onebit.nn.layers import regularization as regularization
+    from onebit.nn.layers import set_progress as set_progress
+    from onebit.packing.pack import pack as pack
+    from onebit.training.recipe import Recipe as Recipe
+    from onebit.training.train import train as train
 
-_SUBMODULES = ("methods", "models", "runtime")
+    __version__: str
+
+PACKAGES = ("checkpoints", "data", "methods", "models", "nn", "runtime", "tasks")
+NAMES = {
+    "Recipe": "onebit.training.recipe",
+    "after_step": "onebit.nn.layers",
+    "evaluate": "onebit.analysis.evaluation",
+    "pack": "onebit.packing.pack",
+    "regularization": "onebit.nn.layers",
+    "set_progress": "onebit.nn.layers",
+    "train": "onebit.training.train",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "pack":
-        return import_module("onebit.packing.pack").pack
-    if name in _SUBMODULES:
+    if name in NAMES:
+        return getattr(import_module(NAMES[name]), name)
+    if name in PACKAGES:
         return import_module(f"onebit.{name}")
-    raise AttributeError(f"module 'onebit' has no attribute {name!r}; it has {', '.join(__all__)}")
+    if name == "__version__":
+        return metadata.version("onebit")
+    raise AttributeError(f"module 'onebit' has no attribute {name!r}; it has {', '.join((*PACKAGES, *NAMES))}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*__all__, "__version__"])
+    return sorted([*PACKAGES, *NAMES, "__version__"])
