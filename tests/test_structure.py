@@ -1,7 +1,8 @@
-"""Adding a method, a model, a data set or a recipe takes one file and one line: docs/adding.md is run as written."""
+"""Adding a method, a model, a data set or a task takes one file and one line, a recipe its file: docs/adding.md is run as
+written. tests/test_tasks.py goes on with the page's task."""
 
-import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,35 +10,38 @@ import numpy as np
 import pytest
 import torch
 
+import additions
 import checks
-import test_packing
-from onebit import data, methods, models
+from networks import SHAPES, check, settle
+from onebit import methods, models
 from onebit.checkpoints import checkpoint
-from onebit.methods import METHODS
+from onebit.methods.method import Method
+from onebit.nn.binarizer import ActivationForm
+from onebit.packing.from_checkpoint import pack_checkpoint
 from onebit.runtime import load
 from onebit.training import recipe
 from onebit.training.recipe import Recipe
 from onebit.training.train import train
 
-ROOT = Path(__file__).parents[1]
-PAGE = (ROOT / "docs" / "adding.md").read_text(encoding="utf-8")
-RECIPES = sorted((ROOT / "src" / "onebit" / "recipes").glob("*.toml"))
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+RECIPES = sorted((additions.ROOT / "src" / "onebit" / "recipes").glob("*.toml"))
+PLACES = {"method": 2, "model": 2, "data set": 2, "task": 2, "recipe": 1}
 
 
 @pytest.fixture
-def added(monkeypatch) -> dict[str, Any]:
-    """The names that the page's code defines, with its rows in the tables."""
-    names: dict[str, Any] = {"__name__": "adding"}
-    for code in blocks("python"):
-        exec(compile(code, "docs/adding.md", "exec"), names)
-    for table, name in ((METHODS, "centred"), (models.MODELS, "tiny"), (data.DATA, "letters")):
-        assert f'`"{name}": {name},`' in PAGE
-        monkeypatch.setitem(table, name, names[name])
-    return names
+def added(tmp_path) -> Iterator[dict[str, Any]]:
+    with additions.made(tmp_path / "package") as places:
+        yield places
+
+
+def test_places_that_an_addition_touches(added):
+    """Its file, which is new, and one line of the room's table. `added` makes no other change."""
+    found = additions.read()
+    assert {kind: len(addition.places) for kind, addition in found.items()} == PLACES
+    for kind, addition in found.items():
+        new, *tables = addition.places
+        assert not (additions.ROOT / new).exists()
+        assert all(Path(table).parent == Path(new).parent for table in tables), f"{kind}: in the same room"
+    assert methods.create("centred").name == "centred" and "letters-tiny-centred" in recipe.shipped()
 
 
 def test_an_added_method_passes_the_common_checks(added):
@@ -46,19 +50,19 @@ def test_an_added_method_passes_the_common_checks(added):
 
 @pytest.mark.parametrize("model", ["resnet8", "vgg_small"])
 def test_an_added_method_packs(model, added, tmp_path):
-    shape = test_packing.SHAPES[model]
-    network = test_packing.settle(models.create(model, "centred", image_size=shape[1]), shape)
-    test_packing.check(network, tmp_path / "net.onebit", shape)
+    shape = SHAPES[model]
+    network = settle(models.create(model, "centred", image_size=shape[1]), shape)
+    check(network, tmp_path / "net.onebit", shape)
 
 
 def test_the_common_checks_notice_mistakes(added, monkeypatch):
     """What passing them is worth: each of these methods is wrong in one place."""
-    weight, activation = added["CentredWeight"], added["ThresholdActivation"]
+    weight, activation = added["method"].CentredWeight, added["method"].ThresholdActivation
 
     class ForgottenOffset(weight):
         def freeze(self, w):
-            form = super().freeze(w)
-            return type(form)(form.signs, form.scale)
+            (form,) = super().freeze(w)
+            return (type(form)(form.signs, form.scale),)
 
     class SignOfZero(weight):
         def forward(self, w):
@@ -67,7 +71,7 @@ def test_the_common_checks_notice_mistakes(added, monkeypatch):
 
     class WrongThreshold(activation):
         def freeze(self):
-            return type(super().freeze())(threshold=-self.threshold.detach())
+            return (ActivationForm(threshold=-self.threshold.detach()),)
 
     class Unsaved(activation):
         def __init__(self, channels):
@@ -78,15 +82,15 @@ def test_the_common_checks_notice_mistakes(added, monkeypatch):
             return super().forward(x - self.hidden.reshape(1, -1, *[1] * (x.dim() - 2)).to(x.dtype))
 
     float32 = torch.float32
-    for check, wrong in (
-        (lambda m: checks.check_weights(m, float32), methods.Method("m", ForgottenOffset, activation)),
-        (lambda m: checks.check_evaluation(m, float32), methods.Method("m", ForgottenOffset, activation)),
-        (checks.check_gradients, methods.Method("m", SignOfZero, activation)),
-        (lambda m: checks.check_activations(m, float32), methods.Method("m", weight, WrongThreshold)),
-        (checks.check_state, methods.Method("m", weight, Unsaved)),
+    for common_check, wrong in (
+        (lambda m: checks.check_weights(m, float32), Method("m", ForgottenOffset, activation)),
+        (lambda m: checks.check_evaluation(m, float32), Method("m", ForgottenOffset, activation)),
+        (checks.check_gradients, Method("m", SignOfZero, activation)),
+        (lambda m: checks.check_activations(m, float32), Method("m", weight, WrongThreshold)),
+        (checks.check_state, Method("m", weight, Unsaved)),
     ):
         with pytest.raises(AssertionError):
-            check(wrong)
+            common_check(wrong)
 
 
 def test_the_page_trains(added, tmp_path):
@@ -97,14 +101,11 @@ def test_the_page_trains(added, tmp_path):
     for image, label in zip(images, labels, strict=True):  # a bar at the top, in the middle, or on the left
         image[0, *((slice(1, 4), slice(None)), (slice(7, 10), slice(None)), (slice(None), slice(1, 4)))[label]] += 150
     np.savez(tmp_path / "letters.npz", images=images, labels=labels)
-    (code,) = blocks("toml")
-    file = tmp_path / "letters-tiny-centred.toml"
-    file.write_text(code)
     own = {"root": str(tmp_path), "out": str(tmp_path / "run"), "accelerator": "cpu", "devices": "1", "threads": 1}
-    result = train(Recipe(**recipe.read(file), **own), quiet=True)
+    result = train(Recipe(**recipe.read("letters-tiny-centred"), **own), quiet=True)
     assert result["accuracy"] > 90
     content = checkpoint.load(tmp_path / "run" / "last.ckpt")
-    checkpoint.pack(content, tmp_path / "run" / "last.ckpt", tmp_path / "net.onebit")
+    pack_checkpoint(content, tmp_path / "net.onebit")
     predicted = load(tmp_path / "net.onebit")(images[540:].transpose(0, 2, 3, 1).copy()).argmax(1)
     assert 100 * (predicted == labels[540:]).mean() == pytest.approx(result["accuracy"], abs=2)
 
