@@ -9,8 +9,8 @@ DONE := $(VENV)/.installed
 demo: $(DONE)  ## train, pack and run RBNN, AdaBin, ReBNN and their parent on embedded digits; prints one table
 	$(BIN)/python -m onebit.reproduction.demo
 
-test: $(DONE)  ## all tests, warnings as errors
-	$(BIN)/python -m pytest -q
+test: $(DONE)  ## all tests, warnings as errors, in one process a processor
+	$(BIN)/python -m pytest -q --numprocesses=auto --dist=loadscope
 
 test-arm:  ## the kernels for 64-bit ARM, cross-compiled and run by an emulator
 	@for tool in cmake aarch64-linux-gnu-g++ qemu-aarch64; do \
