@@ -162,12 +162,17 @@ class _StandardizedSign(torch.autograd.Function):
 
     sign(u) = sign(x - mean), so the forward pass needs no division, and x is all that is kept for the backward pass. A
     sample whose elements are all equal has no direction to move in: its gradient is 0.
+
+    The backward pass sees a sample as one row of n elements, in the order in which they lie in memory. As maps, most of its
+    operands have one value a sample, and torch.compile (2.14) then vectorizes over samples in bf16, with a stride of n.
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, t: Tensor, k: Tensor) -> Tensor:
         dims = tuple(range(1, x.dim()))
         n = x[0].numel()
+        # Asked in `backward`, it would make torch.compile (2.14) copy every gradient to (B, C, H, W).
+        ctx.channels_last = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
         wide = torch.promote_types(x.dtype, torch.float32)  # of the statistics of a bf16 x
         mean = x.mean(dims, keepdim=True, dtype=wide)  # (B, 1, ...)
         # Over the same pass as the mean. Its cancellation costs digits of the gradient's scale alone, none of the signs.
@@ -178,13 +183,17 @@ class _StandardizedSign(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         x, mean, variance, t, k = ctx.saved_tensors
-        dims = tuple(range(1, x.dim()))
+        if ctx.channels_last:
+            x, grad = (v.permute(0, 2, 3, 1) for v in (x, grad))  # (B, H, W, C)
+        shape, dtype = x.shape, x.dtype
+        x, grad, mean, variance = (v.reshape(len(v), -1) for v in (x, grad, mean, variance))  # (B, n), (B, 1)
         rounding = 4 * torch.finfo(mean.dtype).eps * mean.square()  # of a variance that is really 0
         inverse = torch.where(variance > rounding, variance, torch.inf).rsqrt()
         u = (x - mean) * inverse
         g = training_aware(u, t, k) * grad
-        along = u * ((g * u).sum(dims, keepdim=True) / (x[0].numel() - 1))
-        return ((g - g.mean(dims, keepdim=True) - along) * inverse).to(x.dtype), None, None
+        along = u * ((g * u).sum(1, keepdim=True) / (x.shape[1] - 1))
+        dx = ((g - g.mean(1, keepdim=True) - along) * inverse).to(dtype).reshape(shape)
+        return dx.permute(0, 3, 1, 2) if ctx.channels_last else dx, None, None
 
 
 class CentredSign(ActivationBinarizer):
