@@ -19,7 +19,9 @@ PROGRAM = """
 import gc, os, signal, sys, threading, time, warnings
 import numpy as np
 from onebit import runtime
+from onebit.machine import processor
 
+processor.usable = lambda threads: threads  # also where there are fewer CPUs
 warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside threads
 path, threads = sys.argv[1], int(sys.argv[2])
 net = runtime.load(path, threads=threads, backend="engine")
