@@ -9,9 +9,7 @@ from onebit.runtime import Model, load
 from onebit.runtime import format as file_format
 
 
-def network(
-    path: Path, shape: tuple[int, int, int] = (3, 8, 8), resize: int | None = None, **changes: Any
-) -> Model:
+def network(path: Path, shape: tuple[int, int, int] = (3, 8, 8), resize: int | None = None, **changes: Any) -> Model:
     """A network whose outputs are the mean of each channel of what it was given, between 0 and 1."""
     channels = shape[0]
     weight = np.eye(channels, dtype=np.float32).reshape(channels, channels, 1, 1)
@@ -24,7 +22,7 @@ def network(
         "name": "mean of channels",
         "method": "none",
         "input": {**image, **({} if resize is None else {"resize": resize}), **changes},
-        "labels": ["red", "green", "blue"][:channels],
+        "labels": ["red", "green", "blue"][:channels] if channels <= 3 else None,
         "task": {"name": "measurement", "answer": "values"},
         "nodes": nodes,
         "output": "mean",

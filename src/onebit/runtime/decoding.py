@@ -38,7 +38,8 @@ def decode(content: bytes, mode: str = "RGB") -> Image.Image:
                 return converted(image, mode)
     except Exception as error:  # damaged content raises many types in Pillow's decoders
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(re.sub(r"<_io.BytesIO object at \w+>", "its content", reason)) from error
+        unknown = "it is no image, or of a kind that Pillow does not read"
+        raise ValueError(re.sub(r"cannot identify image file <.*>", unknown, reason)) from error
 
 
 def opened(content: bytes) -> Image.Image:

@@ -1,8 +1,10 @@
 """Pictures as networks take them, for `onebit run`, `Model.predict` and evaluation: needs Pillow, not PyTorch."""
 
+import math
 import os
 import stat
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -104,8 +106,8 @@ def cut(picture: Image.Image, height: int, width: int, resize: int | None) -> Im
 
     The shorter side is resized to `resize` pixels (bilinear, antialiased) and the centre cut out, rounded as torchvision's
     Resize and CenterCrop: the ImageNet protocol. Without `resize` the whole picture is resized. Of pictures LONG times as
-    long as wide only the part that is cut out is resized, in whose place Pillow is exact to 2^-24 of the longer side: a
-    pixel may differ by 1.
+    long as wide only the part that is cut out is resized. Pillow takes its place as float32 and rounds after each
+    direction: values may differ by 2.
     """
     if resize is None:
         if picture.size == (width, height):
@@ -117,6 +119,17 @@ def cut(picture: Image.Image, height: int, width: int, resize: int | None) -> Im
     if max(picture.size) < LONG * short:
         whole = picture.resize(scaled, Image.Resampling.BILINEAR)
         return whole.crop((left, top, left + width, top + height))
-    across, down = picture.width / scaled[0], picture.height / scaled[1]
-    right, bottom = min((left + width) * across, picture.width), min((top + height) * down, picture.height)
-    return picture.resize((width, height), Image.Resampling.BILINEAR, (left * across, top * down, right, bottom))
+    x, right, columns = stretch(picture.width, scaled[0], left, width)
+    y, bottom, rows = stretch(picture.height, scaled[1], top, height)
+    part = picture.crop((columns[0], rows[0], columns[1], rows[1]))
+    return part.resize((width, height), Image.Resampling.BILINEAR, (x, y, right, bottom))
+
+
+def stretch(length: int, scaled: int, first: int, count: int) -> tuple[float, float, tuple[int, int]]:
+    """Of `length` pixels that become `scaled` ones, of which `count` from `first` are wanted: the pixels that those depend
+    on, from and to, and where in them the wanted ones begin and end."""
+    ratio = Fraction(length, scaled)
+    margin = math.ceil(max(ratio, Fraction(1))) + 1  # what a bilinear filter sees beyond the end, and a pixel for rounding
+    begin, end = first * ratio, (first + count) * ratio
+    start, stop = max(0, math.floor(begin) - margin), min(length, math.ceil(end) + margin)
+    return float(begin - start), float(end - start), (start, stop)
