@@ -58,7 +58,7 @@ def evaluate(
         check_inputs(path, channels, source)
         image = packed.graph["input"]
         theirs = Images(channels, height, Normalization(tuple(image["mean"]), tuple(image["std"])))
-        test = source.test.cut(height, width, image.get("resize"))  # as `onebit run` does
+        test = source.test.cut(height, width, packed.resize)  # as `onebit run` does
         began = time.perf_counter()
         batches = adapted(test.evaluation_batches(batch_size), source.inputs, theirs)
         network = outputs_of(packed)

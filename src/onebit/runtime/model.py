@@ -147,6 +147,11 @@ class Model:
         return self._graph.input_shape
 
     @property
+    def resize(self) -> int | None:
+        """Pixels of the shorter side before the centre crop; None where pictures are resized to the network's input."""
+        return self._graph.resize
+
+    @property
     def isa(self) -> str:
         """The instruction set in use, or "reference"."""
         return self._backend.isa
@@ -169,7 +174,7 @@ class Model:
         """Logits of some images.
 
         uint8 (B, H, W, C) or (H, W, C)  are scaled to 0..1 and normalised by the file's mean and std; resizing is the
-                                         caller's duty (see `graph["input"]`)
+                                         caller's duty, or that of `predict`
         float32 (B, C, H, W)             are taken as normalised already, as the PyTorch model sees them; from 0 to 255
                                          and 8 times beyond what (0..1 - mean) / std can be, they are refused
         """

@@ -61,7 +61,7 @@ def read(source: Any, model: "Model") -> np.ndarray:
             raise UserError(f"{os.fspath(source)} cannot be read as an image: {reason}") from error
     else:
         picture = picture_of(source, mode)
-    pixels = np.asarray(cut(picture, height, width, model.graph["input"].get("resize")), np.uint8)
+    pixels = np.asarray(cut(picture, height, width, model.resize), np.uint8)
     return pixels.reshape(height, width, channels)  # grey images have no last axis yet
 
 
