@@ -210,3 +210,15 @@ def test_numbers_of_classes_with_a_byte_order_mark(tmp_path):
     for split in ("train", "val"):
         write_tar(tmp_path / split / "0.tar", [("a.jpg", b"x"), ("a.cls", b"\xef\xbb\xbf3\r\n")])
     assert load("webdataset", tmp_path).labels == ("0", "1", "2", "3")
+
+
+def test_an_empty_image_is_one_that_cannot_be_decoded(tmp_path, capsys):
+    """It is replaced in training, and named in evaluation."""
+    root = photograph_files.write("imagefolder", tmp_path)
+    for split in ("train", "val"):
+        next((root / split / "cat").glob("*")).write_bytes(b"")
+    source = load("imagefolder", root)
+    assert len(list(source.train.training_batches(26, 0, 0))) == 1
+    assert "cannot be decoded (it is empty)" in capsys.readouterr().err
+    with pytest.raises(UserError, match=r"cannot be decoded \(it is empty\)"):
+        list(source.test.evaluation_batches(7))

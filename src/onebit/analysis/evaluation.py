@@ -47,7 +47,9 @@ def evaluate(
         if threads:
             torch.set_num_threads(processor.usable(threads))
         began = time.perf_counter()
-        batches = adapted(source.test.evaluation_batches(batch_size), source.inputs, theirs)
+        own = theirs.resize is not None  # as the training cut photographs
+        test = source.test.cut(theirs.size, theirs.size, theirs.resize) if own else source.test
+        batches = adapted(test.evaluation_batches(batch_size), source.inputs, theirs)
         scores, examples = score_module(model, checked(batches, model, task, path), task)
         used, described = "pytorch", {"model": config["name"], "method": config["method"]}
     else:

@@ -31,6 +31,8 @@ TEXTS = {b"tEXt", b"zTXt", b"iTXt", b"iCCP"}  # chunks of a PNG that do not chan
 def decode(content: bytes, mode: str = "RGB") -> Image.Image:
     """The picture as "RGB", or "L" for one channel. Raises ValueError, with the reason on one line, for one that cannot be
     decoded to its last row."""
+    if not content:
+        raise ValueError("it is empty")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's doubts about metadata

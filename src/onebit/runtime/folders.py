@@ -1,7 +1,7 @@
 """Folders of pictures: what is in them for a network, and what only looks so."""
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 
@@ -12,7 +12,7 @@ class Found(NamedTuple):
     problem: str = ""
 
 
-def walk(folder: str, suffixes: Collection[str], above: tuple[tuple[int, int], ...] = ()) -> Iterator[Found]:
+def walk(folder: str, suffixes: tuple[str, ...], above: tuple[tuple[int, int], ...] = ()) -> Iterator[Found]:
     """What ends in one of the suffixes (".png", lower case) in a folder and those below it, sorted by name in each.
 
     Hidden files and folders (".name": what editors and file managers leave, as Jupyter and macOS do) are no data and left
@@ -32,7 +32,7 @@ def walk(folder: str, suffixes: Collection[str], above: tuple[tuple[int, int], .
     if own in above:
         return
     for entry in entries:
-        named = entry.name.lower().endswith(tuple(suffixes))
+        named = entry.name.lower().endswith(suffixes)
         if is_kind(entry, os.DirEntry.is_dir):
             inside = walk(entry.path, suffixes, (*above, own))
             first = next(inside, Found(entry.path, "it is a folder, without pictures") if named else None)

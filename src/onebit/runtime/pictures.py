@@ -74,10 +74,7 @@ def content_of(path: str | os.PathLike[str]) -> bytes:
             raise OSError("it is not a file")
         if status.st_size > MAX_FILE:
             raise OSError(f"it has {status.st_size} bytes; at most {MAX_FILE} are read")
-        content = file.read()
-    if not content:
-        raise OSError("it is empty")
-    return content
+        return file.read()
 
 
 def picture_of(source: Any, mode: str) -> Image.Image:
@@ -129,7 +126,9 @@ def stretch(length: int, scaled: int, first: int, count: int) -> tuple[float, fl
     """Of `length` pixels that become `scaled` ones, of which `count` from `first` are wanted: the pixels that those depend
     on, from and to, and where in them the wanted ones begin and end."""
     ratio = Fraction(length, scaled)
-    margin = math.ceil(max(ratio, Fraction(1))) + 1  # what a bilinear filter sees beyond the end, and a pixel for rounding
+    margin = (
+        math.ceil(max(ratio, Fraction(1))) + 1
+    )  # what a bilinear filter sees beyond the end, and a pixel for rounding
     begin, end = first * ratio, (first + count) * ratio
     start, stop = max(0, math.floor(begin) - margin), min(length, math.ceil(end) + margin)
     return float(begin - start), float(end - start), (start, stop)
