@@ -24,7 +24,10 @@ LEVELS = (  # a room imports rooms of lower levels only; flat modules stand belo
     ("training", "packing"),
     ("checkpoints",),
     ("tasks", "export", "models"),
-    ("data", "runtime", "methods"),
+    ("data", "methods"),
+    (
+        "runtime",
+    ),  # below data: training decodes and cuts pictures, and checks labels, as packed files are run with them
     ("nn",),
     ("machine",),
     ("files", "options", "tables"),

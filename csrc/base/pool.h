@@ -1,6 +1,6 @@
 // A fixed set of threads that share the parts of a loop. Each part computes its own outputs, so the result does not
 // depend on which thread takes which part: the caller never waits for a thread that is asleep or was preempted before
-// it began.
+// it began. A child of a fork has none of the threads: it must neither use nor free its copy (base/fork.h).
 #pragma once
 
 #include <atomic>

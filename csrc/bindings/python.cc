@@ -271,6 +271,8 @@ nb::dict kernels(const Graph& graph) {
 
 NB_MODULE(_engine, module) {
   using namespace onebit;
+  // A child of a fork ends with what other threads of its parent held, a program with what its daemon threads hold.
+  nb::set_leak_warnings(false);
   module.def("best_isa", [] { return std::string(isa_name(best_isa())); });
   nb::class_<Graph>(module, "Graph")
       .def(

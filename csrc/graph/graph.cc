@@ -15,6 +15,24 @@ constexpr int kPartsPerThread = 2;  // of a layer's rows: more are balanced bett
 
 }  // namespace
 
+Graph::~Graph() {
+  Running* now = running_;
+  if (now->forks == forks()) delete now;
+}
+
+Graph::Running& Graph::running() {
+  Running* now = running_;
+  if (now->forks == forks()) return *now;
+  auto own = std::make_unique<Running>(threads_);
+  for (const Node& node : nodes_) {
+    for (Worker& worker : own->workers) {
+      if (node.conv) node.conv->reserve(worker.floats);
+    }
+  }
+  if (running_.compare_exchange_strong(now, own.get())) return *own.release();
+  return *now;  // which another thread of this process made meanwhile
+}
+
 int Graph::add(Node node) {
   if (output_ >= 0) throw std::invalid_argument("the graph is finished");
   const int index = static_cast<int>(nodes_.size());
@@ -23,7 +41,7 @@ int Graph::add(Node node) {
   for (int input : node.inputs) {
     if (input < 0 || input >= index) throw std::invalid_argument("a node refers to an unknown node");
   }
-  for (Worker& worker : workers_) {
+  for (Worker& worker : running().workers) {
     if (node.conv) node.conv->reserve(worker.floats);
   }
   nodes_.push_back(std::move(node));
@@ -42,27 +60,29 @@ void Graph::set_byte_conv(int index, std::unique_ptr<ByteConv> conv) {
 void Graph::finish(int output, Shape image) {
   if (output < 1 || output >= static_cast<int>(nodes_.size())) throw std::invalid_argument("the output is unknown");
   output_ = output;
-  plan_for(image);
+  plan_for(running(), image);
 }
 
 Shape Graph::out_shape(Shape image) {
-  std::lock_guard<std::mutex> lock(mutex_);
-  const Plan& plan = plan_for(image).plan;
+  Running& now = running();
+  std::lock_guard<std::mutex> lock(now.mutex);
+  const Plan& plan = plan_for(now, image).plan;
   return plan.stages[plan.output].out;
 }
 
-const Graph::CachedPlan& Graph::plan_for(Shape image) {
+const Graph::CachedPlan& Graph::plan_for(Running& now, Shape image) const {
+  std::list<CachedPlan>& plans = now.plans;
   if (output_ < 0) throw std::invalid_argument("the graph is not finished");
-  const auto found = std::find_if(plans_.begin(), plans_.end(), [&](const CachedPlan& cached) {
+  const auto found = std::find_if(plans.begin(), plans.end(), [&](const CachedPlan& cached) {
     return cached.image.h == image.h && cached.image.w == image.w && cached.image.c == image.c;
   });
-  if (found != plans_.end()) {
-    plans_.splice(plans_.begin(), plans_, found);
+  if (found != plans.end()) {
+    plans.splice(plans.begin(), plans, found);
   } else {
-    plans_.push_front({image, ++plans_made_, make_plan(nodes_, output_, image, false)});
-    if (plans_.size() > kCachedPlans) plans_.pop_back();
+    plans.push_front({image, ++now.plans_made, make_plan(nodes_, output_, image, false)});
+    if (plans.size() > kCachedPlans) plans.pop_back();
   }
-  return plans_.front();
+  return plans.front();
 }
 
 void Graph::prepare(const CachedPlan& cached, bool whole, Arena& arena) const {
@@ -231,20 +251,21 @@ void Graph::run_alone(const Plan& plan, const float* image, Arena& arena, Worker
   }
 }
 
-void Graph::run_together(const Plan& plan, const float* image, Arena& arena) {
+void Graph::run_together(Running& now, const Plan& plan, const float* image, Arena& arena) const {
   for (size_t i = 0; i < plan.stages.size(); ++i) {
     const Stage& stage = plan.stages[i];
     if (stage.packs_itself) pack(plan, static_cast<int>(i), image, arena);  // too short to be worth waking the others
-    const int parts = static_cast<int>(std::min<int64_t>(stage.out.h, int64_t{kPartsPerThread} * pool_.threads()));
-    pool_.run(parts, [&](int part, int thread) {
-      rows(plan, static_cast<int>(i), image, part_of(stage.out.h, part, parts), arena, workers_[thread]);
+    const int parts = static_cast<int>(std::min<int64_t>(stage.out.h, int64_t{kPartsPerThread} * now.pool.threads()));
+    now.pool.run(parts, [&](int part, int thread) {
+      rows(plan, static_cast<int>(i), image, part_of(stage.out.h, part, parts), arena, now.workers[thread]);
     });
   }
 }
 
 void Graph::run(const Images& images, int64_t batch, Shape image, float* out) {
-  std::lock_guard<std::mutex> lock(mutex_);
-  const CachedPlan& cached = plan_for(image);
+  Running& now = running();
+  std::lock_guard<std::mutex> lock(now.mutex);
+  const CachedPlan& cached = plan_for(now, image);
   const Plan& plan = cached.plan;
   const int64_t out_size = plan.stages[plan.output].out.elements();
   std::atomic<bool> finite{true};
@@ -256,18 +277,18 @@ void Graph::run(const Images& images, int64_t batch, Shape image, float* out) {
   const auto store = [&](const Arena& arena, int64_t sample) {
     std::copy_n(value(plan, plan.output, arena, nullptr).data, out_size, out + sample * out_size);
   };
-  for (Worker& worker : workers_) prepare(cached, worker);
-  if (batch < pool_.threads()) {
-    Arena& arena = workers_[0].arena;
+  for (Worker& worker : now.workers) prepare(cached, worker);
+  if (batch < now.pool.threads()) {
+    Arena& arena = now.workers[0].arena;
     prepare(cached, true, arena);
     for (int64_t sample = 0; sample < batch; ++sample) {
-      run_together(plan, load_checked(arena, sample), arena);
+      run_together(now, plan, load_checked(arena, sample), arena);
       store(arena, sample);
     }
   } else {
-    for (Worker& worker : workers_) prepare(cached, false, worker.arena);
-    pool_.run(static_cast<int>(batch), [&](int sample, int thread) {
-      Worker& worker = workers_[thread];
+    for (Worker& worker : now.workers) prepare(cached, false, worker.arena);
+    now.pool.run(static_cast<int>(batch), [&](int sample, int thread) {
+      Worker& worker = now.workers[thread];
       run_alone(plan, load_checked(worker.arena, sample), worker.arena, worker);
       store(worker.arena, sample);
     });
@@ -276,9 +297,10 @@ void Graph::run(const Images& images, int64_t batch, Shape image, float* out) {
 }
 
 Memory Graph::memory(Shape shape) {
-  std::lock_guard<std::mutex> lock(mutex_);
-  const CachedPlan& cached = plan_for(shape);
-  Worker& worker = workers_[0];
+  Running& now = running();
+  std::lock_guard<std::mutex> lock(now.mutex);
+  const CachedPlan& cached = plan_for(now, shape);
+  Worker& worker = now.workers[0];
   prepare(cached, worker);
   prepare(cached, false, worker.arena);
   Memory memory{};
@@ -311,9 +333,10 @@ Memory Graph::memory(Shape shape) {
 }
 
 std::vector<Profiled> Graph::profile(const Images& images, Shape shape, int rounds) {
-  std::lock_guard<std::mutex> lock(mutex_);
-  const CachedPlan& cached = plan_for(shape);
-  Worker& worker = workers_[0];
+  Running& now = running();
+  std::lock_guard<std::mutex> lock(now.mutex);
+  const CachedPlan& cached = plan_for(now, shape);
+  Worker& worker = now.workers[0];
   prepare(cached, worker);
   prepare(cached, false, worker.arena);
   std::vector<Profiled> result;
@@ -330,13 +353,14 @@ std::vector<Profiled> Graph::profile(const Images& images, Shape shape, int roun
 }
 
 std::vector<Traced> Graph::trace(const float* images, int64_t batch, Shape image) {
-  std::lock_guard<std::mutex> lock(mutex_);
+  Running& now = running();
+  std::lock_guard<std::mutex> lock(now.mutex);
   if (output_ < 0) throw std::invalid_argument("the graph is not finished");
-  const CachedPlan cached{image, ++plans_made_, make_plan(nodes_, output_, image, true)};
+  const CachedPlan cached{image, ++now.plans_made, make_plan(nodes_, output_, image, true)};
   const Plan& plan = cached.plan;
   Arena arena;
   prepare(cached, true, arena);
-  for (Worker& worker : workers_) prepare(cached, worker);
+  for (Worker& worker : now.workers) prepare(cached, worker);
   std::vector<Traced> result;
   for (const Stage& stage : plan.stages) {
     const bool binary = nodes_[stage.node].op == Op::binary_conv;
@@ -344,7 +368,7 @@ std::vector<Traced> Graph::trace(const float* images, int64_t batch, Shape image
     result.push_back({stage.node, stage.out, {}, {}});
   }
   for (int64_t sample = 0; sample < batch; ++sample) {
-    run_together(plan, images + sample * image.elements(), arena);
+    run_together(now, plan, images + sample * image.elements(), arena);
     for (size_t i = 0; i < plan.stages.size(); ++i) {
       const Buffer<float>& values = arena.slots[plan.stages[i].slot];
       const Buffer<int32_t>& accumulators = arena.accumulators[i];

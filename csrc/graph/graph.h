@@ -1,6 +1,7 @@
 // A network: nodes in topological order, built once, run on batches of images.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <list>
 #include <memory>
@@ -11,6 +12,7 @@
 
 #include "base/buffer.h"
 #include "base/cpu.h"
+#include "base/fork.h"
 #include "base/pool.h"
 #include "graph/node.h"
 #include "graph/plan.h"
@@ -42,13 +44,19 @@ class Graph {
  public:
   // oracle: binary convolutions are counted by products even if only the scalar kernel can, for tests.
   Graph(Isa isa, int threads, bool oracle = false)
-      : isa_(isa), product_(select_product(isa, oracle)), steps_(select_steps(isa)), pool_(threads), workers_(threads) {
-    nodes_.emplace_back();
-  }
+      : isa_(isa),
+        product_(select_product(isa, oracle)),
+        steps_(select_steps(isa)),
+        threads_(threads),
+        nodes_(1),
+        running_(new Running(threads)) {}
+  ~Graph();
+  Graph(const Graph&) = delete;
+  Graph& operator=(const Graph&) = delete;
 
   Isa isa() const { return isa_; }
   const ProductKernel* product() const { return product_; }
-  int threads() const { return pool_.threads(); }
+  int threads() const { return threads_; }
 
   // Adds a node and returns its index; index 0 is the image. Throws std::invalid_argument for an unknown input.
   int add(Node node);
@@ -100,7 +108,21 @@ class Graph {
     Plan plan;
   };
 
-  const CachedPlan& plan_for(Shape image);
+  // What runs change, and the threads that run; all else is fixed when the graph is finished. A child of a fork makes
+  // its own and leaves its parent's as it is: another thread may have been changing it.
+  struct Running {
+    explicit Running(int threads) : pool(threads), workers(threads) {}
+
+    const uint64_t forks = onebit::forks();
+    Pool pool;
+    std::vector<Worker> workers;  // by thread
+    std::list<CachedPlan> plans;  // most recent first
+    int64_t plans_made = 0;
+    std::mutex mutex;  // one run at a time: they share the arenas
+  };
+
+  Running& running();  // throws std::system_error where a child of a fork cannot start its threads
+  const CachedPlan& plan_for(Running& now, Shape image) const;
   void prepare(const CachedPlan& plan, bool whole, Arena& arena) const;
   void prepare(const CachedPlan& plan, Worker& worker) const;
   // Makes sample number `sample` what the first stages read; the image as floats, where they need it.
@@ -120,18 +142,15 @@ class Graph {
   // needs.
   void advance(const Plan& plan, const Group& group, int stage, int64_t count, const float* image, Arena& arena,
                Worker& worker, double* seconds) const;
-  void run_together(const Plan& plan, const float* image, Arena& arena);
+  void run_together(Running& now, const Plan& plan, const float* image, Arena& arena) const;
 
   Isa isa_;
   const ProductKernel* product_;
   const StepKernels& steps_;
-  Pool pool_;
-  std::vector<Worker> workers_;  // by thread
+  const int threads_;
   std::vector<Node> nodes_;
+  std::atomic<Running*> running_;
   int output_ = -1;
-  std::list<CachedPlan> plans_;  // most recent first
-  int64_t plans_made_ = 0;
-  std::mutex mutex_;  // one run at a time: they share the arenas
 };
 
 }  // namespace onebit

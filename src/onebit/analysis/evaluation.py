@@ -14,6 +14,7 @@ from onebit.data.dataset import Batch, Data
 from onebit.data.inputs import Images, Normalization
 from onebit.data.loading.workers import deaths_explained
 from onebit.errors import UserError
+from onebit.machine import processor
 from onebit.tasks.score import score_module, score_network
 from onebit.tasks.task import Task
 
@@ -44,21 +45,24 @@ def evaluate(
         theirs = saved.inputs or source.inputs
         check_inputs(path, config["in_channels"], source)
         if threads:
-            torch.set_num_threads(threads)
+            torch.set_num_threads(processor.usable(threads))
         began = time.perf_counter()
-        batches = adapted(source.test.evaluation_batches(batch_size), source.inputs, theirs)
+        own = theirs.resize is not None  # as the training cut photographs
+        test = source.test.cut(theirs.size, theirs.size, theirs.resize) if own else source.test
+        batches = adapted(test.evaluation_batches(batch_size), source.inputs, theirs)
         scores, examples = score_module(model, checked(batches, model, task, path), task)
         used, described = "pytorch", {"model": config["name"], "method": config["method"]}
     else:
         packed = runtime.load(path, threads=threads, isa=isa, backend=backend)
-        channels, size = packed.input_shape[:2]
-        source = data.load(name, root, data.LoadOptions(download, size))
+        channels, height, width = packed.input_shape
+        source = data.load(name, root, data.LoadOptions(download, height))
         task = task_of(packed.task.name, packed.labels, source, path)
         check_inputs(path, channels, source)
-        mean, std = (tuple(packed.graph["input"][key]) for key in ("mean", "std"))
-        theirs = Images(channels, size, Normalization(mean, std))
+        image = packed.graph["input"]
+        theirs = Images(channels, height, Normalization(tuple(image["mean"]), tuple(image["std"])))
+        test = source.test.cut(height, width, packed.resize)  # as `onebit run` does
         began = time.perf_counter()
-        batches = adapted(source.test.evaluation_batches(batch_size), source.inputs, theirs)
+        batches = adapted(test.evaluation_batches(batch_size), source.inputs, theirs)
         network = outputs_of(packed)
         scores, examples = score_network(network, checked(batches, network, task, path), task, torch.device("cpu"))
         used, described = packed.isa, {"model": packed.name, "method": packed.method}

@@ -86,7 +86,7 @@ def add_data(parser: argparse.ArgumentParser) -> None:
 
 
 def add_engine(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--threads", type=positive, help="CPU threads (default: all)")
+    parser.add_argument("--threads", type=positive, help="CPU threads (default, and at most: all CPUs)")
     parser.add_argument("--isa", help=f"force an instruction set of the engine: {', '.join(ISAS)}")
     parser.add_argument("--backend", default="auto", choices=BACKENDS, help="runtime of packed files (default auto)")
 

@@ -6,6 +6,7 @@ from typing import Any
 from onebit.bench.peers import PEERS
 from onebit.cli import bench_train
 from onebit.cli.arguments import Parser, names, numbers, positive, refuse, verb
+from onebit.cli.output import usable_threads
 from onebit.methods import METHODS
 from onebit.models import MODELS
 
@@ -81,7 +82,8 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
 
         layers = bench_layers(**shared, isa=options.isa, rounds=options.rounds or 50)
         return layers, layer_table(layers)
-    shared |= {key: getattr(options, key) for key in ("batch", "threads", "peers")}
+    shared |= {key: getattr(options, key) for key in ("batch", "peers")}
+    shared["threads"] = list(dict.fromkeys(map(usable_threads, options.threads)))
     if options.memory:
         refuse(options, "--memory times nothing", isa="best", rounds=None, require_idle=False)
         from onebit.bench.memory import bench_memory, memory_table

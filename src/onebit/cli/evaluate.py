@@ -4,7 +4,7 @@ import argparse
 from typing import Any
 
 from onebit.cli.arguments import add_data, add_engine, is_checkpoint, positive, refuse, verb
-from onebit.cli.output import scores
+from onebit.cli.output import scores, usable_threads
 
 DETAILS = """MODEL is a checkpoint (evaluated with PyTorch) or a packed file (run by the engine):
   onebit eval runs/cifar/last.ckpt --data cifar10 --root data
@@ -32,7 +32,7 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
         checkpoint=checkpoint,
         download=options.download,
         batch_size=options.batch_size,
-        threads=options.threads,
+        threads=usable_threads(options.threads),
         isa=options.isa,
         backend=options.backend,
     )

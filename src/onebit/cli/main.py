@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from onebit import __version__, files
 from onebit.cli import bench, bench_train, completion, evaluate, import_checkpoint, info, list_names, pack, run, train
 from onebit.cli.arguments import Parser
-from onebit.cli.output import printable, show
-from onebit.errors import Stopped, UserError
+from onebit.cli.output import one_line, printable, show
+from onebit.errors import Incomplete, Stopped, UserError
 
 DESCRIPTION = """Train, pack and run neural networks whose weights and activations are one bit.
 
@@ -41,16 +41,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if "run" not in options:
             parser.print_help()
             return 0
-        result, text = options.run(options)
+        failed = None
+        try:
+            result, text = options.run(options)
+        except Incomplete as error:
+            result, text, failed = error.result, error.text, error
         try:
             if output := json.dumps(result) if options.json else printable(text):
                 show(output)
         finally:  # also where nobody reads the output
             if options.report and options.out is not None:
                 files.write_text(options.out, json.dumps(result, indent=2) + "\n", follow=True)
+        if failed:
+            raise failed
         return 0
     except UserError as error:
-        print(f"onebit: error: {printable(str(error))}", file=sys.stderr)
+        print(f"onebit: error: {one_line(str(error))}", file=sys.stderr)
         return 2
     except ModuleNotFoundError as error:
         extra = "pip install 'onebit[train]'"

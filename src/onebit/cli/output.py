@@ -5,6 +5,7 @@ import re
 import sys
 
 from onebit.errors import UserError
+from onebit.machine import processor
 
 
 def show(text: str) -> None:
@@ -16,6 +17,24 @@ def show(text: str) -> None:
         if isinstance(error, BrokenPipeError):
             raise
         raise UserError(f"cannot write to the standard output: {error.strerror}") from error
+
+
+def warn(text: str) -> None:
+    """A line on standard error about something that does not end the command."""
+    print(f"onebit: warning: {one_line(text)}", file=sys.stderr, flush=True)
+
+
+def usable_threads(threads: int | None) -> int | None:
+    """The number of threads that was asked for, or of the CPUs where those are fewer, which is said."""
+    if threads is None or threads == (usable := processor.usable(threads)):
+        return threads
+    warn(f"--threads {threads}: this process may use {usable} CPUs; {usable} threads run")
+    return usable
+
+
+def one_line(text: str) -> str:
+    """As `printable`, without line breaks: a name may hold those too."""
+    return printable(text).replace("\n", "\\x0a")
 
 
 def printable(text: str) -> str:

@@ -47,6 +47,11 @@ class Examples(Protocol):
 
     def to(self, device: torch.device) -> "Examples": ...
 
+    def cut(self, height: int, width: int, resize: int | None) -> "Examples":
+        """The same examples, cut in evaluation to another size, as `onebit.runtime.pictures.cut` does; images of a fixed
+        size stay as they are."""
+        return self
+
     def evaluation_batches(self, batch_size: int, rank: int = 0, world: int = 1) -> Iterator[Batch]: ...
 
     def training_steps(self, batch_size: int, world: int = 1) -> int:

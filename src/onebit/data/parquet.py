@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from onebit.data.dataset import Data
+from onebit.data.loading.class_names import check_names
 from onebit.data.loading.photographs import photographs
 from onebit.data.loading.shards import check_labels, find_shards, numbers
 from onebit.data.options import LoadOptions
@@ -75,7 +76,8 @@ def parquet(root: Path, options: LoadOptions) -> Data:
         ParquetSamples(root, find_shards("parquet", root, splits, "parquet"))
         for splits in (("train",), ("validation", "val", "test"))
     )
-    labels = train.classes
+    where, remedy = f"parquet: {train.paths[0]}", "write the files with other names"
+    labels = None if train.classes is None else check_names(train.classes, where, remedy)
     if labels is None:
         labels = numbers("parquet", train.labels, test.labels)
     for samples in (train, test):

@@ -1,7 +1,8 @@
 """Photographs in WebDataset's layout: uncompressed tar files, in which KEY.jpg, .jpeg or .png and KEY.cls belong together.
 
 ROOT/train/*.tar or ROOT/train-*.tar, and likewise for val, validation or test. KEY.cls holds the number of the class, as
-text; other members are left alone. The names of the classes are the lines of ROOT/classes.txt, if there is such a file, else
+text; other members are left alone. KEY ends at the first dot of a member's own name, as WebDataset has it; images and
+classes that would be lost by that, as photo.v1.jpg and photo.v1.cls, are refused by name. The names of the classes are the lines of ROOT/classes.txt, if there is such a file, else
 the numbers.
 
 The headers of the tar files are read once, at the start; then any image can be read by itself, so that order, resume and
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from onebit.data.dataset import Data
+from onebit.data.loading.class_names import read_names
 from onebit.data.loading.photographs import photographs
 from onebit.data.loading.shards import check_labels, find_shards, numbers
 from onebit.data.loading.tar_index import index
@@ -55,10 +57,7 @@ def webdataset(root: Path, options: LoadOptions) -> Data:
         for splits in (("train",), ("val", "validation", "test"))
     )
     names = root / "classes.txt"
-    if names.is_file():
-        labels = tuple(line.strip() for line in names.read_text(encoding="utf-8").splitlines() if line.strip())
-    else:
-        labels = numbers("webdataset", train.labels, test.labels)
+    labels = read_names(names) if names.is_file() else numbers("webdataset", train.labels, test.labels)
     for samples in (train, test):
         check_labels("webdataset", samples.labels, len(labels), str(samples.paths[0].parent))
     return photographs("webdataset", train, test, labels, options)

@@ -17,3 +17,8 @@ def name() -> str:
 def count() -> int:
     """CPUs that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def usable(threads: int) -> int:
+    """So many threads, but not more than there are CPUs for them: more wait for each other, and a step takes minutes."""
+    return min(threads, count())

@@ -37,16 +37,20 @@ def read(path: str | os.PathLike[str]) -> tuple[Graph, dict[str, np.ndarray]]:
     path = Path(path)
     data = _read_bytes(path)
     try:
-        header = _header(data)
-        graph_source, found = _split_header(header)
-        graph, shapes = _check_header(graph_source, Tensors(found))
-        try:
-            tensors = safetensors.numpy.load(data)
-        except safetensors.SafetensorError as error:
-            raise FormatError(f"the tensors are damaged ({str(error)[:200]}); copy or export the file again") from None
-        _check_values(graph, shapes, tensors)
+        return decode(data)
     except FormatError as error:
         raise FormatError(f"{path}: {error}") from None
+
+
+def decode(data: bytes) -> tuple[Graph, dict[str, np.ndarray]]:
+    """As `read`, of the bytes of a file."""
+    graph_source, found = _split_header(_header(data))
+    graph, shapes = _check_header(graph_source, Tensors(found))
+    try:
+        tensors = safetensors.numpy.load(data)
+    except safetensors.SafetensorError as error:
+        raise FormatError(f"the tensors are damaged ({str(error)[:200]}); copy or export the file again") from None
+    _check_values(graph, shapes, tensors)
     return graph, tensors
 
 
@@ -67,11 +71,11 @@ def write(path: str | os.PathLike[str], graph: Mapping[str, Any], tensors: Mappi
     """
     path = Path(path)
     checked = validate(graph, tensors)
-    data = _encode(checked, tensors)
+    data = encode(checked, tensors)
     files.write(path, lambda file: file.write(data), follow=True)
 
 
-def _encode(graph: Graph, tensors: Mapping[str, np.ndarray]) -> bytes:
+def encode(graph: Graph, tensors: Mapping[str, np.ndarray]) -> bytes:
     """The bytes of a file. Float tensors come first, so that all stay aligned; then by name."""
     text = json.dumps(graphs.to_dict(graph, OPERATORS), separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     header: dict[str, Any] = {"__metadata__": {"format": FORMAT, "version": VERSION, "graph": text}}

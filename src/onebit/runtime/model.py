@@ -1,19 +1,33 @@
-"""Images in, logits out: what the user holds after `onebit.runtime.load`."""
+"""Images in, logits or answers out: what the user holds after `onebit.runtime.load`."""
 
 from __future__ import annotations
 
 import os
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from onebit.errors import UserError
+from onebit.machine import processor
 from onebit.runtime import format as file_format
+from onebit.runtime.answers import Answer
 from onebit.runtime.graph import MAX_SIZE, Graph, TaskRecord, to_dict
 from onebit.runtime.operators import OPERATORS, Tensors, infer_shapes
 from onebit.runtime.reference import Reference, normalized
 
 BACKENDS = ("auto", "engine", "reference")
+RAW = 8  # times what normalised pixels can reach: beyond it, values from 0 to 255 are pixels that nobody normalised
+
+
+class Request(NamedTuple):
+    """How a network was asked to run: the arguments of `load`."""
+
+    threads: int | None = None
+    isa: str | None = None
+    backend: str = "auto"
+
+
+DEFAULT = Request()
 
 
 class Backend(Protocol):
@@ -45,7 +59,7 @@ def load(
 ) -> Model:
     """Loads a onebit file.
 
-    threads  of the engine; default: the CPUs this process may use. The result does not depend on it.
+    threads  of the engine; default, and at most: the CPUs this process may use. The result does not depend on it.
     isa      the name of one instruction set forces it: "scalar", "avx2", "avx512", "avx512vnni", "avx512vp", "amx", on
              ARM "scalar", "neon"; default: $ONEBIT_ISA, else the best.
     backend  "engine" (C++), "reference" (numpy, slow), or "auto": the engine if it was built, else the reference.
@@ -56,30 +70,54 @@ def load(
         raise UserError(f"unknown backend {backend!r}; choose one of {', '.join(BACKENDS)}")
     if threads is not None and (type(threads) is not int or not 1 <= threads <= 1024):
         raise UserError(f"threads must be an integer from 1 to 1024, got {threads!r}")
-    graph, tensors = file_format.read(path)
-    return Model(graph, tensors, _backend(graph, tensors, threads, isa, backend))
+    return _model(file_format.read(path), Request(threads, isa, backend))
 
 
-def _backend(graph: Graph, tensors: dict[str, np.ndarray], threads: int | None, isa: str | None, name: str) -> Backend:
+def _model(content: tuple[Graph, dict[str, np.ndarray]], request: Request) -> Model:
+    return Model(*content, _backend(*content, request), request)
+
+
+def _restored(data: bytes, request: tuple[int | None, str | None, str]) -> Model:
+    """A network that was pickled, in another process or on another machine."""
+    return _model(file_format.decode(data), Request(*request))
+
+
+def _backend(graph: Graph, tensors: dict[str, np.ndarray], request: Request) -> Backend:
     from onebit.runtime import native
 
+    threads, isa, name = request
     if name == "reference" or (name == "auto" and not native.available()):
         if isa is not None:
             raise UserError(f"isa={isa!r} needs the engine, but the reference runs; build the engine or leave isa out")
         return Reference(graph, tensors)
-    return native.Engine(graph, tensors, threads, isa)
+    return native.Engine(graph, tensors, None if threads is None else processor.usable(threads), isa)
 
 
 class Model:
-    """A loaded network. `model(images)` gives float32 logits (B, classes), or (B, C, H, W) if the output is a map."""
+    """A loaded network. `model(images)` gives float32 logits (B, classes), or (B, C, H, W) if the output is a map;
+    `model.predict(pictures)` gives answers.
 
-    def __init__(self, graph: Graph, tensors: dict[str, np.ndarray], backend: Backend) -> None:
+    It can be pickled and copied: what travels are the file's bytes and the arguments of `load`, from which the other side
+    makes its own engine. In the child of a fork it starts its own threads.
+    """
+
+    def __init__(
+        self, graph: Graph, tensors: dict[str, np.ndarray], backend: Backend, request: Request = DEFAULT
+    ) -> None:
         self._graph = graph
         self._backend = backend
+        self._arrays = tensors
+        self._request = request
         self._tensors = Tensors.of(tensors)
         self._sizes: set[tuple[int, int]] = set()
         self._mean = np.array(graph.mean, np.float32)
         self._std = np.array(graph.std, np.float32)
+        reach = max(max(abs(mean), abs(1 - mean)) / abs(std) for mean, std in zip(graph.mean, graph.std, strict=True))
+        plain = not any(graph.mean) and set(graph.std) == {1.0}  # the file does not say how its images are normalised
+        self._raw = float("inf") if plain else RAW * reach
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (file_format.encode(self._graph, self._arrays), tuple(self._request))
 
     @property
     def name(self) -> str:
@@ -109,6 +147,11 @@ class Model:
         return self._graph.input_shape
 
     @property
+    def resize(self) -> int | None:
+        """Pixels of the shorter side before the centre crop; None where pictures are resized to the network's input."""
+        return self._graph.resize
+
+    @property
     def isa(self) -> str:
         """The instruction set in use, or "reference"."""
         return self._backend.isa
@@ -131,13 +174,34 @@ class Model:
         """Logits of some images.
 
         uint8 (B, H, W, C) or (H, W, C)  are scaled to 0..1 and normalised by the file's mean and std; resizing is the
-                                         caller's duty (see `graph["input"]`)
-        float32 (B, C, H, W)             are taken as normalised already, as the PyTorch model sees them
+                                         caller's duty, or that of `predict`
+        float32 (B, C, H, W)             are taken as normalised already, as the PyTorch model sees them; from 0 to 255
+                                         and 8 times beyond what (0..1 - mean) / std can be, they are refused
         """
         images = self._checked(images)
         if images.dtype == np.uint8:
             return _channels_first(self._backend.run_bytes(images, self._mean, self._std))
         return _channels_first(self._backend.run(images))
+
+    def predict(self, x: Any, top: int = 1) -> list[Any]:
+        """The answer to a picture, [{"label", "score"}, ...] with the `top` best labels, the best first; for several
+        pictures a list of answers.
+
+        x    a path, a Pillow image, or an array uint8 (H, W, C); or several: a list of these, or uint8 (B, H, W, C).
+             Each is decoded, turned upright, resized and cut as `onebit run` does, so any size will do.
+
+        Needs Pillow. Raises UserError for what is no picture, and for a network whose outputs are maps.
+        """
+        from onebit.runtime.run import predict
+
+        if type(top) is not int or top < 1:
+            raise UserError(f"top must be an integer from 1, got {top!r}")
+        if isinstance(x, list | tuple):
+            return predict(self, x, top)
+        if not isinstance(x, str | os.PathLike) and hasattr(x, "__array__") and len(np.shape(x)) == 4:
+            return predict(self, np.asarray(x), top)  # type: ignore[arg-type]
+        found: list[Answer] = predict(self, [x], top)
+        return found[0]
 
     def trace(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Output of every node by name, (B, C, H, W) or (B, C); int32 A·B of binary nodes as "<node>:accumulator".
@@ -168,6 +232,11 @@ class Model:
             if images.ndim != 4 or images.shape[1] != channels:
                 raise UserError(f"float32 images must be (B, {channels}, H, W), got {images.shape}")
             self._check_size((images.shape[0], *images.shape[2:], channels))
+            if self._raw < images.max() <= 255 and images.min() >= 0:  # never true of NaN
+                raise UserError(
+                    f"float32 images must be normalised, (pixel / 255 - mean) / std, got values from {images.min():g} to "
+                    f"{images.max():g}; give pixels as uint8 (B, H, W, {channels}), or normalise them (model.normalized)"
+                )
         else:
             raise UserError(f"images must be uint8 (B, H, W, C) or float32 (B, C, H, W), got {images.dtype}")
         return images

@@ -60,6 +60,8 @@ def refusals() -> Iterator[None]:
         yield
     except ValueError as error:
         raise UserError(f"the engine cannot run this: {error}") from None
+    except RuntimeError as error:  # of the system: a child of a fork starts its threads with its first run
+        raise UserError(f"threads cannot be started ({error}); load with fewer threads=") from None
 
 
 class Engine:

@@ -1,55 +1,134 @@
-"""Image files as networks take them, for `onebit run`: needs Pillow and the runtime, not PyTorch."""
+"""Pictures as networks take them, for `onebit run`, `Model.predict` and evaluation: needs Pillow, not PyTorch."""
 
+import math
+import os
+import stat
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from onebit.errors import UserError
-from onebit.runtime import Model
+from onebit.runtime.decoding import Image, converted, decode
+from onebit.runtime.folders import Found, walk
 
-SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+if TYPE_CHECKING:
+    from onebit.runtime.model import Model
+
+SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+MAX_FILE = 2**30  # bytes
+LONG = 8  # times as long as wide: from here on a picture is not enlarged as a whole
+ARRAYS = "(H, W, C) with 1, 3 or 4 channels, or (H, W)"
 
 
-def find(paths: Sequence[str]) -> list[Path]:
-    """Image files among files and folders (searched with their subfolders), in order."""
-    found: list[Path] = []
-    for path in map(Path, paths):
-        if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
-            if not inside:
-                raise UserError(f"{path} holds no image files ({', '.join(sorted(SUFFIXES))})")
-            found += inside
-        elif path.exists():
-            found.append(path)
+def find(paths: Sequence[str]) -> list[Found]:
+    """Image files among files and folders (searched with their subfolders), in order; those named are taken as they are."""
+    found: list[Found] = []
+    for path in map(str, map(Path, paths)):
+        if os.path.isdir(path):
+            nothing = Found(path, f"it holds no image files ({', '.join(SUFFIXES)})")
+            found += list(walk(path, SUFFIXES)) or [nothing]
         else:
-            raise UserError(f"{path} does not exist; give image files or folders")
+            found.append(Found(path, "" if os.path.lexists(path) else "it does not exist; give image files or folders"))
     return found
 
 
-def read(path: Path, model: Model) -> np.ndarray:
-    """An image as the network was evaluated on: uint8 (H, W, C).
+def check_model(model: "Model") -> None:
+    """Refuse a network that takes no pictures."""
+    if model.input_shape[0] not in (1, 3):
+        raise UserError(f"{model.name} takes images of {model.input_shape[0]} channels; image files have 1 or 3")
 
-    The shorter side is resized to `resize` of the file and the centre cut out (the ImageNet protocol); without `resize`
-    the image is resized to the network's input.
+
+def read(source: Any, model: "Model") -> np.ndarray:
+    """A picture as the network was evaluated on: uint8 (H, W, C).
+
+    source    a path, a Pillow image, or an array uint8 (H, W, C) or (H, W)
+
+    Raises UserError, which starts with the path, for one that cannot be read.
     """
     channels, height, width = model.input_shape
-    if channels not in (1, 3):
-        raise UserError(f"{model.name} takes images of {channels} channels; image files have 1 or 3")
-    try:
-        with Image.open(path) as image:
-            picture = image.convert("L" if channels == 1 else "RGB")
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path} cannot be read as an image: {error}") from error
-    resize = model.graph["input"].get("resize")
-    if resize is None:
-        if picture.size != (width, height):
-            picture = picture.resize((width, height), Image.Resampling.BILINEAR)
+    if isinstance(source, np.ndarray) and source.dtype == np.uint8 and source.shape == (height, width, channels):
+        return source
+    check_model(model)
+    mode = "L" if channels == 1 else "RGB"
+    if isinstance(source, str | os.PathLike):
+        try:
+            picture = decode(content_of(source), mode)
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise UserError(f"{os.fspath(source)} cannot be read as an image: {reason}") from error
     else:
-        short = min(picture.size)  # rounded as torchvision's Resize and CenterCrop, with which networks are evaluated
-        scaled = (max(width, resize * picture.width // short), max(height, resize * picture.height // short))
-        left, top = round((scaled[0] - width) / 2), round((scaled[1] - height) / 2)
-        picture = picture.resize(scaled, Image.Resampling.BILINEAR).crop((left, top, left + width, top + height))
-    pixels = np.asarray(picture, np.uint8)
+        picture = picture_of(source, mode)
+    pixels = np.asarray(cut(picture, height, width, model.resize), np.uint8)
     return pixels.reshape(height, width, channels)  # grey images have no last axis yet
+
+
+def content_of(path: str | os.PathLike[str]) -> bytes:
+    """What is in a file. Raises OSError; opening a pipe does not wait for its writer."""
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with open(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if stat.S_ISDIR(status.st_mode) or not stat.S_ISREG(status.st_mode):
+            raise OSError("it is not a file")
+        if status.st_size > MAX_FILE:
+            raise OSError(f"it has {status.st_size} bytes; at most {MAX_FILE} are read")
+        return file.read()
+
+
+def picture_of(source: Any, mode: str) -> Image.Image:
+    """A Pillow image, or pixels uint8 (H, W, C), as "RGB" or "L". Raises UserError."""
+    if isinstance(source, Image.Image):
+        copy = source.copy()
+        copy.format = source.format
+        try:
+            return converted(copy, mode)
+        except ValueError as error:
+            raise UserError(f"the image cannot be used: {error}") from error
+    if not hasattr(source, "__array__"):
+        raise UserError(f"a picture is a path, a Pillow image or an array, got {type(source).__name__}")
+    pixels = np.asarray(source)
+    if pixels.ndim == 3 and pixels.shape[2] == 1:
+        pixels = pixels[:, :, 0]
+    if pixels.dtype != np.uint8:
+        raise UserError(f"arrays of pixels must be uint8, 0 to 255, got {pixels.dtype}; call the model for others")
+    if not pixels.size or (pixels.ndim != 2 and (pixels.ndim != 3 or pixels.shape[2] not in (3, 4))):
+        raise UserError(f"arrays of pixels must be {ARRAYS}, got {pixels.shape}")
+    return converted(Image.fromarray(pixels), mode)
+
+
+def cut(picture: Image.Image, height: int, width: int, resize: int | None) -> Image.Image:
+    """The picture at the size of the network.
+
+    The shorter side is resized to `resize` pixels (bilinear, antialiased) and the centre cut out, rounded as torchvision's
+    Resize and CenterCrop: the ImageNet protocol. Without `resize` the whole picture is resized. Of pictures LONG times as
+    long as wide only the part that is cut out is resized. Pillow takes its place as float32 and rounds after each
+    direction: values may differ by 2.
+    """
+    if resize is None:
+        if picture.size == (width, height):
+            return picture
+        return picture.resize((width, height), Image.Resampling.BILINEAR)
+    short = min(picture.size)
+    scaled = (max(width, resize * picture.width // short), max(height, resize * picture.height // short))
+    left, top = round((scaled[0] - width) / 2), round((scaled[1] - height) / 2)
+    if max(picture.size) < LONG * short:
+        whole = picture.resize(scaled, Image.Resampling.BILINEAR)
+        return whole.crop((left, top, left + width, top + height))
+    x, right, columns = stretch(picture.width, scaled[0], left, width)
+    y, bottom, rows = stretch(picture.height, scaled[1], top, height)
+    part = picture.crop((columns[0], rows[0], columns[1], rows[1]))
+    return part.resize((width, height), Image.Resampling.BILINEAR, (x, y, right, bottom))
+
+
+def stretch(length: int, scaled: int, first: int, count: int) -> tuple[float, float, tuple[int, int]]:
+    """Of `length` pixels that become `scaled` ones, of which `count` from `first` are wanted: the pixels that those depend
+    on, from and to, and where in them the wanted ones begin and end."""
+    ratio = Fraction(length, scaled)
+    margin = (
+        math.ceil(max(ratio, Fraction(1))) + 1
+    )  # what a bilinear filter sees beyond the end, and a pixel for rounding
+    begin, end = first * ratio, (first + count) * ratio
+    start, stop = max(0, math.floor(begin) - margin), min(length, math.ceil(end) + margin)
+    return float(begin - start), float(end - start), (start, stop)

@@ -1,34 +1,71 @@
-"""Files in, answers out: what `onebit run` does. Needs what reads the files (Pillow for pictures), not PyTorch."""
+"""Pictures in, answers out: what `onebit run` and `Model.predict` do. Needs what reads the files (Pillow for pictures), not
+PyTorch."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from onebit.errors import UserError
 from onebit.runtime import pictures
-from onebit.runtime.answers import answers
-from onebit.runtime.model import Model
+from onebit.runtime.answers import Answer, answers
 
-READERS = {"image": pictures}  # by kind of input: find(paths) -> files; read(file, model) -> array
+if TYPE_CHECKING:
+    from onebit.runtime.model import Model
+
+READERS = {
+    "image": pictures
+}  # by kind of input: find(paths) -> files; check_model(model); read(source, model) -> array
+BATCH = 64  # inputs at a time
 
 
-def run(model: Model, paths: Sequence[str], top: int, batch_size: int = 64) -> list[dict[str, Any]]:
-    """[{kind of input: path, "predictions": [{"label", "score"}, ...]}, ...] with the `top` best labels of each file.
+class Row(NamedTuple):
+    """What became of a file: its answer, or why it has none (a line that starts with the path)."""
 
-    Folders are searched with their subfolders. Raises UserError for files that cannot be read, and for a network whose
-    outputs are maps.
+    path: str
+    answer: Answer | None
+    problem: str = ""
+
+
+def run(model: "Model", paths: Sequence[str], top: int, batch_size: int = BATCH) -> tuple[int, Iterator[Row]]:
+    """The number of files, and a row for each, in order, with the `top` best labels: as they come, a batch at a time.
+
+    Folders are searched with their subfolders. A file that cannot be read costs the others nothing. Raises UserError for a
+    network without answers.
     """
     reader = READERS[model.input_kind]
+    reader.check_model(model)
     files = reader.find(paths)
-    rows = []
-    for start in range(0, len(files), batch_size):
-        chosen = files[start : start + batch_size]
-        outputs = model(np.stack([reader.read(path, model) for path in chosen]))  # (B, labels)
-        if outputs.ndim != 2:
-            raise UserError(
-                f"{model.name} gives maps {outputs.shape[1:]}, not one number for each label: it has no answer"
-            )
-        for path, answer in zip(chosen, answers(model.task.answer, outputs, model.labels, top), strict=True):
-            rows.append({model.input_kind: str(path), "predictions": answer})
-    return rows
+
+    def rows() -> Iterator[Row]:
+        for start in range(0, len(files), batch_size):
+            inputs, problems = [], {}
+            for place, file in enumerate(files[start : start + batch_size]):
+                try:
+                    if file.problem:
+                        raise UserError(f"{file.path} cannot be read as an {model.input_kind}: {file.problem}")
+                    inputs.append(reader.read(file.path, model))
+                except UserError as error:
+                    problems[place] = str(error)
+            found = iter(answered(model, inputs, top) if inputs else ())
+            for place, file in enumerate(files[start : start + batch_size]):
+                problem = problems.get(place, "")
+                yield Row(file.path, None if problem else next(found), problem)
+
+    return len(files), rows()
+
+
+def predict(model: "Model", sources: Sequence[Any], top: int) -> list[Answer]:
+    """The answers to some pictures, each as `pictures.read` takes it."""
+    reader = READERS[model.input_kind]
+    found: list[Answer] = []
+    for start in range(0, len(sources), BATCH):
+        found += answered(model, [reader.read(source, model) for source in sources[start : start + BATCH]], top)
+    return found
+
+
+def answered(model: "Model", inputs: list[np.ndarray], top: int) -> list[Answer]:
+    outputs = model(np.stack(inputs))  # (B, labels)
+    if outputs.ndim != 2:
+        raise UserError(f"{model.name} gives maps {outputs.shape[1:]}, not one number for each label: it has no answer")
+    return answers(model.task.answer, outputs, model.labels, top)

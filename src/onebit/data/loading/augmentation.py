@@ -1,8 +1,10 @@
 """What happens to a photograph on its way into a network, in training and in evaluation."""
 
-import io
 import re
+from collections.abc import Callable
+from functools import partial
 
+import numpy as np
 import torch
 from PIL import Image
 from timm.data import auto_augment
@@ -12,6 +14,7 @@ from torchvision.transforms import InterpolationMode, v2
 from onebit.data.inputs import IMAGENET_MEAN
 from onebit.data.options import LoadOptions
 from onebit.errors import UserError
+from onebit.runtime.pictures import cut
 
 # Of the covariance of ImageNet's RGB pixels, scaled to [0, 1]; an eigenvector is a column. Published with fb.resnet.torch.
 EIGENVALUES = torch.tensor([0.2175, 0.0188, 0.0045])
@@ -23,10 +26,19 @@ def resize_of(image_size: int) -> int:
     return round(image_size * 256 / 224)
 
 
-def evaluation_transform(image_size: int) -> v2.Transform:
+def evaluation_transform(image_size: int) -> Callable[[Image.Image], Tensor]:
     """Pillow image -> uint8 (3, S, S): the shorter side resized to S * 256 / 224 (bilinear, antialiased), the centre cut out."""
-    resize = v2.Resize(resize_of(image_size), interpolation=InterpolationMode.BILINEAR)
-    return v2.Compose([resize, v2.CenterCrop(image_size), v2.PILToTensor()])
+    return cut_to(image_size, image_size, resize_of(image_size))
+
+
+def cut_to(height: int, width: int, resize: int | None) -> Callable[[Image.Image], Tensor]:
+    """Pillow image -> uint8 (3, H, W), as `onebit run` takes it (`onebit.runtime.pictures.cut`)."""
+    return partial(_cut, height=height, width=width, resize=resize)
+
+
+def _cut(picture: Image.Image, height: int, width: int, resize: int | None) -> Tensor:
+    pixels = np.array(cut(picture, height, width, resize))  # (H, W, 3), of its own memory
+    return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
 def training_transform(options: LoadOptions) -> v2.Transform:
@@ -82,14 +94,3 @@ def lighting_shift(std: float) -> Tensor:
     before rounding, as many copies of this noise do, leaves almost none of it.
     """
     return EIGENVECTORS @ (torch.randn(3) * std * EIGENVALUES)
-
-
-def decode(content: bytes) -> Image.Image:
-    """RGB image of an encoded one. Raises ValueError, with the reason, for one that cannot be decoded to its last row."""
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            image.load()  # a truncated image opens, and fails here
-            return image.convert("RGB")
-    except Exception as error:  # damaged content raises many types in Pillow's decoders
-        reason = str(error).replace("\n", " ") or type(error).__name__
-        raise ValueError(re.sub(r"<_io.BytesIO object at \w+>", "its content", reason)) from error

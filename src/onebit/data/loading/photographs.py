@@ -22,13 +22,14 @@ from torch.utils.data import DataLoader, Dataset
 
 from onebit.data.dataset import Batch, Data, Examples, epoch_seed
 from onebit.data.inputs import IMAGENET_MEAN, IMAGENET_STD, Images, Normalization
-from onebit.data.loading.augmentation import decode, evaluation_transform, lighting_shift, resize_of, training_transform
+from onebit.data.loading.augmentation import cut_to, evaluation_transform, lighting_shift, resize_of, training_transform
 from onebit.data.loading.seeding import seeded
 from onebit.data.loading.shards import shuffled
 from onebit.data.loading.workers import outlive_signals, received
 from onebit.data.options import LoadOptions
 from onebit.errors import UserError
 from onebit.machine import processor
+from onebit.runtime.decoding import decode
 
 
 class Samples(Protocol):
@@ -58,7 +59,7 @@ class Request(NamedTuple):
 
 
 class Decoded(NamedTuple):
-    """images uint8 (B, 3, S, S), labels int64 (B,), lighting shifts float32 (B, 3); or what went wrong."""
+    """images uint8 (B, 3, H, W), labels int64 (B,), lighting shifts float32 (B, 3); or what went wrong."""
 
     images: Tensor
     labels: Tensor
@@ -70,13 +71,15 @@ class Decoded(NamedTuple):
 class Decoder(Dataset[Decoded]):
     """Request -> Decoded, in a worker process. Errors are part of the answer: raised ones would arrive as tracebacks."""
 
-    def __init__(self, samples: Samples, options: LoadOptions):
-        self.samples, self.options = samples, options
-        self.training, self.evaluation = training_transform(options), evaluation_transform(options.image_size)
+    def __init__(self, samples: Samples, options: LoadOptions, cut: tuple[int, int, int | None] | None = None):
+        self.samples, self.options, self.cut = samples, options, cut
+        self.training = training_transform(options)
+        self.evaluation = cut_to(*cut) if cut else evaluation_transform(options.image_size)
 
     def __getitem__(self, request: Request) -> Decoded:
         count, size = len(request.indices), self.options.image_size
-        images = torch.empty((count, 3, size, size), dtype=torch.uint8)
+        sizes = (size, size) if self.cut is None or request.seed is not None else self.cut[:2]
+        images = torch.empty((count, 3, *sizes), dtype=torch.uint8)
         labels = torch.empty(count, dtype=torch.int64)
         shifts = torch.zeros((count, 3)) if self.options.lighting and request.seed is not None else None
         corrupt: dict[int, str] = {}
@@ -140,11 +143,18 @@ class Photographs(Examples):
         samples: encoded images and labels
         options: image size, workers, augmentation, max_corrupt
         normalization: of the pixels, on the device that trains
+        cut: height, width and `resize` of evaluation (`pictures.cut`), if they do not follow from the image size
     """
 
-    def __init__(self, samples: Samples, options: LoadOptions, normalization: Normalization):
+    def __init__(
+        self,
+        samples: Samples,
+        options: LoadOptions,
+        normalization: Normalization,
+        cut: tuple[int, int, int | None] | None = None,
+    ):
         self.samples, self.normalization = samples, normalization
-        self.decoder = Decoder(samples, options)
+        self.decoder = Decoder(samples, options, cut)
         self.workers = min(options.workers, processor.count())
         self.device = torch.device("cpu")
         self.reasons: dict[int, str] = {}  # why a training image could not be decoded
@@ -158,6 +168,9 @@ class Photographs(Examples):
     def corrupt(self) -> list[str]:
         """Names of the training images that this process met and could not decode."""
         return [self.samples.name(index) for index in self.reasons]
+
+    def cut(self, height: int, width: int, resize: int | None) -> "Photographs":
+        return Photographs(self.samples, self.decoder.options, self.normalization, (height, width, resize))
 
     def to(self, device: torch.device) -> "Photographs":
         self.device = device

@@ -19,7 +19,8 @@ def find_shards(name: str, root: Path, splits: tuple[str, ...], suffix: str) -> 
         raise UserError(f"{name}: {root} does not exist; --root names the folder with {splits[0]}/*.{suffix}")
     for split in splits:
         for pattern in (f"{split}/*", f"{split}-*", f"*-{split}-*", f"data/{split}-*"):
-            if found := sorted(root.glob(f"{pattern}.{suffix}")):
+            found = sorted(root.glob(f"{pattern}.{suffix}"))
+            if found := [path for path in found if not path.name.startswith(".")]:  # hidden files are no data
                 return found
     raise UserError(
         f"{name}: {root} holds neither {splits[0]}/*.{suffix} nor {splits[0]}-*.{suffix} "

@@ -2,12 +2,14 @@
 $XDG_CACHE_HOME/onebit (default ~/.cache/onebit) gets a file for each list of tar files, known by their names, sizes and times.
 """
 
+import codecs
 import hashlib
 import os
 import re
 import tarfile
 import tempfile
 import zipfile
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -58,7 +60,7 @@ def index(paths: list[Path]) -> TarIndex:
 
 
 def cache_of(paths: list[Path]) -> Path:
-    known = hashlib.sha256()
+    known = hashlib.sha256(b"2")  # the version of what `read` does
     for path in paths:
         status = path.stat()
         known.update(f"{path.resolve()}\n{status.st_size} {status.st_mtime_ns}\n".encode(errors="surrogateescape"))
@@ -72,13 +74,18 @@ def read(path: Path) -> TarIndex:
     """The index of one file, from its headers. Raises UserError, naming the file and what is wrong with it."""
     images: dict[str, tuple[int, int]] = {}
     labels: dict[str, int] = {}
+    dotted: list[tuple[str, str, str]] = []  # members with more dots: name, last suffix, key
     try:
         with tarfile.open(path, "r:") as tar:
             while (member := tar.next()) is not None:
                 folder, slash, name = member.name.rpartition("/")
                 stem, _, suffix = name.partition(".")
                 key, suffix = folder + slash + stem, suffix.lower()
-                if not member.isreg() or suffix not in (*SUFFIXES, "cls"):
+                last = suffix.rpartition(".")[2]
+                if not member.isreg() or last not in (*SUFFIXES, "cls") or not stem:  # hidden files are no data
+                    continue
+                if last != suffix:
+                    dotted.append((member.name, last, key))
                     continue
                 if key in (labels if suffix == "cls" else images):
                     raise UserError(f"webdataset: {path} holds {key}.{suffix} twice; write the file again")
@@ -102,12 +109,28 @@ def read(path: Path) -> TarIndex:
     for one, other, what in ((images, labels, "cls"), (labels, images, "jpg, .jpeg or .png")):
         if lonely := next((key for key in one if key not in other), None):
             raise UserError(f"webdataset: {path} has no {lonely}.{what}; every image needs its class")
+    check_dotted(path, dotted, images.keys() & labels.keys())
     keys = np.array([key.encode(errors="surrogateescape") for key in images], dtype=bytes)
     places = np.array(list(images.values()), np.int64).reshape(-1, 2)
     return TarIndex(np.array([len(images)]), keys, places, np.array([labels[key] for key in images], np.int64))
 
 
+def check_dotted(path: Path, members: list[tuple[str, str, str]], whole: Collection[str]) -> None:
+    """Refuse members that a reader with another idea of keys would take for an image or its class: further fields, as
+    KEY.depth.png, stand beside an image and a class of their own key, and none of them is both."""
+    kinds: dict[str, set[bool]] = {}
+    for name, suffix, _ in members:
+        kinds.setdefault(name[: -len(suffix)], set()).add(suffix == "cls")
+    for name, suffix, key in members:
+        if key not in whole or len(kinds[name[: -len(suffix)]]) == 2:
+            raise UserError(
+                f"webdataset: {path} holds {name}, whose key ends at the first dot of its name: {key}; "
+                "write the file again, without dots in keys"
+            )
+
+
 def label_of(path: Path, member: str, content: bytes) -> int:
-    if not re.fullmatch(rb"\s*\d{1,9}\s*", content):
+    digits = content.removeprefix(codecs.BOM_UTF8)
+    if not re.fullmatch(rb"\s*\d{1,9}\s*", digits):
         raise UserError(f"webdataset: {path}: {member} holds {content!r}, not the number of a class, from 0")
-    return int(content)
+    return int(digits)
