@@ -28,20 +28,7 @@ class Tracer(fx.Tracer):
     def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> tuple[Any, list[Any]]:
         """The image is traced; every other argument has its default."""
         forward = vars(self.root).get("forward")  # replaced on the instance
-        parameters = list(inspect.signature(forward or root_fn).parameters.values())
-        positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)][not forward :]
-        several = any(p.kind is p.VAR_POSITIONAL for p in parameters)
-        needed = [
-            p.name
-            for p in [*positional[1:], *(p for p in parameters if p.kind is p.KEYWORD_ONLY)]
-            if p.default is p.empty
-        ]
-        if needed or not (positional or several):
-            raise UserError(
-                f"the model takes more than one input, or none: {', '.join(needed) or 'no image'}; onebit packs models of one "
-                "image tensor, wrap it in a module that gives the others"
-            )
-        name = positional[0].name if positional else "x"
+        name = image_argument(forward or root_fn.__get__(self.root))
         image = self.create_proxy("placeholder", name, (), {})
         return forward or root_fn, [image] if forward else [self.root, image]
 
@@ -64,6 +51,23 @@ class Calls(fx.Interpreter):
         return self.see(node, super().run_node(node))
 
 
+def image_argument(forward: Any) -> str:
+    """What a forward (bound) calls the image. Raises UserError where it takes none, or other things without a default."""
+    parameters = list(inspect.signature(forward).parameters.values())
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    several = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+    others = [*positional[1:], *(p for p in parameters if p.kind is p.KEYWORD_ONLY)]
+    needed = [p.name for p in others if p.default is p.empty]
+    if needed:
+        raise UserError(
+            f"the model takes more than one input ({', '.join(needed)} beside the image); wrap it in a module whose forward "
+            "takes the image alone and gives the others"
+        )
+    if not (positional or several) or getattr(forward, "__func__", None) is nn.Module.forward:
+        raise UserError("the model's forward takes no image; give a module whose forward takes images (B, C, H, W)")
+    return positional[0].name if positional else "x"
+
+
 def trace(model: nn.Module, images: Tensor) -> fx.GraphModule:
     """The calls that a model in evaluation mode makes for images (B, C, H, W), B not 1; each node's meta has "shape" and
     "line" as `Lowering` reads them.
@@ -71,6 +75,7 @@ def trace(model: nn.Module, images: Tensor) -> fx.GraphModule:
     Raises UserError for a model that does not run on such images, that cannot be traced, whose output is not one tensor,
     or whose trace computes something else than itself.
     """
+    image_argument(model.forward)
     expected = run(model, images)
     if not isinstance(expected, Tensor):
         raise UserError(
@@ -84,6 +89,11 @@ def trace(model: nn.Module, images: Tensor) -> fx.GraphModule:
     except UserError:
         raise
     except Exception as error:  # whatever the model's code raises where it meets torch.fx's stand-ins
+        if "forward" in vars(model):
+            raise UserError(
+                "the model's forward was replaced on the instance, by a function that torch.fx cannot follow in a copy; write it "
+                "into the model's class"
+            ) from error
         reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
         line = _line(error.__traceback__)
         raise UserError(
@@ -115,13 +125,19 @@ def run(model: nn.Module, images: Tensor) -> Any:
                 f"input_shape = {(channels, height, width)} is (height, width, channels); give (channels, height, width): "
                 f"{(width, channels, height)}"
             ) from error
+        if len(images) > 1 and _takes(model, images[:1]):
+            raise UserError(
+                "the model takes one image and no batch of several: its forward has the batch's size as a number, as in "
+                "view(1, -1); use flatten(1)"
+            ) from error
         names = {id(module): name for name, module in model.named_modules() if name}
         selves = [id(frame.f_locals.get("self")) for frame, _ in _frames(error.__traceback__)]
         layer = next((names[found] for found in reversed(selves) if found in names), "")
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise UserError(
             f"the model does not run on images of (C, H, W) = {(channels, height, width)}"
-            f"{f', layer {layer}' if layer else ''}: {reason}; give the right input_shape="
+            f"{f', layer {layer}' if layer else ''}: {reason}; is input_shape= right? (Packing runs the model in float32 on "
+            "the CPU.)"
         ) from error
 
 
