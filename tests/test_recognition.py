@@ -49,8 +49,8 @@ def script() -> bytes:
 STATE = {"conv1.weight": torch.zeros(4, 3, 3, 3), "fc.bias": torch.zeros(4)}
 CKPT_VERBS, PACKED_VERBS = ("pack",), ("run", "bench")
 OTHERS = {  # content, ending of the name, what every verb says
-    "a picture": (picture("png"), ".png", "picture (PNG)"),
-    "a photograph": (picture("jpeg"), ".safetensors", "picture (JPEG)"),
+    "a picture": (picture("png"), ".png", "picture .PNG."),
+    "a photograph": (picture("jpeg"), ".safetensors", "picture .JPEG."),
     "a web page": (b"\n<!DOCTYPE html><html><title>404</title>", ".safetensors", "web page .*fetch it again"),
     "a pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", ".ckpt", "git lfs pull"),
     "a pickle": (pickle.dumps({"a": 1}), ".pkl", "pickle"),

@@ -21,6 +21,8 @@ def read_torch(path: str | Path, remedy: str, wanted: str = "weights") -> Any:
         raise UserError(f"{path} is not a file; {remedy}")
     if path.stat().st_size == 0:
         raise UserError(f"{path} is empty; copy or make it again")
+    if recognized(path).name not in ("torch", ""):  # PyTorch reads safetensors too
+        raise UserError(explained(path, wanted) or f"{path} is no PyTorch file; {remedy}")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the restricted unpickler lets errors of every kind through
@@ -40,7 +42,8 @@ def read(path: str | Path, remedy: str) -> dict[str, Tensor]:
 
     Raises UserError, ending in the remedy, for a file that cannot be read or holds anything else.
     """
-    if str(path).endswith(".safetensors") or recognized(path).name == "safetensors":
+    kind = recognized(path).name
+    if kind in ("safetensors", "packed") or (str(path).endswith(".safetensors") and kind != "torch"):
         import safetensors.torch
 
         try:
@@ -50,7 +53,7 @@ def read(path: str | Path, remedy: str) -> dict[str, Tensor]:
                 raise UserError(line) from error
             reason = str(error).split("\n")[0][:200]
             raise UserError(f"{path} is not a safetensors file that can be read ({reason}); {remedy}") from error
-        if recognized(path).name == "packed":
+        if kind == "packed":
             raise UserError(str(explained(path, "weights")))
     else:
         content = read_torch(path, remedy)

@@ -130,9 +130,14 @@ def is_checkpoint(path: str) -> bool:
             os.stat(path)
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    if (line := explained(path, "model")) is not None:
-        raise UserError(line)
+    expect(path, "model")
     return recognized(path).name == "torch"
+
+
+def expect(path: str, wanted: str) -> None:
+    """Refuse a file that is something else: `wanted` is a row of `recognition.REMEDIES`."""
+    if (line := explained(path, wanted)) is not None:
+        raise UserError(line)
 
 
 FORMATS = {  # endings of names that say what a file holds, and what else it then is

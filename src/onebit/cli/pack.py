@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from onebit.cli.arguments import check_output, verb
+from onebit.cli.arguments import check_output, expect, verb
 from onebit.errors import UserError
 
 
@@ -38,6 +38,7 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     from onebit.checkpoints import checkpoint
     from onebit.packing.from_checkpoint import pack_checkpoint
 
+    expect(options.checkpoint, "checkpoint")
     out = options.out or str(Path(options.checkpoint).with_suffix(".safetensors"))
     check_output(out, [path for path in (options.checkpoint, options.labels) if path], "packed")
     labels = None if options.labels is None else read_labels(options.labels)

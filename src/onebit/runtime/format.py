@@ -24,7 +24,7 @@ from onebit.runtime import graph as graphs
 from onebit.runtime.bits import tail_is_zero
 from onebit.runtime.graph import Graph
 from onebit.runtime.operators import OPERATORS, Shape, Tensors, infer_shapes, products
-from onebit.runtime.recognition import explained
+from onebit.runtime.recognition import explained, recognized
 
 FORMAT, VERSION = "onebit", "1"
 MAX_HEADER = 16 * 2**20  # bytes
@@ -47,7 +47,8 @@ def read(path: str | os.PathLike[str]) -> tuple[Graph, dict[str, np.ndarray]]:
             raise FormatError(f"the tensors are damaged ({str(error)[:200]}); copy or export the file again") from None
         _check_values(graph, shapes, tensors)
     except FormatError as error:
-        other = explained(path, "packed") if "onebit file" in str(error) or "by onebit" in str(error) else None
+        damaged = recognized(path).name == "safetensors" and "by onebit" not in str(error)
+        other = None if damaged else explained(path, "packed")
         raise FormatError(other or f"{path}: {error}") from None
     return graph, tensors
 

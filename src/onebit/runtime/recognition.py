@@ -47,6 +47,7 @@ SIGNATURES = (  # (offset, bytes, what starts so)
     (0, b"7z\xbc\xaf", Kind("", "a 7z archive", UNPACK)),
     (257, b"ustar", Kind("", "a tar archive", UNPACK)),
 )
+OF_OTHERS = "papers' weights are read by `onebit import`, your own network is packed in Python: onebit.pack(model, ...)"
 REMEDIES = {  # what is wanted -> what to do with what is there
     "packed": {
         "torch": "a checkpoint is packed first: onebit pack {path} --out NAME.safetensors",
@@ -56,10 +57,13 @@ REMEDIES = {  # what is wanted -> what to do with what is there
     },
     "checkpoint": {
         "packed": "it needs no packing: onebit run, eval, bench and info read it",
-        "safetensors": "papers' weights are read by `onebit import`, your own network is packed by onebit.pack(model, ...)",
+        "safetensors": OF_OTHERS,
         "": "give a checkpoint such as runs/NAME/last.ckpt",
     },
-    "model": {"": "give a checkpoint (.ckpt) or a packed file (.safetensors)"},
+    "model": {
+        "safetensors": OF_OTHERS,
+        "": "give a checkpoint (.ckpt) or a packed file (.safetensors)",
+    },
     "weights": {
         "packed": "its weights are bits; give the file that the training code saved",
         "": "give the file that the training code saved",
