@@ -221,6 +221,9 @@ ARGUMENTS = {
     "an accuracy that is text": ({"accuracy": "good"}, "accuracy = 'good'"),
     "half a pixel": ({"resize": 7.5}, "resize = 7.5"),
     "labels that are text": ({"labels": "abcde"}, "labels = 'abcde'"),
+    "a number as labels": ({"labels": 5}, "labels = 5"),
+    "a number as scores": ({"scores": 5}, "scores = 5"),
+    "a task that is no text": ({"task": "\udce9"}, "task="),
     "numbers as labels": ({"labels": [1, 2, 3, 4, 5]}, r"labels\[0\].*labels="),
     "a label that is no text": ({"labels": ["a", "caf\udce9"]}, r"labels\[1\].*labels="),
     "a name that is no text": ({"name": "\udce9"}, "name="),
@@ -235,6 +238,13 @@ def test_arguments_are_checked_before_any_work(what, tmp_path, monkeypatch):
         monkeypatch.setattr("onebit.packing.pack.prepared", lambda model: pytest.fail("work was done"))
     with pytest.raises(UserError, match=says):
         pack(network(), tmp_path / "net", **{"input_shape": SHAPE, **arguments})
+
+
+def test_a_folder_as_a_name(tmp_path):
+    for name in (f"{tmp_path}/folder/", ""):
+        with pytest.raises(UserError, match="give the name of one"):
+            pack(network(), name, input_shape=SHAPE)
+    assert not list(tmp_path.iterdir())
 
 
 def test_numbers_of_other_libraries(tmp_path):

@@ -80,9 +80,18 @@ def names(given: Sequence[str] | None) -> list[str] | None:
     """Labels that the format allows."""
     if given is None:
         return None
-    if isinstance(given, str | bytes | Mapping):
+    if isinstance(given, str | bytes | Mapping) or not hasattr(given, "__len__"):
         raise UserError(f"pack: labels = {graph.show(given)} must be a list of texts, one for each output")
     if len(given) > graph.MAX_LABELS:
         raise UserError(f"pack: {len(given)} labels, at most {graph.MAX_LABELS} are supported")
     remedy = "give other names with labels=[...], `onebit pack --labels FILE`"
     return [text(label, f"labels[{place}]", remedy) for place, label in enumerate(given)]
+
+
+def numbers(given: Mapping[str, Any] | None) -> dict[str, float]:
+    """Scores that the format allows."""
+    if not isinstance(given, Mapping | None):
+        raise UserError(f"pack: scores = {graph.show(given)} must be a dict of numbers by name")
+    return {
+        text(key, "scores", "give other names with scores="): number(value, key) for key, value in (given or {}).items()
+    }

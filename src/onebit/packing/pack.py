@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from onebit import files
 from onebit.nn.layers import float32_bytes
 from onebit.packing import arguments
 from onebit.packing.comparison import compare, probes
@@ -62,16 +63,16 @@ def pack(
     Raises UserError for a model that cannot be traced, has diverged, or computes something that the file would not, and for a
     file that cannot be written.
     """
+    files.check_name(path)
     model = unwrapped(model)
     config = getattr(model, "config", {})
     config = config if isinstance(config, Mapping) else {}
     input_shape = arguments.image_shape(input_shape, config)
     mean = arguments.per_channel(mean, "mean", input_shape[0], 0.0)
     std = arguments.per_channel(std, "std", input_shape[0], 1.0)
-    classifies, given = task == TaskRecord.name, dict(scores or {})
+    classifies, scores = task == TaskRecord.name, arguments.numbers(scores)
     if accuracy is not None:
-        given["accuracy"] = accuracy
-    scores = {key: arguments.number(value, key) for key, value in given.items()}
+        scores["accuracy"] = arguments.number(accuracy, "accuracy")
     resize = arguments.whole(resize, "resize")
     graph: dict[str, Any] = {
         "name": arguments.text(name or config.get("name") or type(model).__name__, "name", "give another with name="),
@@ -85,7 +86,17 @@ def pack(
         "labels": arguments.names(labels),
         "recipe": None if recipe is None else arguments.text(recipe, "recipe", "give another with recipe="),
         "accuracy": scores.get("accuracy") if classifies else None,
-        **({} if classifies else {"task": {"name": task, "answer": answer, "scores": scores}}),
+        **(
+            {}
+            if classifies
+            else {
+                "task": {
+                    "name": arguments.text(task, "task", "give another with task="),
+                    "answer": answer,
+                    "scores": scores,
+                }
+            }
+        ),
     }
     frozen = prepared(model)
     images = probes(input_shape, mean, std, BATCH)
