@@ -190,6 +190,13 @@ def test_networks_with_random_weights_are_not_refused(method, seed, tmp_path):
     pack(model, tmp_path / "net", mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225])
 
 
+def test_a_network_whose_values_overflow_is_not_refused(tmp_path):
+    net = nn.Sequential(*(nn.Conv2d(3, 3, 1) for _ in range(12)), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    for layer in net[:12]:
+        layer.weight.data.mul_(1e4)
+    pack(net, tmp_path / "net", input_shape=SHAPE)
+
+
 def test_every_changed_number_of_a_file_is_found(tmp_path, monkeypatch):
     """The comparison sees each tensor: a file that differs from the model in one of them is not written."""
     found, plain = {}, comparison.compare
