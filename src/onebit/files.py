@@ -1,7 +1,8 @@
-"""Writing files so that a crash or a full disk loses nothing: to a temporary name, then renamed."""
+"""Writing files so that a crash or a full disk loses nothing: to a temporary name, then renamed; never over what is read."""
 
 import os
-from collections.abc import Callable, Iterator
+import stat
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
@@ -22,18 +23,24 @@ def failures(path: str | os.PathLike[str]) -> Iterator[None]:
 def write(path: str | os.PathLike[str], fill: Callable[[IO[bytes]], object], follow: bool = False) -> None:
     """Let `fill` write a file that then takes the place of `path`; with follow, of the file that the link `path` leads to.
 
-    Raises UserError if it fails; `path` is then as it was. A folder, device or pipe is never replaced.
+    A file that is replaced keeps its permissions, a new one has those of the process. Raises UserError if it fails; `path`
+    is then as it was. A folder, device or pipe is never replaced.
     """
+    check_name(path)
     if os.path.exists(path) and not os.path.isfile(path):
         raise UserError(f"cannot write {path}: it is not a file; give the name of one")
     path = Path(os.path.realpath(path) if follow else os.path.abspath(path))
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with failures(path):
         try:
-            with open(temporary, "wb") as file:
+            temporary.unlink(missing_ok=True)
+            with open(temporary, "xb") as file:  # never through a link that somebody else put there
                 fill(file)
                 file.flush()
                 os.fsync(file.fileno())
+            if path.is_file() and not path.is_symlink():
+                with suppress(OSError):
+                    os.chmod(temporary, stat.S_IMODE(path.stat().st_mode))
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -60,3 +67,24 @@ def clean(folder: Path) -> None:
     for temporary in folder.glob(".*.tmp"):
         if temporary.name.split(".")[-2].isdigit():
             temporary.unlink(missing_ok=True)
+
+
+def check_name(path: str | os.PathLike[str]) -> None:
+    """Raise UserError for a name that no file can have."""
+    text = os.fspath(path)
+    if text == "" or text.endswith(("/", os.sep)) or "\0" in text:
+        raise UserError(f"cannot write {text!r}: it is not a file; give the name of one")
+
+
+def check_output(path: str | os.PathLike[str], inputs: Iterable[str | os.PathLike[str]]) -> None:
+    """Raise UserError where writing `path` would replace one of the inputs, under whatever name, through links too."""
+    check_name(path)
+    for given in inputs:
+        try:
+            same = os.path.samefile(path, given)
+        except (OSError, ValueError):  # one of them does not exist
+            same = False
+        if same:
+            raise UserError(
+                f"--out {os.fspath(path)} would replace its own input {os.fspath(given)}; give another name"
+            )

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from onebit import files, models
+from onebit import files, models, tasks
 from onebit.checkpoints import weights
 from onebit.data.inputs import Images, inputs_of
 from onebit.errors import UserError
@@ -78,13 +78,30 @@ class Checkpoint:
 
         Raises UserError for weights that do not fit the architecture.
         """
+        state = (self.ema if averaged else None) or self.model
         try:
+            largest = max((value.numel() for value in state.values()), default=0)
+            _check_size(self.config, largest)
             model = models.create(**self.config)
-            model.load_state_dict((self.ema if averaged else None) or self.model, strict=True)
-        except (RuntimeError, TypeError, AttributeError) as error:
-            reason = " ".join(str(error).split())[:300]
-            raise UserError(f"{self.where} does not fit the architecture it names: {reason}") from error
+        except UserError as error:
+            raise UserError(f"{self.where} does not fit the architecture it names: {error}") from error
+        except (ArithmeticError, AttributeError, MemoryError, RuntimeError, TypeError, ValueError) as error:
+            reason = (" ".join(str(error).split()) or type(error).__name__)[:200]
+            raise UserError(
+                f"{self.where} does not fit the architecture it names: {reason}; it may be damaged"
+            ) from error
+        what = "averaged weights" if averaged and self.ema else "weights"
+        network = f"{self.config.get('name')!r} of method {self.config.get('method', 'float')!r}"
+        where = f"{self.where} does not fit the architecture it names: its {what}"
+        weights.load(model, state, where, network, "the file may be damaged")
         return model.to(memory_format=torch.channels_last).eval()
+
+
+def _check_size(config: dict[str, Any], largest: int) -> None:
+    """Refuse a config whose numbers ask for far more memory than the file's weights have, before any is allocated."""
+    for key, value in config.items():
+        if type(value) is int and value > 4096 and value > largest:
+            raise UserError(f"{key} = {value}, where the largest tensor has {largest} elements; it may be damaged")
 
 
 def save(path: str | Path, checkpoint: Checkpoint) -> None:
@@ -103,9 +120,12 @@ def save(path: str | Path, checkpoint: Checkpoint) -> None:
 
 def load(path: str | Path) -> Checkpoint:
     """Read a checkpoint of onebit, of this version or an earlier one. Raises UserError for anything that is not one."""
-    content = weights.read_torch(path, "name a checkpoint such as runs/NAME/last.ckpt")
+    content = weights.read_torch(path, "name a checkpoint such as runs/NAME/last.ckpt", "checkpoint")
     if not isinstance(content, dict) or "model" not in content or not isinstance(content.get("config"), dict):
-        raise UserError(f"{path} is not a checkpoint of onebit; authors' checkpoints are read by `onebit import`")
+        raise UserError(
+            f"{path} is not a checkpoint of onebit, it holds {_words(content)}; papers' weights are read by `onebit import`, "
+            "your own network is packed in Python: onebit.pack(model, ...)"
+        )
     version = content.pop("version", 1)
     if type(version) is not int or not 1 <= version <= VERSION:
         raise UserError(f"{path}: checkpoint version {version!r}, this onebit reads 1 to {VERSION}; update it")
@@ -115,7 +135,28 @@ def load(path: str | Path) -> Checkpoint:
         content["progress"] = checked(Progress, content["progress"], path)
     if content.get("inputs") is not None:
         content["inputs"] = inputs_of(content["inputs"], str(path))
-    return checked(Checkpoint, content | {"where": str(path)}, path)
+    checkpoint: Checkpoint = checked(Checkpoint, content | {"where": str(path)}, path)
+    for name, state in (("model", checkpoint.model), ("ema", checkpoint.ema or {})):
+        if wrong := [
+            key for key, value in state.items() if type(key) is not str or not isinstance(value, torch.Tensor)
+        ]:
+            raise UserError(f"{path}: {name}[{wrong[0]!r}] is no tensor; the file may be damaged")
+    labels, scores = checkpoint.task.get("labels"), checkpoint.scores or {}
+    if type(checkpoint.task.get("name")) is not str or not (labels is None or fits(labels, list[str])):
+        raise UserError(f"{path}: task must have a name, and labels that are texts; the file may be damaged")
+    if not all(type(name) is str and fits(value, float) for name, value in scores.items()):
+        raise UserError(f"{path}: scores must be numbers; the file may be damaged")
+    tasks.TASKS.check(checkpoint.task["name"])
+    return checkpoint
+
+
+def _words(content: Any) -> str:
+    """What a PyTorch file holds, for an error."""
+    if not isinstance(content, dict):
+        return f"a {type(content).__name__}"
+    if content and all(isinstance(value, torch.Tensor) for value in content.values()):
+        return f"weights alone (a state dict of {len(content)} tensors)"
+    return "entries of another program: " + ", ".join(sorted(map(str, content))[:5])[:200]
 
 
 def checked(kind: Any, content: Any, path: str | Path) -> Any:

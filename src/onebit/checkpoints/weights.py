@@ -8,17 +8,32 @@ import torch
 from torch import Tensor, nn
 
 from onebit.errors import UserError
+from onebit.runtime.recognition import explained, recognized
 
 
-def read_torch(path: str | Path, remedy: str) -> Any:
-    """The content of a PyTorch file, on the CPU, without executing anything. UserError, ending in remedy, if it is none."""
+def read_torch(path: str | Path, remedy: str, wanted: str = "weights") -> Any:
+    """The content of a PyTorch file, on the CPU, without executing anything. UserError, ending in remedy, if it is none.
+
+    wanted   a row of `recognition.REMEDIES`: what the file should be, for one that is something else altogether
+    """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path} is not a file; {remedy}")
+    if path.stat().st_size == 0:
+        raise UserError(f"{path} is empty; copy or make it again")
+    if recognized(path).name not in ("torch", ""):  # PyTorch reads safetensors too
+        raise UserError(explained(path, wanted) or f"{path} is no PyTorch file; {remedy}")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the restricted unpickler lets errors of every kind through
+        if (line := explained(path, wanted)) is not None:
+            raise UserError(line) from error
         reason = str(error).split("\n")[0][:200]
+        if "Unsupported global" in str(error) or "GLOBAL " in str(error):
+            raise UserError(
+                f"{path} holds Python objects, which would execute code when read; save the network's state_dict() instead, or "
+                "pack the network in Python: onebit.pack(model, ...)"
+            ) from error
         raise UserError(f"{path} is not a PyTorch file that can be read safely ({reason}); {remedy}") from error
 
 
@@ -27,14 +42,19 @@ def read(path: str | Path, remedy: str) -> dict[str, Tensor]:
 
     Raises UserError, ending in the remedy, for a file that cannot be read or holds anything else.
     """
-    if str(path).endswith(".safetensors"):
+    kind = recognized(path).name
+    if kind in ("safetensors", "packed") or (str(path).endswith(".safetensors") and kind != "torch"):
         import safetensors.torch
 
         try:
             content: Any = safetensors.torch.load_file(path)
         except (OSError, ValueError, safetensors.SafetensorError) as error:
+            if (line := explained(path, "weights")) is not None:
+                raise UserError(line) from error
             reason = str(error).split("\n")[0][:200]
             raise UserError(f"{path} is not a safetensors file that can be read ({reason}); {remedy}") from error
+        if kind == "packed":
+            raise UserError(str(explained(path, "weights")))
     else:
         content = read_torch(path, remedy)
     for entry in ("state_dict", "model"):

@@ -3,13 +3,17 @@
 import argparse
 import difflib
 import json
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
+from onebit import files
 from onebit.data import DATA
 from onebit.errors import UserError
 from onebit.runtime.native import ISAS
+from onebit.runtime.recognition import explained, recognized
 
 REPORT = "write the result as JSON to this file too"
 BACKENDS = ("auto", "engine", "reference")
@@ -65,15 +69,20 @@ def value_of(text: str) -> Any:
         return text
 
 
-def verb(verbs: Any, name: str, run: Verb, what: str, details: str, out: str = REPORT) -> Parser:
-    """Add a verb to the command's subparsers: what it is, how it is used, what --out names, and what it runs."""
+def verb(
+    verbs: Any, name: str, run: Verb, what: str, details: str, out: str = REPORT, reads: Sequence[str] = ()
+) -> Parser:
+    """Add a verb to the command's subparsers: what it is, how it is used, what --out names, what it runs, and the arguments
+    that name files it reads."""
     parser: Parser = verbs.add_parser(name, help=what, description=f"{what}.\n\n{details}")
     describe(parser, run, out)
+    parser.set_defaults(reads=tuple(reads))
     return parser
 
 
 def describe(parser: argparse.ArgumentParser, run: Verb, out: str = REPORT) -> None:
     """What every verb has: --json, --out, and the function that it runs."""
+    parser.set_defaults(reads=())
     parser.add_argument("--json", action="store_true", help="print the result as JSON, and nothing else")
     parser.add_argument("--out", metavar="PATH", help=out)
     parser.set_defaults(run=run, report=out == REPORT)
@@ -113,9 +122,53 @@ def refuse(options: argparse.Namespace, why: str, **defaults: object) -> None:
 
 
 def is_checkpoint(path: str) -> bool:
-    """Checkpoints are zip files, packed files are not."""
+    """Whether a model is a file of PyTorch, as checkpoints are. Raises UserError for what is no packed file either."""
     try:
-        with open(path, "rb") as file:
-            return file.read(4) == b"PK\x03\x04"
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+        if os.path.isfile(path):  # opening a pipe would wait for its other end
+            open(path, "rb").close()
+        else:
+            os.stat(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    expect(path, "model")
+    return recognized(path).name == "torch"
+
+
+def expect(path: str, wanted: str) -> None:
+    """Refuse a file that is something else: `wanted` is a row of `recognition.REMEDIES`."""
+    if (line := explained(path, wanted)) is not None:
+        raise UserError(line)
+
+
+FORMATS = {  # endings of names that say what a file holds, and what else it then is
+    ".safetensors": "packed",
+    **dict.fromkeys((".ckpt", ".pt", ".pth", ".th"), "checkpoint"),
+    ".onnx": "ONNX",
+    ".toml": "recipe",
+    **dict.fromkeys((".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"), "picture"),
+    **dict.fromkeys((".zip", ".tar", ".parquet"), "data"),
+    **dict.fromkeys((".json", ".csv", ".txt"), "report"),
+}
+
+
+def check_output(out: str, inputs: Sequence[str], kind: str) -> None:
+    """Refuse, before any work, to write what is read, and a `kind` (a value of FORMATS) under the name of another or over it."""
+    files.check_output(out, inputs)
+    named = FORMATS.get(Path(out).suffix.lower(), kind)
+    if named != kind:
+        raise UserError(
+            f"--out {out}: the name is that of a {named} file, what is written is a {kind} file; give a name that ends in "
+            + {"packed": ".safetensors", "checkpoint": ".ckpt"}.get(kind, ".json")
+        )
+    there = recognized(out)
+    if kind == "report" and there.words:
+        raise UserError(f"--out {out} exists and is {there.words}, which a report would replace; give another name")
+
+
+def check_report(options: argparse.Namespace) -> None:
+    """`check_output` for the report of a verb that has one."""
+    if options.report and options.out is not None:
+        given = [getattr(options, name) for name in options.reads]
+        check_output(
+            options.out, [path for part in given for path in ([part] if isinstance(part, str) else part)], "report"
+        )

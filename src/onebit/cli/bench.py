@@ -18,7 +18,7 @@ onebit bench train --help: time of training steps, by method.
 Answers are checked before any time is printed; times are medians of interleaved rounds.
 
 --peers times the network's full-precision parent in other engines, in the same rounds: torch and torch-compile
-in float32, onnxruntime and openvino in float32 and static int8 (pip install 'onebit[peers]'). Peers choose
+in float32, onnxruntime and openvino in float32 and static int8 (they need the extra `peers`). Peers choose
 their instruction set. To hold those of torch and openvino to a lower one, set the variable of oneDNN, which
 reads it once when the process starts:
   ONEDNN_MAX_CPU_ISA=AVX2 onebit bench ... --isa avx2         (or AVX2_VNNI, AVX512_CORE, AVX512_CORE_VNNI, ...)
@@ -27,7 +27,7 @@ onnxruntime has no such switch and always uses the best one."""
 
 def add(verbs: Any) -> None:
     what = "Time a network in the engine, against PyTorch or against other engines"
-    parser = verb(verbs, "bench", run, what, DETAILS)
+    parser = verb(verbs, "bench", run, what, DETAILS, reads=("model",))
     parser.first["train"] = Parser(f"{parser.prog} train")
     bench_train.fill(parser.first["train"])
     add_argument = parser.add_argument

@@ -12,7 +12,9 @@ DETAILS = """MODEL is a checkpoint (evaluated with PyTorch) or a packed file (ru
 
 
 def add(verbs: Any) -> None:
-    parser = verb(verbs, "eval", run, "Measure the scores of a model on a data set's test examples", DETAILS)
+    parser = verb(
+        verbs, "eval", run, "Measure the scores of a model on a data set's test examples", DETAILS, reads=("model",)
+    )
     parser.add_argument("model", metavar="MODEL", help="checkpoint (.ckpt) or packed file (.safetensors)")
     add_data(parser)
     add_engine(parser)

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from onebit.cli.arguments import verb
+from onebit.cli.arguments import check_output, verb
 
 DETAILS = """  onebit import adabin-resnet20 model_best.th --out adabin.ckpt
 Every tensor of the file must be used, and every tensor of the network found. A file name ending in
@@ -29,8 +29,10 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     from onebit.packing.from_checkpoint import pack_checkpoint
 
     out = options.out or f"{options.kind}.ckpt"
+    packed = out.endswith(".safetensors")
+    check_output(out, [options.file], "packed" if packed else "checkpoint")
     content = importers.load(options.kind, options.file)
-    if out.endswith(".safetensors"):
+    if packed:
         result = pack_checkpoint(content, out)
     else:
         checkpoint.save(out, content)

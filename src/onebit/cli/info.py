@@ -7,7 +7,14 @@ from onebit.cli.arguments import is_checkpoint, verb
 
 
 def add(verbs: Any) -> None:
-    parser = verb(verbs, "info", run, "Say what a checkpoint or packed file holds", "  onebit info cifar.safetensors")
+    parser = verb(
+        verbs,
+        "info",
+        run,
+        "Say what a checkpoint or packed file holds",
+        "  onebit info cifar.safetensors",
+        reads=("model",),
+    )
     parser.add_argument("model", metavar="MODEL", help="checkpoint (.ckpt) or packed file (.safetensors)")
 
 

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 
 from onebit import __version__, files
 from onebit.cli import bench, bench_train, completion, evaluate, import_checkpoint, info, list_names, pack, run, train
-from onebit.cli.arguments import Parser
+from onebit.cli.arguments import Parser, check_report
 from onebit.cli.output import one_line, printable, show
 from onebit.errors import Incomplete, Stopped, UserError
+from onebit.machine import installation
 
 DESCRIPTION = """Train, pack and run neural networks whose weights and activations are one bit.
 
@@ -41,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if "run" not in options:
             parser.print_help()
             return 0
+        check_report(options)
         failed = None
         try:
             result, text = options.run(options)
@@ -59,8 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"onebit: error: {one_line(str(error))}", file=sys.stderr)
         return 2
     except ModuleNotFoundError as error:
-        extra = "pip install 'onebit[train]'"
-        print(f"onebit: error: this needs the Python package {error.name!r}; install it with {extra}", file=sys.stderr)
+        print(f"onebit: error: {installation.missing(error.name)}", file=sys.stderr)
         return 2
     except MemoryError:
         print("onebit: error: not enough memory; give fewer or smaller images at a time", file=sys.stderr)

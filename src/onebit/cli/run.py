@@ -23,7 +23,7 @@ error; the others are answered, and the exit code is 2. --json prints one docume
 
 
 def add(verbs: Any) -> None:
-    parser = verb(verbs, "run", run, "Run a packed file on image files", DETAILS)
+    parser = verb(verbs, "run", run, "Run a packed file on image files", DETAILS, reads=("model", "inputs"))
     parser.add_argument("model", metavar="MODEL", help="packed file (.safetensors)")
     parser.add_argument("inputs", metavar="INPUT", nargs="+", help="image files, or folders that are searched for them")
     parser.add_argument("--top", type=positive, default=1, help="how many labels to print for a file (default 1)")

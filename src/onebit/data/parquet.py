@@ -15,6 +15,7 @@ from onebit.data.loading.photographs import photographs
 from onebit.data.loading.shards import check_labels, find_shards, numbers
 from onebit.data.options import LoadOptions
 from onebit.errors import UserError
+from onebit.machine import installation
 
 
 class ParquetSamples:
@@ -26,9 +27,7 @@ class ParquetSamples:
             from pyarrow import parquet
             from pyarrow.lib import ArrowException
         except ModuleNotFoundError as error:
-            raise UserError(
-                f"parquet: this needs the Python package {error.name!r}; install it with pip install 'onebit[datasets]'"
-            ) from error
+            raise UserError(installation.missing(error.name, "parquet")) from error
         self.root = root
         self.paths = paths
         self.shards = []

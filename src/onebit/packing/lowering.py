@@ -1,21 +1,20 @@
-"""A PyTorch model as a list of the format's operators.
+"""The calls of a traced model as a list of the format's operators.
 
-The model is traced with torch.fx; each call becomes an `Operation` through the tables at the end, and each `Operation`
-keeps its numbers in float64 until all folding is done. Adding a layer means one row in a table.
+Each call becomes an `Operation` through a table: layers through MODULES at the end, functions and methods of tensors through
+that of `packing/functions.py`. An `Operation` keeps its numbers in float64 until all folding is done. Adding a layer means
+one row in a table.
 """
 
 from __future__ import annotations
 
 import math
-import operator
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, fx, nn
-from torch.fx.passes.shape_prop import ShapeProp
 
 from onebit.errors import UserError
 from onebit.nn.binarizer import ActivationForm, WeightForm
@@ -24,6 +23,13 @@ from onebit.nn.nonlinearities import Hardtanh, Maxout, RPReLU
 from onebit.packing import fold
 from onebit.packing.fold import BinaryProduct
 from onebit.runtime.graph import INPUT
+from onebit.runtime.operators import OPERATORS
+
+VECTORS = ("linear", "binary_linear", "global_avg_pool", "flatten")  # operators whose output is a vector
+BATCH = (
+    2  # images that a model is traced with: a number that a forward which is written for one image does not take for 1
+)
+OF_MAPS = ("conv", "binary_conv", "max_pool", "avg_pool", "option_a")  # operators that take nothing else
 
 
 @dataclass
@@ -42,44 +48,21 @@ class Operation:
     split: bool = False
 
 
-class Tracer(fx.Tracer):
-    """Stops at the layers that the tables below know."""
-
-    def is_leaf_module(self, module: nn.Module, qualified_name: str) -> bool:
-        return type(module) in MODULES or super().is_leaf_module(module, qualified_name)
-
-
-def trace(model: nn.Module, input_shape: tuple[int, int, int]) -> tuple[list[Operation], str]:
-    """(operations in order, name of the output) of a model in evaluation mode; input_shape (C, H, W).
-
-    Raises UserError for control flow that depends on values, and for a layer the format has no operator for.
-    """
-    try:
-        graph = Tracer().trace(model)
-        module = fx.GraphModule(model, graph)
-        with torch.no_grad():
-            image = torch.randn(1, *input_shape, generator=torch.Generator().manual_seed(0))
-            traced = ShapeProp(module).propagate(image.clone())  # turns what a layer raises into RuntimeError
-            expected = model(image.clone())
-    except (fx.proxy.TraceError, RuntimeError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise UserError(f"the model cannot be traced for images of {input_shape}: {reason}") from error
-    operations, output = Lowering(module).run()
-    if isinstance(expected, Tensor) and not torch.allclose(expected, traced, rtol=1e-3, atol=1e-5, equal_nan=True):
-        raise UserError(  # torch.fx takes x += y for x = x + y
-            "the model computes something else than its trace: a value that is changed in place (x += y) is read afterwards"
-        )
-    return operations, output
-
-
 class Lowering:
-    """Walks the traced graph. `value` maps an fx node to the name that holds its value in the format;
-    `order` holds (C, H, W) for vectors that were flattened from a map, whose elements the format keeps as (H, W, C)."""
+    """Walks a traced graph, whose nodes have the shape of their value as meta["shape"], batch included, None for what is no
+    tensor, and where the model's code calls them as meta["line"].
 
-    def __init__(self, module: fx.GraphModule):
+    value     of an fx node: the name that holds it in the format
+    order     (C, H, W) for vectors that were flattened from a map, whose elements the format keeps as (H, W, C)
+    vectors   names of the format's vectors. PyTorch keeps a map of 1 x 1 pixels behind a global pooling, the format does not
+    """
+
+    def __init__(self, module: fx.GraphModule, functions: Mapping[Any, Callable[..., None]]):
         self.module = module
+        self.functions = functions
         self.value: dict[fx.Node, str] = {}
         self.order: dict[str, tuple[int, int, int] | None] = {}
+        self.vectors: set[str] = set()
         self.operations: list[Operation] = []
         self.memory: dict[str, str] = {}  # the value of which a flattened one is a view
 
@@ -88,34 +71,43 @@ class Lowering:
         modules = dict(self.module.named_modules())
         for node in self.module.graph.nodes:
             if node.op == "placeholder":
-                if self.value:
-                    raise UserError("the model takes more than one input; onebit packs models of one image tensor")
                 self.value[node] = INPUT
             elif node.op == "output":
-                if not isinstance(node.args[0], fx.Node):
-                    raise UserError("the model returns more than one tensor; onebit packs models that return logits")
-                output = self.value[node.args[0]]
-                if self.order.get(output) is not None:
-                    raise UserError(
-                        "the model ends in a flattened map, whose order the format changes; leave flatten out"
-                    )
-                return self.operations, output
+                return self.operations, self.output(node.args[0])
             elif node.op == "call_module":
                 layer = modules[str(node.target)]
-                convert = MODULES.get(type(layer))
+                convert = converter(layer)
                 if convert is None:
-                    raise UserError(f"layer {node.target}: {type(layer).__name__} has no operator in the format")
+                    raise UserError(f"layer {node.target}: {type(layer).__name__} {NO_OPERATOR}")
                 if getattr(layer, "inplace", False) and convert is not _same:
                     self.check_in_place(node)
                 convert(self, node, str(node.target), layer)
-            else:
-                convert = FUNCTIONS.get(node.target)
+            elif node.op != "get_attr" and node.meta["shape"] is not None:  # sizes are known by now
+                convert = self.functions.get(node.target)
                 if convert is None:
-                    raise UserError(f"{node.name}: {node.op} {node.target} has no operator in the format")
-                if node.kwargs.get("inplace", False):
+                    raise UserError(f"{self.call(node)} {self.remedy(node)}")
+                if called(node).endswith("_") or node.kwargs.get("inplace", False):
                     self.check_in_place(node)
                 convert(self, node)
         raise AssertionError("fx graphs end in an output node")
+
+    def output(self, node: Any) -> str:
+        if node not in self.value:
+            raise UserError("the model returns something that does not depend on the image; return the logits")
+        output = self.value[node]
+        if self.order.get(output) is not None:
+            raise UserError("the model ends in a flattened map, whose order the format changes; leave flatten out")
+        return output
+
+    def call(self, node: fx.Node) -> str:
+        """The node's function or method, and where the model's code calls it, for messages."""
+        line = node.meta.get("line")
+        return called(node) + (f" ({line})" if line else f" ({node.name})")
+
+    def remedy(self, node: fx.Node) -> str:
+        """What to do about a function that the format has no operator for."""
+        layer = LAYERS_INSTEAD.get(called(node).rstrip("_"))
+        return f"is packed as a layer only; use {layer} instead" if layer else NO_OPERATOR
 
     def check_in_place(self, node: fx.Node) -> None:
         """Refuse a layer that overwrites a value which is read again: the format's values never change."""
@@ -135,24 +127,39 @@ class Lowering:
 
     def shape(self, node: Any) -> tuple[int, ...]:
         """Of the node's value, without the batch: (C, H, W) or (C,)."""
-        return tuple(node.meta["tensor_meta"].shape[1:])
+        return tuple(node.meta["shape"][1:])
 
     def input(self, node: fx.Node, index: int = 0) -> str:
         """The name of the node's argument `index`. Raises UserError for one that is no value of the graph."""
         source = node.args[index] if index < len(node.args) else None
-        if not isinstance(source, fx.Node):
-            raise UserError(f"{node.name}: {node.target} of a constant or a keyword argument cannot be packed")
+        if not isinstance(source, fx.Node) or source not in self.value:
+            what = f"the parameter or constant {source.target}" if isinstance(source, fx.Node) else "a constant"
+            raise UserError(f"{self.call(node)} of {what}, or of a keyword argument, has no operator in the format")
         return self.value[source]
 
     def unique(self, node: fx.Node, name: str) -> str:
-        """The name of the node's operation: that of its layer, but for a layer that is called again."""
+        """The name of the node's operation: that of its layer, but for a layer that is called again, and for letters that
+        names in the format do not have."""
         taken = {INPUT, *(o.name for o in self.operations)}
-        return name if name not in taken else node.name
+        name = re.sub(r"^[^A-Za-z0-9_]|[^A-Za-z0-9_./\-]", "_", name)
+        name = node.name if name in taken else name
+        name = name if len(name) <= 200 else name[:180]
+        found, number = name, 1
+        while found in taken:
+            found, number = f"{name}.{number}", number + 1
+        return found
 
     def emit(self, node: fx.Node, op: str, name: str, inputs: list[str] | None = None, **content: Any) -> Operation:
         """Append the operation that gives the node's value; inputs default to the node's first."""
         unique = self.unique(node, name)
         inputs = [self.input(node)] if inputs is None else inputs
+        if op in OF_MAPS and inputs[0] in self.vectors:
+            raise UserError(
+                f"layer {name}: {op} after a global average pooling has no operator in the format; "
+                "pool with nn.AvgPool2d of the map's size instead"
+            )
+        if op in VECTORS or inputs[0] in self.vectors:
+            self.vectors.add(unique)
         operation = Operation(op, unique, inputs, **content)
         self.operations.append(operation)
         self.value[node] = unique
@@ -185,11 +192,31 @@ def _conv_attributes(layer: nn.Conv2d, name: str) -> dict[str, Any]:
     }
 
 
+def _centre(lowering: Lowering, node: fx.Node, name: str, layer: nn.Conv2d) -> tuple[int, int]:
+    """The one tap (kh, kw) of a convolution of 1 x 1 pixels that does not see padding."""
+    attributes = _conv_attributes(layer, name)
+    taps = [divmod(padding, dilation) for padding, dilation in zip(attributes["padding"], attributes["dilation"])]
+    inside = all(not rest and tap < size for (tap, rest), size in zip(taps, layer.kernel_size))
+    if not inside or lowering.shape(node)[1:] != (1, 1) or (layer.groups > 1 and isinstance(layer, BinaryConv2d)):
+        raise UserError(
+            f"layer {name}: such a convolution after a global average pooling has no operator in the format; "
+            "pool with nn.AvgPool2d of the map's size instead"
+        )
+    return taps[0][0], taps[1][0]
+
+
 def _conv(lowering: Lowering, node: fx.Node, name: str, layer: nn.Conv2d) -> None:
     tensors = {"weight": layer.weight.detach().double()}
+    if lowering.input(node) in lowering.vectors:
+        kh, kw = _centre(lowering, node, name, layer)
+        parts = tensors["weight"][:, :, kh, kw].chunk(layer.groups)  # (O/g, I/g) each
+        tensors["weight"] = torch.block_diag(*parts)  # (O, I)
     if layer.bias is not None:
         tensors["bias"] = layer.bias.detach().double()
-    lowering.emit(node, "conv", name, attributes=_conv_attributes(layer, name), tensors=tensors)
+    if tensors["weight"].dim() == 2:
+        lowering.emit(node, "linear", name, tensors=tensors)
+    else:
+        lowering.emit(node, "conv", name, attributes=_conv_attributes(layer, name), tensors=tensors)
 
 
 def _linear(lowering: Lowering, node: fx.Node, name: str, layer: nn.Linear) -> None:
@@ -238,11 +265,14 @@ def _binary_product(
         tensors["threshold"] = lowering.reorder(source, threshold.detach().flatten())
         threshold = "channel"
     attributes: dict[str, Any] = {"shift": product.shift, "threshold": threshold}
-    if isinstance(layer, BinaryConv2d):
+    if isinstance(layer, BinaryConv2d) and source not in lowering.vectors:
         attributes |= _conv_attributes(layer, name)
         attributes |= {"kernel": list(layer.kernel_size), "in_channels": layer.in_channels}
         operation = lowering.emit(node, "binary_conv", name, attributes=attributes, tensors=tensors, product=product)
     else:
+        if isinstance(layer, BinaryConv2d):
+            kh, kw = _centre(lowering, node, name, layer)
+            product.signs = product.signs[:, :, kh, kw]
         product.signs = lowering.reorder(source, product.signs)
         operation = lowering.emit(node, "binary_linear", name, attributes=attributes, tensors=tensors, product=product)
     lowering.order[operation.name] = None
@@ -255,18 +285,10 @@ def _batch_norm(lowering: Lowering, node: fx.Node, name: str, layer: nn.BatchNor
     lowering.emit(node, "affine", name, tensors={"channels": channels})
 
 
-def _hardtanh(lowering: Lowering, node: fx.Node, name: str = "", layer: nn.Hardtanh | None = None) -> None:
-    name = name or node.name
-    low, high = (layer.min_val, layer.max_val) if layer is not None else _arguments(node, min_val=-1.0, max_val=1.0)
-    if (low, high) != (-1.0, 1.0):
-        raise UserError(f"layer {name}: hardtanh from {low} to {high} is unknown; use -1 to 1")
+def _hardtanh(lowering: Lowering, node: fx.Node, name: str, layer: nn.Hardtanh) -> None:
+    if (layer.min_val, layer.max_val) != (-1.0, 1.0):
+        raise UserError(f"layer {name}: hardtanh from {layer.min_val} to {layer.max_val} is unknown; use -1 to 1")
     lowering.emit(node, "hardtanh", name)
-
-
-def _arguments(node: fx.Node, **defaults: Any) -> list[Any]:
-    """The arguments after the tensor that a call gives by position or by name, else the defaults."""
-    given = dict(zip(defaults, node.args[1:], strict=False)) | dict(node.kwargs)
-    return [given.get(name, value) for name, value in defaults.items()]
 
 
 def _per_channel(op: str, tensor: str, *parameters: str) -> Callable[..., None]:
@@ -282,71 +304,68 @@ def _per_channel(op: str, tensor: str, *parameters: str) -> Callable[..., None]:
 
 
 def _plain(op: str) -> Callable[..., None]:
-    def convert(lowering: Lowering, node: fx.Node, name: str = "", layer: nn.Module | None = None) -> None:
-        lowering.emit(node, op, name or node.name)
-
-    return convert
+    return lambda lowering, node, name, layer: lowering.emit(node, op, name)
 
 
-def _same(lowering: Lowering, node: fx.Node, name: str = "", layer: nn.Module | None = None) -> None:
+def _same(lowering: Lowering, node: fx.Node, name: str, layer: nn.Module) -> None:
     lowering.skip(node)
 
 
-def _pair(value: int | tuple[int, ...]) -> list[int]:
+def pair(value: int | tuple[int, ...]) -> list[int]:
     return list(value) if isinstance(value, tuple | list) else [value, value]
 
 
-def _pool(op: str) -> Callable[..., None]:
-    def convert(lowering: Lowering, node: fx.Node, name: str, layer: Any) -> None:
-        if getattr(layer, "dilation", 1) not in (1, (1, 1)) or getattr(layer, "divisor_override", None):
-            raise UserError(f"layer {name}: pooling with dilation or divisor_override has no operator in the format")
-        attributes = {
-            "kernel": _pair(layer.kernel_size),
-            "stride": _pair(layer.stride),
-            "padding": _pair(layer.padding),
-            "ceil_mode": layer.ceil_mode,
-        }
-        if op == "avg_pool":
-            attributes["count_include_pad"] = layer.count_include_pad
-        lowering.emit(node, op, name, attributes=attributes)
+def pool(lowering: Lowering, node: fx.Node, name: str, op: str, layer: Any) -> None:
+    """A max_pool or avg_pool with the attributes of the layer, or of what has them like it."""
+    if getattr(layer, "dilation", 1) not in (1, (1, 1)) or getattr(layer, "divisor_override", None):
+        raise UserError(f"layer {name}: pooling with dilation or divisor_override has no operator in the format")
+    attributes = {
+        "kernel": pair(layer.kernel_size),
+        "stride": pair(layer.stride),
+        "padding": pair(layer.padding),
+        "ceil_mode": layer.ceil_mode,
+    }
+    if op == "avg_pool":
+        attributes["count_include_pad"] = layer.count_include_pad
+    lowering.emit(node, op, name, attributes=attributes)
 
-    return convert
+
+def _pool(op: str) -> Callable[..., None]:
+    return lambda lowering, node, name, layer: pool(lowering, node, name, op, layer)
+
+
+def global_pool(lowering: Lowering, node: fx.Node, name: str) -> None:
+    """The mean over all pixels. That of one pixel is what it was."""
+    if lowering.input(node) in lowering.vectors:
+        lowering.skip(node)
+    else:
+        lowering.emit(node, "global_avg_pool", name)
 
 
 def _global_pool(lowering: Lowering, node: fx.Node, name: str, layer: Any) -> None:
-    if _pair(layer.output_size) != [1, 1]:
+    if pair(layer.output_size) != [1, 1]:
         raise UserError(f"layer {name}: AdaptiveAvgPool2d to {layer.output_size} has no operator in the format; use 1")
-    lowering.emit(node, "global_avg_pool", name)
+    global_pool(lowering, node, name)
 
 
 def _option_a(lowering: Lowering, node: fx.Node, name: str, layer: OptionA) -> None:
     lowering.emit(node, "option_a", name, attributes={"stride": layer.stride, "pad": [layer.before, layer.after]})
 
 
-def _flatten(lowering: Lowering, node: fx.Node, name: str = "", layer: nn.Module | None = None) -> None:
-    ends = [layer.start_dim, layer.end_dim] if layer is not None else _arguments(node, start_dim=0, end_dim=-1)
-    source = lowering.input(node)
-    shape = lowering.shape(node.args[0])
-    if ends[0] != 1 or ends[1] not in (-1, len(shape)):
-        raise UserError(f"{node.name}: flatten of dimensions {ends[0]} to {ends[1]} has no operator; use flatten(1)")
-    pooled = any(o.name == source and o.op == "global_avg_pool" for o in lowering.operations)
-    if len(shape) == 1 or pooled:
+def flatten(lowering: Lowering, node: fx.Node, name: str, layer: nn.Module | None = None) -> None:
+    """Any call that changes the shape of a value and not the order of its elements: flatten, view, reshape, squeeze."""
+    source, before, after = lowering.input(node), lowering.shape(node.args[0]), lowering.shape(node)
+    line = sum(size > 1 for size in after) <= 1  # of elements
+    whole = math.prod(before) == math.prod(after)
+    if before == after or (whole and line and source in lowering.vectors):
         lowering.skip(node)
-        return
-    operation = lowering.emit(node, "flatten", name or node.name)
-    lowering.memory[operation.name] = lowering.origin(source)
-    lowering.order[operation.name] = (shape[0], shape[1], shape[2]) if math.prod(shape[1:]) > 1 else None
-
-
-def _add(lowering: Lowering, node: fx.Node) -> None:
-    if node.kwargs.get("alpha", 1) != 1:
-        raise UserError(f"{node.name}: add with alpha = {node.kwargs['alpha']} has no operator in the format")
-    inputs = [lowering.input(node, 0), lowering.input(node, 1)]
-    if lowering.order.get(inputs[0]) != lowering.order.get(inputs[1]):
-        raise UserError(
-            f"{node.name}: a flattened map and a vector differ in order in the format; they cannot be added"
-        )
-    lowering.emit(node, "add", node.name, inputs)
+    elif whole and line and (len(after) == 1 or math.prod(before[1:]) == 1):
+        operation = lowering.emit(node, "flatten", name)
+        lowering.memory[operation.name] = lowering.origin(source)
+        lowering.order[operation.name] = (before[0], before[1], before[2]) if math.prod(before[1:]) > 1 else None
+    else:
+        shapes = f"from {before} to {after} of an image" if node.meta["shape"][0] == BATCH else "of the whole batch"
+        raise UserError(f"{lowering.call(node)} {shapes} has no operator in the format; use nn.Flatten() or flatten(1)")
 
 
 MODULES: dict[type[nn.Module], Callable[..., None]] = {
@@ -361,7 +380,9 @@ MODULES: dict[type[nn.Module], Callable[..., None]] = {
     nn.BatchNorm2d: _batch_norm,
     nn.Conv2d: _conv,
     nn.Dropout: _same,
-    nn.Flatten: _flatten,
+    nn.Dropout1d: _same,
+    nn.Dropout2d: _same,
+    nn.Flatten: flatten,
     nn.Hardtanh: _hardtanh,
     Hardtanh: lambda lowering, node, name, layer: lowering.emit(node, "hardtanh", name),
     nn.Identity: _same,
@@ -369,16 +390,27 @@ MODULES: dict[type[nn.Module], Callable[..., None]] = {
     nn.MaxPool2d: _pool("max_pool"),
     nn.PReLU: _per_channel("prelu", "slope", "weight"),
     nn.ReLU: _plain("relu"),
+    nn.SyncBatchNorm: _batch_norm,
+}
+NO_OPERATOR = f"has no operator in the format, which has: {', '.join(OPERATORS)}"
+LAYERS_INSTEAD = {  # of functions that take parameters
+    "conv2d": "an nn.Conv2d layer",
+    "linear": "an nn.Linear layer",
+    "matmul": "an nn.Linear layer",
+    "batch_norm": "an nn.BatchNorm2d layer",
+    "prelu": "an nn.PReLU layer",
+    "adaptive_max_pool2d": "nn.MaxPool2d of the map's size",
 }
 
-FUNCTIONS: dict[Any, Callable[..., None]] = {
-    "flatten": _flatten,
-    "relu": _plain("relu"),
-    F.hardtanh: _hardtanh,
-    F.relu: _plain("relu"),
-    operator.add: _add,
-    operator.iadd: _add,
-    torch.add: _add,
-    torch.flatten: _flatten,
-    torch.relu: _plain("relu"),
-}
+
+def converter(layer: nn.Module) -> Callable[..., None] | None:
+    """What lowers the layer: the row of its class, or of the class whose forward it has taken over unchanged."""
+    for base in type(layer).__mro__:
+        if base in MODULES and getattr(type(layer), "forward", None) is base.forward:
+            return MODULES[base]
+    return None
+
+
+def called(node: fx.Node) -> str:
+    """The name of the function or method that the node calls."""
+    return str(getattr(node.target, "__name__", node.target))

@@ -12,13 +12,19 @@ from onebit.packing.lowering import Operation
 LINEAR = ("conv", "linear", "binary_conv", "binary_linear")
 
 
-def merge_affines(operations: list[Operation], output: str) -> tuple[list[Operation], str]:
+def merge_affines(
+    operations: list[Operation], output: str, places: dict[str, str | None] | None = None
+) -> tuple[list[Operation], str]:
     """The same network with fewer affine nodes; returns (operations, name of the output).
+
+    places   receives, for each operation, the one that has its value afterwards, None where none has
 
     linear -> affine    g (W x + b) + h = (g W) x + (g b + h): whenever nothing else reads the linear operator; the same
                         for a layer that was split into a sum, g (sum_k y_k) + h = (g y_0 + h) + sum_k>0 g y_k
     affine -> linear    W (g x + h) + b = (W g) x + (W h + b): for `linear`, which has no padding
     """
+    places = {} if places is None else places
+    places.update({operation.name: operation.name for operation in operations})
     for operation in list(operations):
         if operation.op != "affine":
             continue
@@ -33,9 +39,12 @@ def merge_affines(operations: list[Operation], output: str) -> tuple[list[Operat
             for term in terms[1:]:
                 _after(term, Affine(affine.scale, torch.zeros_like(affine.bias)))
             replacement = source.name
+            _move(places, source.name, None)
+            _move(places, operation.name, source.name)
         elif uses[operation.name] == 1 and readers and readers[0].op == "linear":
             _before(readers[0], affine)
             replacement = operation.inputs[0]
+            _move(places, operation.name, None)
         else:
             continue
         operations = [o for o in operations if o is not operation]
@@ -43,6 +52,12 @@ def merge_affines(operations: list[Operation], output: str) -> tuple[list[Operat
             other.inputs = [replacement if name == operation.name else name for name in other.inputs]
         output = replacement if output == operation.name else output
     return operations, output
+
+
+def _move(places: dict[str, str | None], old: str, new: str | None) -> None:
+    for name, place in places.items():
+        if place == old:
+            places[name] = new
 
 
 def _terms(operation: Operation, by_name: dict[str, Operation], uses: Counter[str]) -> list[Operation]:

@@ -1,8 +1,7 @@
-"""From a trained model to a file of bits: trace, freeze to binary forms, fold, write."""
+"""From a trained model to a file of bits: trace, freeze to binary forms, fold, compare with the model, write."""
 
 from __future__ import annotations
 
-import copy
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,12 +10,19 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from onebit.errors import UserError
+from onebit import files
 from onebit.nn.layers import float32_bytes
-from onebit.packing.lowering import trace
+from onebit.packing import arguments
+from onebit.packing.comparison import compare, probes
+from onebit.packing.functions import FUNCTIONS
+from onebit.packing.lowering import BATCH, Lowering, Operation, converter
 from onebit.packing.merge import merge_affines
+from onebit.packing.preparation import prepared, unwrapped
+from onebit.packing.tracing import trace
 from onebit.runtime import bits, format
 from onebit.runtime.graph import TaskRecord
+
+LARGE = 128**2  # pixels of an image
 
 
 def pack(
@@ -24,8 +30,8 @@ def pack(
     path: str | os.PathLike[str],
     *,
     input_shape: tuple[int, int, int] | None = None,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
+    mean: Sequence[float] | float | None = None,
+    std: Sequence[float] | float | None = None,
     labels: Sequence[str] | None = None,
     name: str | None = None,
     method: str | None = None,
@@ -39,8 +45,10 @@ def pack(
 ) -> dict[str, Any]:
     """Write a model as a packed file that `onebit.runtime.load` runs; the model is left as it is.
 
+    model         as a training leaves it: on any device, of any precision, wrapped by DataParallel or torch.compile
     input_shape   (C, H, W) of an image; models from `onebit.models.create` know theirs
-    mean, std     normalisation of pixels in [0, 1] that the runtime applies to uint8 images; default 0 and 1
+    mean, std     normalisation of pixels in [0, 1] that the runtime applies to uint8 images, a number or one per channel;
+                  default 0 and 1
     int8          store the weights that are not binary, those of float convolutions and linear layers, in 8 bits:
                   q = round(w / scale), scale = max |w| / 127 per output channel; the runtime computes with scale·q
     labels        names of what the network tells apart; name and recipe are recorded in the file
@@ -49,53 +57,58 @@ def pack(
 
     Returns {"path", "bytes", "float32_bytes", "binary_weights", "int8_weights", "float_weights"}: the file's size, that of
     the parameters and buffers in float32, and the number of weights stored in one bit, in 8 and in 32.
-    Raises UserError for a model that cannot be traced or has diverged, and for a file that cannot be written.
+    Before it is written, what the file computes is compared with the model in evaluation mode, in float32 on the CPU, layer by
+    layer on one or two pictures.
+
+    Raises UserError for a model that cannot be traced, has diverged, or computes something that the file would not, and for a
+    file that cannot be written.
     """
-    config: dict[str, Any] = getattr(model, "config", {})
-    if input_shape is None:
-        if not {"in_channels", "image_size"} <= config.keys():
-            raise UserError(
-                "pack: input_shape=(channels, height, width) is needed for a model that onebit did not create for images"
-            )
-        input_shape = (config["in_channels"], config["image_size"], config["image_size"])
-    frozen = copy.deepcopy(model).cpu().eval()
-    operations, output = merge_affines(*trace(frozen, input_shape))
-    nodes: list[dict[str, Any]] = []
-    tensors: dict[str, np.ndarray] = {}
-    binary = 0
-    for operation in operations:
-        attributes = dict(operation.attributes)
-        arrays = {what: np.ascontiguousarray(t.float().numpy()) for what, t in operation.tensors.items()}
-        if operation.product is not None:
-            product = operation.product.canonical()
-            binary += product.signs.numel()
-            signs = product.signs.numpy()
-            arrays["bits"] = bits.pack_weight(signs) if signs.ndim == 4 else bits.pack(signs)
-            arrays["channels"] = np.ascontiguousarray(product.channels().numpy())
-        if int8 and operation.op in ("conv", "linear"):
-            arrays["weight"], arrays["weight_scale"] = quantized(arrays["weight"])
-        nodes.append({"op": operation.op, "name": operation.name, "inputs": operation.inputs, **attributes})
-        tensors |= {f"{operation.name}.{what}": array for what, array in arrays.items()}
-    channels = input_shape[0]
-    classifies, scores = task == TaskRecord.name, dict(scores or {})
+    files.check_name(path)
+    model = unwrapped(model)
+    config = getattr(model, "config", {})
+    config = config if isinstance(config, Mapping) else {}
+    input_shape = arguments.image_shape(input_shape, config)
+    mean = arguments.per_channel(mean, "mean", input_shape[0], 0.0)
+    std = arguments.per_channel(std, "std", input_shape[0], 1.0)
+    classifies, scores = task == TaskRecord.name, arguments.numbers(scores)
     if accuracy is not None:
-        scores["accuracy"] = accuracy
-    graph = {
-        "name": name or config.get("name") or type(model).__name__,
-        "method": method or config.get("method") or "custom",
+        scores["accuracy"] = arguments.number(accuracy, "accuracy")
+    resize = arguments.whole(resize, "resize")
+    graph: dict[str, Any] = {
+        "name": arguments.text(name or config.get("name") or type(model).__name__, "name", "give another with name="),
+        "method": arguments.text(method or config.get("method") or "custom", "method", "give another with method="),
         "input": {
             "shape": list(input_shape),
-            "mean": [float(v) for v in (mean if mean is not None else [0.0] * channels)],
-            "std": [float(v) for v in (std if std is not None else [1.0] * channels)],
+            "mean": mean,
+            "std": std,
             **({} if resize is None else {"resize": resize}),
         },
-        "labels": None if labels is None else list(labels),
-        "recipe": recipe,
+        "labels": arguments.names(labels),
+        "recipe": None if recipe is None else arguments.text(recipe, "recipe", "give another with recipe="),
         "accuracy": scores.get("accuracy") if classifies else None,
-        **({} if classifies else {"task": {"name": task, "answer": answer, "scores": scores}}),
-        "nodes": nodes,
-        "output": output,
+        **(
+            {}
+            if classifies
+            else {
+                "task": {
+                    "name": arguments.text(task, "task", "give another with task="),
+                    "answer": answer,
+                    "scores": scores,
+                }
+            }
+        ),
     }
+    frozen = prepared(model)
+    images = probes(input_shape, mean, std, BATCH)
+    lowering = Lowering(trace(nn.Sequential(frozen) if converter(frozen) else frozen, images), FUNCTIONS)
+    places: dict[str, str | None] = {}
+    operations, output = merge_affines(*lowering.run(), places)
+    graph |= {"nodes": [node_of(operation) for operation in operations], "output": output}
+    tensors, binary = arrays_of(operations, int8=False)
+    few = images[:1] if images[0, 0].numel() > LARGE else images  # whose layers have values enough
+    compare(lowering, places, graph, tensors, few)
+    if int8:
+        tensors, binary = arrays_of(operations, int8=True)
     format.write(path, graph, tensors)
     return {
         "path": str(path),
@@ -105,6 +118,29 @@ def pack(
         "int8_weights": sum(a.size for a in tensors.values() if a.dtype == np.int8),
         "float_weights": sum(a.size for a in tensors.values() if a.dtype == np.float32),
     }
+
+
+def node_of(operation: Operation) -> dict[str, Any]:
+    """The operation in the file's graph."""
+    return {"op": operation.op, "name": operation.name, "inputs": operation.inputs, **operation.attributes}
+
+
+def arrays_of(operations: Sequence[Operation], int8: bool) -> tuple[dict[str, np.ndarray], int]:
+    """(The file's tensors by "<node>.<what>", number of binary weights)."""
+    tensors: dict[str, np.ndarray] = {}
+    binary = 0
+    for operation in operations:
+        arrays = {what: np.ascontiguousarray(t.float().numpy()) for what, t in operation.tensors.items()}
+        if operation.product is not None:
+            product = operation.product.canonical()
+            binary += product.signs.numel()
+            signs = product.signs.numpy()
+            arrays["bits"] = bits.pack_weight(signs) if signs.ndim == 4 else bits.pack(signs)
+            arrays["channels"] = np.ascontiguousarray(product.channels().numpy())
+        if int8 and operation.op in ("conv", "linear"):
+            arrays["weight"], arrays["weight_scale"] = quantized(arrays["weight"])
+        tensors |= {f"{operation.name}.{what}": array for what, array in arrays.items()}
+    return tensors, binary
 
 
 def quantized(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

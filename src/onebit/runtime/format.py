@@ -24,6 +24,7 @@ from onebit.runtime import graph as graphs
 from onebit.runtime.bits import tail_is_zero
 from onebit.runtime.graph import Graph
 from onebit.runtime.operators import OPERATORS, Shape, Tensors, infer_shapes, products
+from onebit.runtime.recognition import explained, recognized
 
 FORMAT, VERSION = "onebit", "1"
 MAX_HEADER = 16 * 2**20  # bytes
@@ -39,7 +40,9 @@ def read(path: str | os.PathLike[str]) -> tuple[Graph, dict[str, np.ndarray]]:
     try:
         return decode(data)
     except FormatError as error:
-        raise FormatError(f"{path}: {error}") from None
+        damaged = recognized(path).name == "safetensors" and "by onebit" not in str(error)
+        other = None if damaged else explained(path, "packed")
+        raise FormatError(other or f"{path}: {error}") from None
 
 
 def decode(data: bytes) -> tuple[Graph, dict[str, np.ndarray]]:

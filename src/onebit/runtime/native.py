@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from onebit.errors import UserError
-from onebit.machine import processor
+from onebit.machine import installation, processor
 from onebit.runtime.byte_conv import byte_conv
 from onebit.runtime.graph import INPUT, Graph, Node
 from onebit.runtime.operators import CHANNEL, SAMPLE_MEAN, Tensors, float_weight, infer_shapes
@@ -50,7 +50,9 @@ def extension() -> Any:
     try:
         return import_module(_MODULE)
     except ImportError as error:
-        raise UserError(f"the engine is not built ({error}); run `pip install .`, or use backend='reference'") from None
+        raise UserError(
+            f"the engine is not built ({error}); run {installation.command()}, or use backend='reference'"
+        ) from None
 
 
 @contextmanager

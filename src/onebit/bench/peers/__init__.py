@@ -10,6 +10,7 @@ from importlib.util import find_spec
 
 from onebit.bench.peers.peer import Peer
 from onebit.errors import UserError
+from onebit.machine import installation
 from onebit.tables import Table
 
 PEERS: Table[type[Peer]] = Table(
@@ -27,8 +28,5 @@ def versions(names: Sequence[str]) -> dict[str, str]:
     """The engines' versions by peer. Raises UserError for an unknown name, and where a package is not installed."""
     for name in names:
         if missing := [package for package in PEERS[name].packages if find_spec(package) is None]:
-            raise UserError(
-                f"--peers {name} needs the Python packages {', '.join(missing)}; install them with "
-                "pip install 'onebit[peers]'"
-            )
+            raise UserError(installation.missing(missing, f"--peers {name}"))
     return {name: metadata.version(PEERS[name].packages[0]) for name in names}

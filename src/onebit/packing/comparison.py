@@ -1,0 +1,169 @@
+"""What is about to be written, compared with the model: every node of the file against the layers it stands for.
+
+The file is run on pictures first (by the engine, where it is built). Then the model's calls are run one by one in PyTorch,
+each on what the *file* gave before it. So an activation next to its threshold has the same sign on both sides, rounding does
+not add up over the layers, and the first call that differs is the one that was packed wrongly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, fx, nn
+
+from onebit.errors import UserError
+from onebit.nn.layers import BinaryConv2d, BinaryLinear
+from onebit.packing import fold
+from onebit.packing.lowering import Lowering
+from onebit.packing.preparation import HOOKS
+from onebit.packing.tracing import Calls
+from onebit.runtime import format, native
+from onebit.runtime.model import Backend
+from onebit.runtime.reference import Reference
+
+RELATIVE = (
+    1e-3  # of the largest value of a node: sums of some thousand float32 in another order differ by a tenth of it
+)
+CANCELLED = 1e-5  # of the largest value before a batch norm, times the norm's scale
+HUGE = 1e30  # a network whose values come near the end of float32, or are not finite, is compared up to there
+MARGIN = 2e-6  # of the root mean square of an input: closer to a mean that PyTorch sums in float32, a sign says nothing
+
+
+def probes(shape: tuple[int, int, int], mean: list[float], std: list[float], count: int) -> Tensor:
+    """Pictures as the runtime normalises them, (count, C, H, W): of single pixels, and of patches of 8 x 8 pixels."""
+    channels, height, width = shape
+    random = np.random.default_rng(0)
+    pixels = random.integers(0, 256, (count, height, width, channels), dtype=np.uint8)
+    pixels[1::2] = pixels[1::2, np.arange(height) // 8 * 8][:, :, np.arange(width) // 8 * 8]
+    values = (pixels.astype(np.float32) / 255 - np.array(mean, np.float32)) / np.array(std, np.float32)
+    return torch.from_numpy(np.ascontiguousarray(values.transpose(0, 3, 1, 2)))
+
+
+def compare(
+    lowering: Lowering,
+    places: Mapping[str, str | None],
+    graph: Mapping[str, object],
+    tensors: Mapping[str, np.ndarray],
+    images: Tensor,
+) -> None:
+    """Raises UserError, which names the layer, where the graph of a file and its tensors compute something else than the
+    traced model; images (B, C, H, W).
+
+    places   for each operation before batch norms were merged: the node that has its value now, None where none has
+    """
+    checked, arrays = format.validate(graph, tensors), dict(tensors)
+    backend: Backend = Reference(checked, arrays)
+    if native.available():
+        backend = native.Engine(checked, arrays, None, None)
+    for image in images.split(1):
+        comparison = _Comparison(lowering, places, backend, image)
+        try:
+            with torch.no_grad(), torch.random.fork_rng(devices=[]):
+                comparison.run(image.clone())
+        except UserError:
+            raise
+        except Exception as error:  # of the model's layers
+            reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+            raise UserError(f"the model does not take one image at a time: {reason}") from error
+
+
+class _Comparison(Calls):
+    """One image."""
+
+    def __init__(self, lowering: Lowering, places: Mapping[str, str | None], backend: Backend, image: Tensor):
+        super().__init__(lowering.module, self.compare)
+        self.lowering, self.places = lowering, places
+        self.layers = dict(lowering.module.named_modules())
+        nhwc = np.ascontiguousarray(image.numpy().transpose(0, 2, 3, 1))
+        self.unsure: set[fx.Node] = set()
+        self.overflowed = False
+        self.found = {name: torch.from_numpy(np.array(value)) for name, value in backend.trace(nhwc).items()}
+
+    def compare(self, node: fx.Node, expected: object) -> object:
+        """What the file has for the node's value, in PyTorch's shape and order; where it has none, the value itself."""
+        name = self.lowering.value.get(node)
+        place = None if name is None else self.places.get(name)
+        if self.vague(node) or any(before in self.unsure for before in self.absorbed(node)):
+            self.unsure.add(node)
+        if place is None or not isinstance(expected, Tensor):
+            return expected
+        found = self.found[place]
+        order = self.lowering.order.get(str(name))
+        if found.dim() == 4:
+            found = found.permute(0, 3, 1, 2)
+        elif order is not None:
+            channels, height, width = order
+            found = found.reshape(-1, height, width, channels).permute(0, 3, 1, 2)
+        if found.numel() != expected.numel():
+            raise self.error(node, f"{tuple(found.shape[1:])} instead of {tuple(expected.shape[1:])}")
+        found = torch.empty_like(expected).copy_(found.reshape(expected.shape))
+        largest = float(expected.abs().amax())
+        self.overflowed = self.overflowed or not largest < HUGE
+        if node in self.unsure or self.overflowed:
+            return found
+        error = (found.double() - expected.double()).abs()
+        allowed = RELATIVE * largest
+        if not float(error.amax()) <= allowed + self.cancelled(node) + 1e-30:
+            raise self.error(node, f"values differ by up to {float(error.amax()):.3g}, allowed are {allowed:.3g}")
+        return found
+
+    def absorbed(self, node: fx.Node) -> list[fx.Node]:
+        """The nodes whose values the file has not, since it computes them together with this node's, from the first on."""
+        found: list[fx.Node] = []
+        for before in node.all_input_nodes:
+            name = self.lowering.value.get(before)
+            if name is not None and name in self.places and self.places[name] is None:
+                found += [*self.absorbed(before), before]
+        return found
+
+    def layer(self, node: fx.Node) -> nn.Module | None:
+        return self.layers[str(node.target)] if node.op == "call_module" else None
+
+    def input(self, node: fx.Node) -> Tensor:
+        return self.env[node.args[0]]  # type: ignore[index]
+
+    def cancelled(self, node: fx.Node) -> float:
+        """What rounding may leave where a batch norm takes away most of what comes in."""
+        layer = self.layer(node)
+        if not isinstance(layer, nn.modules.batchnorm._BatchNorm):
+            return 0.0
+        x, scale = self.input(node), fold.batch_norm(layer).scale.abs()  # type: ignore[arg-type]
+        return CANCELLED * float((x.double().abs() * scale.reshape(1, -1, *[1] * (x.dim() - 2))).amax())
+
+    def vague(self, node: fx.Node) -> bool:
+        """Whether the layer compares with the mean of its input, and an input is so close to it that its sign is chance."""
+        layer = self.layer(node)
+        if not isinstance(layer, BinaryConv2d | BinaryLinear) or layer.activation_binarizer is None:
+            return False
+        if not any(isinstance(form.threshold, str) for form in layer.activation_binarizer.freeze()):
+            return False
+        x = self.input(node).double()
+        return bool((x - x.mean()).abs().amin() <= MARGIN * x.square().mean().sqrt())
+
+    def error(self, node: fx.Node, how: str) -> UserError:
+        what, cause = self.title(node), "report it, with the model"
+        for part in [*self.absorbed(node), node]:
+            if (why := self.cause(part)) is not None:
+                what, cause = self.title(part), why
+                break
+        return UserError(f"{what}: the file would not compute what the model does ({how}): {cause}")
+
+    def title(self, node: fx.Node) -> str:
+        return f"layer {node.target}" if node.op == "call_module" else self.lowering.call(node)
+
+    def cause(self, node: fx.Node) -> str | None:
+        """What a layer does that its weights do not say, and what to do about it."""
+        layer = self.layer(node)
+        if layer is None:
+            return None
+        if "forward" in vars(layer):
+            return "its forward was replaced, which no file holds; make a layer of it, or leave it out"
+        if any(getattr(layer, hooks) for hooks in HOOKS):
+            return "it has forward hooks, which no file holds; write them into the model's forward, or remove them"
+        if not type(layer).__module__.startswith(("torch.nn", "onebit.")):
+            return (
+                f"its class {type(layer).__name__} changes what its base computes; use the base, or a layer that packs"
+            )
+        return None

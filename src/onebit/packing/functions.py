@@ -1,0 +1,134 @@
+"""Functions and methods of tensors, as a user's forward calls them, that the format has an operator for.
+
+A function whose arguments change what it computes is compared with the operator; what differs is refused with the layer or
+the arguments to use instead.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import fx
+
+from onebit.errors import UserError
+from onebit.packing.lowering import Lowering, flatten, global_pool, pair, pool
+
+
+def _arguments(node: fx.Node, **defaults: Any) -> list[Any]:
+    """The arguments after the tensor that a call gives by position or by name, else the defaults."""
+    given = dict(zip(defaults, node.args[1:], strict=False)) | dict(node.kwargs)
+    return [given.get(name, value) for name, value in defaults.items()]
+
+
+def _plain(op: str) -> Callable[..., None]:
+    return lambda lowering, node: lowering.emit(node, op, node.name)
+
+
+def _same(lowering: Lowering, node: fx.Node) -> None:
+    lowering.skip(node)
+
+
+def _flatten(lowering: Lowering, node: fx.Node) -> None:
+    flatten(lowering, node, node.name)
+
+
+def _clamp(lowering: Lowering, node: fx.Node, **defaults: Any) -> None:
+    """clamp(x, -1, 1) is hardtanh, clamp(x, 0) is relu."""
+    low, high = _arguments(node, **(defaults or {"min": None, "max": None}))
+    if (low, high) == (-1, 1):
+        lowering.emit(node, "hardtanh", node.name)
+    elif (low, high) == (0, None):
+        lowering.emit(node, "relu", node.name)
+    else:
+        raise UserError(
+            f"{lowering.call(node)} from {low} to {high} has no operator in the format; clamp to -1 and 1 (hardtanh), "
+            "or use nn.ReLU"
+        )
+
+
+def _hardtanh(lowering: Lowering, node: fx.Node) -> None:
+    _clamp(lowering, node, min_val=-1.0, max_val=1.0)
+
+
+def _dropout(lowering: Lowering, node: fx.Node) -> None:
+    if _arguments(node, p=0.5, training=True)[1]:
+        raise UserError(
+            f"{lowering.call(node)} stays random in evaluation; use nn.Dropout, or give training=self.training"
+        )
+    lowering.skip(node)
+
+
+def _max_pool(lowering: Lowering, node: fx.Node) -> None:
+    names = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
+    _window(lowering, node, "max_pool", dict(zip(names, (None, None, 0, 1, False))))
+
+
+def _avg_pool(lowering: Lowering, node: fx.Node) -> None:
+    names = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override")
+    _window(lowering, node, "avg_pool", dict(zip(names, (None, None, 0, False, True, None))))
+
+
+def _window(lowering: Lowering, node: fx.Node, op: str, defaults: dict[str, Any]) -> None:
+    values = SimpleNamespace(**dict(zip(defaults, _arguments(node, **defaults), strict=True)))
+    values.stride = values.kernel_size if values.stride is None or values.stride == () else values.stride
+    pool(lowering, node, node.name, op, values)
+
+
+def _adaptive(lowering: Lowering, node: fx.Node) -> None:
+    (size,) = _arguments(node, output_size=None)
+    if pair(size) != [1, 1]:
+        raise UserError(f"{lowering.call(node)} to {size} has no operator in the format; pool to 1, or use avg_pool2d")
+    global_pool(lowering, node, node.name)
+
+
+def _mean(lowering: Lowering, node: fx.Node) -> None:
+    """Over height and width; keepdim changes nothing in the format."""
+    dims, _, kind = _arguments(node, dim=None, keepdim=False, dtype=None)
+    before = lowering.shape(node.args[0])
+    axes = {
+        axis % (len(before) + 1) for axis in (dims if isinstance(dims, tuple | list) else [dims]) if axis is not None
+    }
+    if len(before) != 3 or axes != {2, 3} or kind is not None:
+        raise UserError(
+            f"{lowering.call(node)} over {dims} has no operator in the format; use nn.AdaptiveAvgPool2d(1) or mean((2, 3))"
+        )
+    global_pool(lowering, node, node.name)
+
+
+def _add(lowering: Lowering, node: fx.Node) -> None:
+    if node.kwargs.get("alpha", 1) != 1:
+        raise UserError(f"{lowering.call(node)} with alpha = {node.kwargs['alpha']} has no operator in the format")
+    inputs = [lowering.input(node, 0), lowering.input(node, 1)]
+    shapes = [lowering.shape(term) for term in node.args[:2]]
+    if shapes[0] != shapes[1] or len({name in lowering.vectors for name in inputs}) > 1:
+        raise UserError(
+            f"{lowering.call(node)} of {shapes[0]} and {shapes[1]}: the format adds maps of one size, or two vectors; "
+            "give both the same shape"
+        )
+    if lowering.order.get(inputs[0]) != lowering.order.get(inputs[1]):
+        raise UserError(
+            f"{lowering.call(node)}: a flattened map and a vector differ in order in the format; they cannot be added"
+        )
+    lowering.emit(node, "add", node.name, inputs)
+
+
+FUNCTIONS: dict[Any, Callable[..., None]] = {
+    **dict.fromkeys((operator.add, operator.iadd, torch.add, "add", "add_"), _add),
+    **dict.fromkeys((torch.relu, torch.relu_, F.relu, F.relu_, "relu", "relu_"), _plain("relu")),
+    **dict.fromkeys((F.hardtanh, F.hardtanh_), _hardtanh),
+    **dict.fromkeys((torch.clamp, torch.clamp_, torch.clip, torch.clip_), _clamp),
+    **dict.fromkeys(("clamp", "clamp_", "clip", "clip_"), _clamp),
+    **dict.fromkeys((torch.flatten, torch.reshape, torch.squeeze), _flatten),
+    **dict.fromkeys(("flatten", "reshape", "view", "squeeze"), _flatten),
+    **dict.fromkeys((F.max_pool2d, torch.max_pool2d), _max_pool),
+    F.avg_pool2d: _avg_pool,
+    F.adaptive_avg_pool2d: _adaptive,
+    **dict.fromkeys((torch.mean, "mean"), _mean),
+    **dict.fromkeys((F.dropout, F.dropout2d), _dropout),
+    **dict.fromkeys(("contiguous", "detach", "clone", "float"), _same),
+}
