@@ -171,7 +171,7 @@ class _StandardizedSign(torch.autograd.Function):
         wide = torch.promote_types(x.dtype, torch.float32)  # of the statistics of a bf16 x
         mean = x.mean(dims, keepdim=True, dtype=wide)  # (B, 1, ...)
         # Over the same pass as the mean. Its cancellation costs digits of the gradient's scale alone, none of the signs.
-        variance = (x.to(wide).square().sum(dims, keepdim=True) - n * mean.square()) / (n - 1)
+        variance = (x.to(wide).square().sum(dims, keepdim=True) - n * mean.square()) / max(n - 1, 1)
         ctx.save_for_backward(x, mean, variance, t, k)
         return sign(x - mean).to(x.dtype)
 
@@ -183,7 +183,7 @@ class _StandardizedSign(torch.autograd.Function):
         inverse = torch.where(variance > rounding, variance, torch.inf).rsqrt()
         u = (x - mean) * inverse
         g = training_aware(u, t, k) * grad
-        along = u * ((g * u).sum(dims, keepdim=True) / (x[0].numel() - 1))
+        along = u * ((g * u).sum(dims, keepdim=True) / max(x[0].numel() - 1, 1))
         return ((g - g.mean(dims, keepdim=True) - along) * inverse).to(x.dtype), None, None
 
 
