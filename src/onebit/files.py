@@ -40,6 +40,27 @@ def write(path: str | os.PathLike[str], fill: Callable[[IO[bytes]], object], fol
     synchronize(path.parent)
 
 
+def link(source: str | os.PathLike[str], path: str | os.PathLike[str]) -> bool:
+    """Let `path` be the file `source` under a second name, in place of what it was; False where that cannot be.
+
+    Whoever replaces one of the names later leaves the other as it is. Raises UserError as `write` does.
+    """
+    path = Path(os.path.abspath(path))
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.unlink(missing_ok=True)
+        os.link(source, temporary)
+    except OSError:  # a file system without links, or on another device
+        return False
+    with failures(path):
+        try:
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    synchronize(path.parent)
+    return True
+
+
 def synchronize(folder: Path) -> None:
     """Make a rename in the folder survive a power failure, where the system can."""
     with suppress(OSError):

@@ -26,6 +26,7 @@ from onebit.data.dataset import Batch
 from onebit.errors import UserError
 from onebit.nn import layers
 from onebit.training import environment
+from onebit.training.dry_run import check_fits
 from onebit.training.objective import Objective
 from onebit.training.optimizer import make_optimizer
 from onebit.training.recipe import Recipe
@@ -106,6 +107,8 @@ def bench_training(
     recipe.precision = environment.precision(recipe)
     environment.prepare(recipe, recipe.seed)
     trainees = [Trainee(model, name, size, classes, recipe, where) for name in dict.fromkeys(["float", *methods])]
+    for trainee in trainees:
+        check_fits(trainee.network, (3, size, size), batch, f"--batch {batch}")
     examples = trainees[0].batch(size, batch)
     console = Console(stderr=True)
     # Drawn where a step ends: a thread that draws would take time from the steps.

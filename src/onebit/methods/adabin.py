@@ -44,7 +44,9 @@ class EqualizedSign(WeightBinarizer):
         beta = filter_mean(weight)
         variance = filter_mean((weight - beta) ** 2)
         equal = constant(variance.detach().sqrt(), beta.detach())
-        alpha = variance.masked_fill(equal, 1.0).sqrt().masked_fill(equal, 0.0)  # the slope of the root at 0 is infinite
+        alpha = (
+            variance.masked_fill(equal, 1.0).sqrt().masked_fill(equal, 0.0)
+        )  # the slope of the root at 0 is infinite
         return alpha, torch.where(equal, beta.detach(), beta)
 
     @staticmethod
