@@ -3,14 +3,12 @@
 import contextlib
 import itertools
 import json
-import multiprocessing
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from commands import Command
+from commands import Command, ranks
 from onebit import data, tasks
 from onebit.cli import main as cli
 from onebit.data.dataset import Batch
@@ -47,25 +45,6 @@ STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 def learned(state: dict[str, Any]) -> dict[str, Any]:
     """Weights and the methods' state; the statistics of batch norms are each rank's own within a step."""
     return {name: value for name, value in state.items() if not name.endswith(STATISTICS)}
-
-
-def ranks(function: Callable[..., None], *arguments: Any) -> list[Any]:
-    """Two processes that call function as ranks 0 and 1; started here, which is quicker than a command that imports all."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["onebit.training.train"])
-    started = [context.Process(target=as_rank, args=(rank, port, function, arguments)) for rank in range(2)]
-    for process in started:
-        process.start()
-    return started
-
-
-def as_rank(rank: int, port: int, function: Callable[..., None], arguments: tuple[Any, ...]) -> None:
-    os.environ |= {"LOCAL_RANK": str(rank), "NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    torch.set_num_threads(1)
-    function(*arguments)
 
 
 def train_all(folder: Path, recipes: dict[str, Recipe]) -> None:

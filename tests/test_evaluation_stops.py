@@ -1,16 +1,20 @@
 """A signal in an evaluation: answered before its next batch; the run that continues evaluates, to the same bits and records."""
 
+import contextlib
 import itertools
 import os
 import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from commands import ranks
+from onebit.cli import main as cli
 from onebit.errors import Stopped
 from onebit.tasks import score
 from onebit.training.stopping import Interrupted, Stop
-from runs import STEPS, digits, last, metrics, run, same_end
+from runs import STEPS, arguments, digits, last, metrics, run, same_end
 
 
 @pytest.mark.parametrize("batch", [2, 4, 5], ids=["of the first epoch", "its last batch", "of the last epoch"])
@@ -75,3 +79,31 @@ def test_ranks_stop_together(others, received, stops):
     except Interrupted as error:
         assert error.number == stops
     assert len(batches) == received and next(ranks.others, None) is None
+
+
+def evaluate_until_told(folder: Path, out: Path) -> None:
+    """The command line, where rank 1 alone receives SIGTERM in the first batch of its evaluation."""
+    update, rank = score.Score.update, os.environ["LOCAL_RANK"]
+
+    def watched(self: score.Score, outputs: Any, targets: Any) -> None:
+        update(self, outputs, targets)
+        if rank == "1" and not outputs.requires_grad and outputs.is_inference():
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    score.Score.update = watched  # type: ignore[method-assign]
+    with (folder / f"{rank}.txt").open("w") as file, contextlib.redirect_stderr(file):
+        code = cli.main(["train", *arguments(out, method="xnor", batch_size=256, devices="2"), "--json"])
+    os._exit(code)
+
+
+def test_processes_stop_in_the_same_evaluation(tmp_path):
+    """One of them says so, and the run continues with that evaluation."""
+    for process in ranks(evaluate_until_told, tmp_path, tmp_path / "run"):
+        process.join(100)
+        assert process.exitcode == 143
+    messages = [[x for x in (tmp_path / f"{n}.txt").read_text().splitlines() if x[:6] == "onebit"] for n in range(2)]
+    assert len(messages[0]) == 1 and "stopped by SIGTERM after epoch 0, step 4;" in messages[0][0] and not messages[1]
+    content = last(tmp_path / "run")
+    assert (content.progress.epoch, content.progress.step, content.progress.partial["examples"]) == (0, 5, 1280)
+    run(digits(tmp_path / "run", method="xnor", batch_size=256, accumulate=2), resume=True)
+    assert [row["epoch"] for row in metrics(tmp_path / "run")] == ["1", "2"]

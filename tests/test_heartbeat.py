@@ -1,17 +1,14 @@
 """A process of a training that is frozen ends the run, with one line that says which; one that is slow does not."""
 
-import multiprocessing
 import os
 import signal
-import socket
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
-from commands import Command
+from commands import Command, ranks
 from onebit.nn import layers
 from onebit.training import heartbeat
 from onebit.training.heartbeat import Heartbeat, Sign
@@ -44,13 +41,11 @@ def test_a_frozen_process_ends_the_run(frozen, tmp_path):
     assert len(metrics(out)) == 12
 
 
-def slow_rank(rank: int, port: int, out: Path) -> None:
+def slow_rank(out: Path) -> None:
     """A rank of a training with a timeout of 2 seconds, in which rank 0 takes 5 for a step."""
     from onebit.cli import main as cli
 
-    os.environ |= {"LOCAL_RANK": str(rank), "NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    torch.set_num_threads(1)
-    after_step, slept = layers.after_step, [bool(rank)]
+    after_step, slept = layers.after_step, [os.environ["LOCAL_RANK"] == "1"]
 
     def watched(*what: Any) -> None:
         after_step(*what)
@@ -64,15 +59,7 @@ def slow_rank(rank: int, port: int, out: Path) -> None:
 
 
 def test_a_slow_process_does_not(tmp_path):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["onebit.training.train"])
-    started = [context.Process(target=slow_rank, args=(rank, port, tmp_path / "run")) for rank in range(2)]
-    for process in started:
-        process.start()
-    for process in started:
+    for process in ranks(slow_rank, tmp_path / "run"):
         process.join(100)
         assert process.exitcode == 0
 

@@ -1,18 +1,22 @@
 """A run folder: one training at a time, nothing left behind by one that never began, one file for two names, longer runs."""
 
+import dataclasses
 import errno
 import json
 import multiprocessing
 import os
+import resource
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from onebit import files
+from onebit import data, files
 from onebit.cli import main as cli
 from onebit.errors import UserError
+from onebit.nn import layers
 from onebit.training import folder_lock, train
 from onebit.training.folder_lock import FolderLock
 from runs import arguments, digits, last, metrics, run
@@ -110,6 +114,45 @@ def test_a_folder_that_cannot_be_written(number, tmp_path, monkeypatch, capsys):
     assert error.count("\n") == 1 and f"run cannot be written ({os.strerror(number)}); name another folder" in error
 
 
+# ---- what runs out
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: not enough memory: you tried to allocate"
+        ),
+        MemoryError(),
+    ],
+    ids=["device", "host", "Python"],
+)
+def test_too_little_memory_is_one_line(error, tmp_path, monkeypatch, capsys):
+    def fail(*what: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(layers, "after_step", fail)
+    assert cli.main(["train", *arguments(tmp_path / "run", method="xnor", accumulate=2), "--json"]) == 2
+    said = capsys.readouterr().err
+    assert (
+        said.count("\n") == 1
+        and "not enough memory for batch_size = 128 in 2 parts; choose a larger accumulate" in said
+    )
+
+
+def test_a_full_disk_is_called_one(tmp_path):
+    """PyTorch's writer says something else, and keeps the reason. By the limit of the process on the size of files."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10000, hard))
+    try:
+        with pytest.raises(UserError, match="File too large; free space"):
+            files.write(tmp_path / "x.ckpt", lambda file: torch.save({"a": torch.zeros(100000)}, file))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list(tmp_path.iterdir())
+
+
 # ---- names of checkpoints
 
 
@@ -196,15 +239,11 @@ def test_not_everything_can_be_extended(changes, says, tmp_path):
 
 
 def test_classes_that_have_changed_are_refused(tmp_path, monkeypatch):
-    from onebit import data
-
     out = tmp_path / "run"
     run(digits(out, method="xnor", epochs=1))
     load = data.load
 
     def renamed(*what: Any) -> Any:
-        import dataclasses
-
         source = load(*what)
         return dataclasses.replace(source, labels=("zero", *source.labels[1:]))
 

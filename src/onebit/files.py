@@ -14,8 +14,12 @@ def failures(path: str | os.PathLike[str]) -> Iterator[None]:
     """Inside, a failing write becomes a UserError that names `path`, the reason and the remedy."""
     try:
         yield
-    except (OSError, RuntimeError) as error:  # PyTorch's writer turns a full disk into RuntimeError
-        reason = getattr(error, "strerror", None) or str(error).split("\n")[0]
+    except (
+        OSError,
+        RuntimeError,
+    ) as error:  # PyTorch's writer turns a full disk into RuntimeError, and keeps the reason
+        inner = error.__context__ if isinstance(error.__context__, OSError) else error
+        reason = getattr(inner, "strerror", None) or str(error).split("\n")[0]
         raise UserError(f"cannot write {path}: {reason}; free space or choose another place") from error
 
 

@@ -11,6 +11,7 @@ from onebit.nn import layers
 from onebit.tasks.score import score_module
 from onebit.training import environment, processes
 from onebit.training.devices import make_fabric, share_buffers
+from onebit.training.memory import shortage_explained
 from onebit.training.non_finite import NonFiniteLoss, first_non_finite
 from onebit.training.optimizer import set_learning_rate
 from onebit.training.profiling import StepProfile
@@ -47,7 +48,10 @@ def train(
     fabric = make_fabric(recipe, environment.precision(recipe))
     with processes.launch(fabric, recipe.timeout) as group:
         environment.prepare(recipe, recipe.seed, speaks=fabric.is_global_zero)
-        with run_folder(recipe.out or f"runs/{name}-{recipe.seed}", resume, fabric) as out:
+        with (
+            shortage_explained(recipe),
+            run_folder(recipe.out or f"runs/{name}-{recipe.seed}", resume, fabric) as out,
+        ):
             group.out = out
             resumes = resume and (out / "last.ckpt").exists()
             if extend and not resumes:
