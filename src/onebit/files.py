@@ -15,8 +15,12 @@ def failures(path: str | os.PathLike[str]) -> Iterator[None]:
     """Inside, a failing write becomes a UserError that names `path`, the reason and the remedy."""
     try:
         yield
-    except (OSError, RuntimeError) as error:  # PyTorch's writer turns a full disk into RuntimeError
-        reason = getattr(error, "strerror", None) or str(error).split("\n")[0]
+    except (
+        OSError,
+        RuntimeError,
+    ) as error:  # PyTorch's writer turns a full disk into RuntimeError, and keeps the reason
+        inner = error.__context__ if isinstance(error.__context__, OSError) else error
+        reason = getattr(inner, "strerror", None) or str(error).split("\n")[0]
         raise UserError(f"cannot write {path}: {reason}; free space or choose another place") from error
 
 
@@ -45,6 +49,27 @@ def write(path: str | os.PathLike[str], fill: Callable[[IO[bytes]], object], fol
         finally:
             temporary.unlink(missing_ok=True)
     synchronize(path.parent)
+
+
+def link(source: str | os.PathLike[str], path: str | os.PathLike[str]) -> bool:
+    """Let `path` be the file `source` under a second name, in place of what it was; False where that cannot be.
+
+    Whoever replaces one of the names later leaves the other as it is. Raises UserError as `write` does.
+    """
+    path = Path(os.path.abspath(path))
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.unlink(missing_ok=True)
+        os.link(source, temporary)
+    except OSError:  # a file system without links, or on another device
+        return False
+    with failures(path):
+        try:
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    synchronize(path.parent)
+    return True
 
 
 def synchronize(folder: Path) -> None:

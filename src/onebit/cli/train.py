@@ -10,12 +10,8 @@ from typing import Any, Literal
 
 from onebit.cli.arguments import value_of, verb
 from onebit.cli.output import scores
-from onebit.data import DATA
-from onebit.methods import METHODS
-from onebit.models import MODELS
-from onebit.tables import Table
 from onebit.training import recipe
-from onebit.training.recipe import GROUPS, KEYS, Recipe
+from onebit.training.recipe import GROUPS, KEYS, TABLES, Recipe, check_names
 
 DETAILS = """A recipe sets keys: one that comes with onebit by its name (`onebit list recipes`), or a TOML file. The command line overrides
 them:
@@ -23,8 +19,7 @@ them:
   onebit train cifar10-resnet20-adabin --root data --epochs 40 --out runs/adabin
 
 The run folder receives the resolved recipe, last.ckpt and best.ckpt, metrics.csv and TensorBoard events. A run that was
-killed continues with the same command and --resume."""
-TABLES: dict[str, Table[Any]] = {"data": DATA, "model": MODELS, "method": METHODS}
+killed continues with the same command and --resume, and one that is to learn longer with --extend."""
 
 
 def add(verbs: Any) -> None:
@@ -39,6 +34,11 @@ def add(verbs: Any) -> None:
         help="name of a recipe that comes with onebit, or a recipe file (TOML)",
     )
     parser.add_argument("--resume", action="store_true", help="continue the run in the run folder, if it holds one")
+    parser.add_argument(
+        "--extend",
+        action="store_true",
+        help="continue it with other epochs, learning rate, schedule, momentum, weight decay or bound on the gradient",
+    )
     parser.add_argument(
         "--profile", action="store_true", help="write where a step's time goes: profile.txt, profile.json.gz"
     )
@@ -136,14 +136,21 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
         options.parser.print_help()
         return {}, ""
     chosen, name = recipe_of(options)
-    for key, table in TABLES.items():
-        table.check(getattr(chosen, key))
+    check_names(chosen)
     from lightning_fabric.utilities.rank_zero import rank_zero_only
 
     from onebit.training.train import train
 
-    result = train(chosen, resume=options.resume, name=name, quiet=options.json, profile=options.profile)
+    result = train(
+        chosen,
+        resume=options.resume,
+        extend=options.extend,
+        name=name,
+        quiet=options.json,
+        profile=options.profile,
+    )
     if getattr(rank_zero_only, "rank", 0):  # one of several processes prints the result
         options.json = False
         return result, ""
-    return result, f"{scores(result)} after epoch {result['epochs']}; checkpoints in {result['out']}"
+    best = f"; best {result['best']:.2f} % ({result['best_checkpoint']})" if result["best_checkpoint"] else ""
+    return result, f"{scores(result)} after epoch {result['epochs']} ({result['last_checkpoint']}){best}"

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from onebit.methods.method import Method, choose
 from onebit.methods.schedule import Schedule
-from onebit.nn.binarizer import ActivationBinarizer, ActivationForm, WeightBinarizer, WeightForm, filter_mean
+from onebit.nn.binarizer import ActivationBinarizer, ActivationForm, WeightBinarizer, WeightForm, constant, filter_mean
 from onebit.nn.sign import approx_sign, ede, sign, surrogate_sign
 from onebit.nn.structure import Structure
 
@@ -40,17 +40,28 @@ class EqualizedSign(WeightBinarizer):
 
     @staticmethod
     def set_of(weight: Tensor) -> tuple[Tensor, Tensor]:
-        """(alpha, beta), each (O, 1, ...)."""
+        """(alpha, beta), each (O, 1, ...). Of a filter whose weights are all equal alpha is 0, and so are the gradients."""
         beta = filter_mean(weight)
-        return filter_mean((weight - beta) ** 2).sqrt(), beta
+        variance = filter_mean((weight - beta) ** 2)
+        equal = constant(variance.detach().sqrt(), beta.detach())
+        alpha = (
+            variance.masked_fill(equal, 1.0).sqrt().masked_fill(equal, 0.0)
+        )  # the slope of the root at 0 is infinite
+        return alpha, torch.where(equal, beta.detach(), beta)
+
+    @staticmethod
+    def equalized(weight: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
+        """(w - beta) / alpha, shaped like w; 0 where alpha is."""
+        return (weight - beta) / alpha.masked_fill(alpha == 0, torch.inf)
 
     def forward(self, weight: Tensor) -> Tensor:
         alpha, beta = self.set_of(weight)
-        return alpha * surrogate_sign((weight - beta) / alpha, ede, self.schedule.t, self.schedule.k) + beta
+        u = self.equalized(weight, alpha, beta)
+        return alpha * surrogate_sign(u, ede, self.schedule.t, self.schedule.k) + beta
 
     def freeze(self, weight: Tensor) -> tuple[WeightForm, ...]:
         alpha, beta = self.set_of(weight)
-        return (WeightForm(sign((weight - beta) / alpha), alpha.flatten(), beta.flatten()),)
+        return (WeightForm(sign(self.equalized(weight, alpha, beta)), alpha.flatten(), beta.flatten()),)
 
 
 class AdaptiveSet(ActivationBinarizer):

@@ -176,7 +176,7 @@ class _StandardizedSign(torch.autograd.Function):
         wide = torch.promote_types(x.dtype, torch.float32)  # of the statistics of a bf16 x
         mean = x.mean(dims, keepdim=True, dtype=wide)  # (B, 1, ...)
         # Over the same pass as the mean. Its cancellation costs digits of the gradient's scale alone, none of the signs.
-        variance = (x.to(wide).square().sum(dims, keepdim=True) - n * mean.square()) / (n - 1)
+        variance = (x.to(wide).square().sum(dims, keepdim=True) - n * mean.square()) / max(n - 1, 1)
         ctx.save_for_backward(x, mean, variance, t, k)
         return sign(x - mean).to(x.dtype)
 
@@ -191,7 +191,7 @@ class _StandardizedSign(torch.autograd.Function):
         inverse = torch.where(variance > rounding, variance, torch.inf).rsqrt()
         u = (x - mean) * inverse
         g = training_aware(u, t, k) * grad
-        along = u * ((g * u).sum(1, keepdim=True) / (x.shape[1] - 1))
+        along = u * ((g * u).sum(1, keepdim=True) / max(x.shape[1] - 1, 1))
         dx = ((g - g.mean(1, keepdim=True) - along) * inverse).to(dtype).reshape(shape)
         return dx.permute(0, 3, 1, 2) if ctx.channels_last else dx, None, None
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from onebit.methods.method import Method
-from onebit.nn.binarizer import ActivationBinarizer, ActivationForm, WeightBinarizer, WeightForm, filter_mean
+from onebit.nn.binarizer import ActivationBinarizer, ActivationForm, WeightBinarizer, WeightForm, degree, filter_mean
 from onebit.nn.sign import approx_sign, identity, sign, surrogate_sign
 from onebit.nn.structure import Structure
 
@@ -39,7 +39,7 @@ class RectifiedClampSign(WeightBinarizer):
         """w^ = (w - mean) 2 sqrt(2) / sqrt(var + 1e-5) of each filter, shaped like weight."""
         dims = tuple(range(1, weight.dim()))
         centred = weight - filter_mean(weight)
-        return centred / (torch.sqrt(centred.var(dim=dims, keepdim=True) + EPS) / 2 / 2**0.5)
+        return centred / (torch.sqrt(centred.var(dim=dims, keepdim=True, correction=degree(weight)) + EPS) / 2 / 2**0.5)
 
     def forward(self, weight: Tensor) -> Tensor:
         standardized = self.standardize(weight)
@@ -56,7 +56,8 @@ class NormalizedSign(ActivationBinarizer):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training:
-            x = x / torch.sqrt(x.var(dim=tuple(range(1, x.dim())), keepdim=True) + EPS)
+            variance = x.var(dim=tuple(range(1, x.dim())), keepdim=True, correction=degree(x))
+            x = x / torch.sqrt(variance + EPS)
         return surrogate_sign(x, approx_sign)
 
     def freeze(self) -> tuple[ActivationForm, ...]:

@@ -23,7 +23,9 @@ class VGGSmall(nn.Module):
     ):
         super().__init__()
         if image_size % 8:
-            raise UserError(f"vgg_small: image size {image_size} is not a multiple of 8")
+            raise UserError(
+                f"vgg_small: image size {image_size} is not a multiple of 8; choose {image_size // 8 * 8 or 8}"
+            )
         layers: list[nn.Module] = []
         inputs = in_channels
         for index, width in enumerate(WIDTHS):

@@ -42,6 +42,11 @@ class WeightForm:
         weight = self.signs * self.scale.reshape(per_channel)  # (O, ...)
         return weight if self.offset is None else weight + self.offset.reshape(per_channel)
 
+    def to(self, dtype: torch.dtype) -> "WeightForm":
+        """The same numbers in another type."""
+        offset = None if self.offset is None else self.offset.to(dtype)
+        return WeightForm(self.signs.to(dtype), self.scale.to(dtype), offset)
+
 
 @dataclass(frozen=True)
 class ActivationForm:
@@ -123,6 +128,24 @@ def filter_mean(weight: Tensor, magnitude: bool = False) -> Tensor:
 
 
 def standardized(weight: Tensor) -> Tensor:
-    """(w - mean) / std of each filter of w (O, ...), shaped like w; std^2 = sum (w - mean)^2 / (n - 1)."""
+    """(w - mean) / std of each filter of w (O, ...), shaped like w; std^2 = sum (w - mean)^2 / (n - 1).
+
+    A constant filter (see `constant`), which has no direction to move in, gives 0, and its gradient is 0.
+    """
     dims = tuple(range(1, weight.dim()))
-    return (weight - filter_mean(weight)) / weight.std(dim=dims, keepdim=True)
+    mean = filter_mean(weight)
+    deviation = weight.std(dim=dims, keepdim=True, correction=degree(weight))
+    return (weight - mean) / deviation.masked_fill(constant(deviation, mean), torch.inf)
+
+
+def degree(x: Tensor) -> int:
+    """What to take from the count n of the elements of x[0] in a variance: 1, but 0 of a single one, whose variance is 0."""
+    return min(x[0].numel() - 1, 1)
+
+
+def constant(deviation: Tensor, mean: Tensor) -> Tensor:
+    """Where all elements are equal, by their standard deviation and mean: it may be rounding instead of 0.
+
+    Not where they are NaN, which must not be hidden.
+    """
+    return deviation <= 8 * torch.finfo(mean.dtype).eps * mean.abs()

@@ -105,17 +105,20 @@ def _evaluate(
 
     Multiplying the real-valued a and w instead would round each sum differently from one machine to the next, and an
     activation near its threshold would then change its sign. Products of several forms are added in the order in which
-    packing adds them: for each activation form, each weight form.
+    packing adds them: for each activation form, each weight form. All of it is in float32 where x is narrower, or autocast
+    would make it so: float16 holds whole numbers to 2048 only, bfloat16 to 256. The answer has x's type.
     """
+    wide = torch.promote_types(x.dtype, torch.float32)
     total = None
-    for activation in activations:
-        signs = activation.signs(x)  # A (B, C, ...)
-        for weight in weights:
-            y = _product(layer, signs, weight, activation)
-            total = y if total is None else total + y
+    with torch.autocast(x.device.type, enabled=False):
+        for activation in activations:
+            signs = activation.signs(x.to(wide))  # A (B, C, ...)
+            for weight in weights:
+                y = _product(layer, signs, weight.to(wide), activation)
+                total = y if total is None else total + y
     if total is None:
         raise ValueError(f"{layer}: freeze() returned no form")
-    return total
+    return total.to(x.dtype)
 
 
 def _product(layer: _Binarized, signs: Tensor, weights: WeightForm, activations: ActivationForm) -> Tensor:

@@ -1,5 +1,6 @@
 """The devices and processes of a training: one process a device, started here, by torchrun or by SLURM."""
 
+import logging
 import os
 from collections.abc import Callable
 from typing import TypeVar
@@ -18,6 +19,7 @@ T = TypeVar("T")
 
 def make_fabric(options: DeviceOptions, precision: str) -> Fabric:
     """Fabric with the devices of the options. Raises UserError for devices that this machine, or the launcher, does not have."""
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # which tells the precision, once a process
     devices, nodes = device_counts(options)
     try:
         return Fabric(

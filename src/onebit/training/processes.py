@@ -6,22 +6,25 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from types import TracebackType
 
 import torch
 from lightning_fabric import Fabric
 
 from onebit.errors import Stopped, UserError
+from onebit.training.heartbeat import Heartbeat
 
 INTERVAL = 0.2  # seconds between looks at the other processes
 GRACE = 3.0  # seconds that the main thread has to notice by itself that a process died
 MARK = "ONEBIT_LAUNCHER"  # environment variable: the process that started this one as a further rank
-REMEDY = "continue with --resume"
 CHILDREN: list[subprocess.Popen[bytes]] = []  # ranks 1, 2, ... of this machine, started by this process
 
 
-def launch(fabric: Fabric) -> "Processes":
-    """Start the ranks of this machine, unless torchrun or SLURM has, and connect all; watch those started here.
+def launch(fabric: Fabric, timeout: float) -> "Processes":
+    """Start the ranks of this machine, unless torchrun or SLURM has, and connect all; watch them.
+
+    timeout: seconds without a sign of life of another rank after which the run ends
 
     Raises UserError for settings that the launcher contradicts.
     """
@@ -35,7 +38,7 @@ def launch(fabric: Fabric) -> "Processes":
     started: list[subprocess.Popen[bytes]] = getattr(getattr(fabric.strategy, "launcher", None), "procs", [])
     CHILDREN.extend(started)
     started.clear()  # ends Fabric's own observer, which kills this process without a word when a child dies
-    return Processes(fabric.world_size, CHILDREN if fabric.world_size > 1 else [], parent)
+    return Processes(fabric, CHILDREN if fabric.world_size > 1 else [], parent, timeout)
 
 
 class Processes:
@@ -43,29 +46,46 @@ class Processes:
 
     A rank that waits for a dead one in a collective operation learns of it at once with gloo and not at all with NCCL. So a
     thread looks after the processes: the launching one after its children, they after it. The main thread has GRACE seconds
-    to fail by itself, with its clean-up; then the thread ends the process. Ranks that torchrun or SLURM started have them.
+    to fail by itself, with its clean-up; then the thread ends the process. A rank that is frozen, or out of reach, on this
+    machine or another, is noticed by its heartbeat.
+
+    out: the run folder, for messages, once it is known
     """
 
-    def __init__(self, world_size: int, children: list[subprocess.Popen[bytes]], parent: int | None):
-        self.world_size, self.children, self.parent = world_size, children, parent
+    def __init__(self, fabric: Fabric, children: list[subprocess.Popen[bytes]], parent: int | None, timeout: float):
+        self.fabric, self.children, self.parent, self.timeout = fabric, children, parent, timeout
         self.closed = threading.Event()
+        self.out: Path | None = None
+        self.heartbeat: Heartbeat | None = None
 
     def __enter__(self) -> "Processes":
-        if self.children or self.parent is not None:
+        if self.fabric.world_size > 1:
+            self.heartbeat = Heartbeat(self.fabric, self.timeout)
             threading.Thread(target=self.watch, name="processes", daemon=True).start()
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.closed.set()
-        lost = self.world_size > 1 and isinstance(error, RuntimeError) and lost_contact(error)
+        lost = self.fabric.world_size > 1 and isinstance(error, RuntimeError) and lost_contact(error)
         cause = self.cause(GRACE) if lost else None
+        if self.heartbeat is not None:
+            self.heartbeat.close(ended=error is None)
+        if (
+            isinstance(error, UserError) and self.fabric.global_rank
+        ):  # which the first rank most likely has too, and says
+            time.sleep(GRACE)
         if isinstance(error, Stopped):  # they stop too
             self.wait(GRACE)
         if error is not None:
             self.kill()
         if lost:
             cause = cause or "another process of this run ended, or its connection was lost"
-            raise UserError(f"{cause}; checkpoints are kept, {REMEDY}") from error
+            raise UserError(f"{cause}; {self.remedy()}") from error
+
+    def remedy(self) -> str:
+        """What to do. It looks at no file: the drive may be what is out of reach."""
+        where = f" ({self.out / 'last.ckpt'}, where one was saved)" if self.out is not None else ""
+        return f"checkpoints are kept, continue with --resume{where}"
 
     def cause(self, seconds: float = 0.0) -> str | None:
         """Which process died; None if none does within `seconds`."""
@@ -77,14 +97,20 @@ class Processes:
                     return f"the process of local rank {rank} {how}"
             if self.parent is not None and os.getppid() != self.parent:
                 return "the process of local rank 0 ended"
+            if self.heartbeat is not None and (silent := self.heartbeat.missing()):
+                return silent
             if time.monotonic() >= end:
                 return None
             time.sleep(INTERVAL)
 
     def watch(self) -> None:
         while not self.closed.wait(INTERVAL):
-            if (cause := self.cause()) and not self.closed.wait(GRACE):
-                print(f"onebit: error: {cause}; checkpoints are kept, {REMEDY}", file=sys.stderr, flush=True)
+            if not (cause := self.cause()):
+                continue
+            speaks = self.heartbeat is None or "no sign of life" not in cause or self.heartbeat.speaks()
+            if not self.closed.wait(GRACE if speaks else 3 * GRACE):  # by then the one that speaks has ended this one
+                if speaks:
+                    print(f"onebit: error: {cause}; {self.remedy()}", file=sys.stderr, flush=True)
                 self.kill()
                 os._exit(2)
 

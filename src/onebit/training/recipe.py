@@ -9,9 +9,13 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
+from onebit.data import DATA
 from onebit.data.options import DataOptions
 from onebit.errors import UserError
+from onebit.methods import METHODS
+from onebit.models import MODELS
 from onebit.options import FRACTION, NATURAL, POSITIVE, SHARE, Options, key
+from onebit.tables import Table
 from onebit.tasks.options import TaskOptions
 
 
@@ -119,6 +123,12 @@ class DeviceOptions(Options):
     devices: str = key("auto", "number of devices, or auto", free=True)
     num_nodes: int = key(1, "number of machines; torchrun and SLURM tell it themselves", POSITIVE, free=True)
     strategy: str = key("auto", "Fabric's strategy (auto, ddp)", free=True)
+    timeout: float = key(
+        120.0,
+        "seconds without a sign of life of another process, which is frozen or out of reach, after which the run ends",
+        POSITIVE,
+        free=True,
+    )
     sync_batch_norm: bool = key(False, "batch norm statistics over all devices (GPUs only)")
 
 
@@ -158,7 +168,14 @@ class Recipe(  # the keys of the last base come first
 
 
 KEYS = [field.name for field in dataclasses.fields(Recipe)]
+TABLES: dict[str, Table[Any]] = {"data": DATA, "model": MODELS, "method": METHODS}  # keys that name rows
 SHIPPED = resources.files("onebit") / "recipes"
+
+
+def check_names(recipe: Recipe) -> None:
+    """Refuse names that are in no table, before anything is imported, loaded or created for them. Raises UserError."""
+    for name, table in TABLES.items():
+        table.check(getattr(recipe, name))
 
 
 def shipped() -> list[str]:

@@ -4,6 +4,8 @@ import dataclasses
 import datetime
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,41 +15,81 @@ from lightning_fabric import Fabric
 from onebit import files
 from onebit.errors import UserError
 from onebit.machine import provenance
+from onebit.training.folder_lock import FolderLock
 from onebit.training.recipe import Recipe
 
 FREE = {field.name for field in dataclasses.fields(Recipe) if field.metadata["free"]}
+# What --extend may change: how long and how fast the same network learns from the same data.
+EXTENDED = {
+    *("epochs", "lr", "lr_batch_size", "schedule", "step_milestones", "step_gamma", "warmup_epochs"),
+    *("momentum", "weight_decay", "clip_grad_norm"),
+}
 
 
-def run_folder(out: str | Path, resume: bool, is_first: bool) -> Path:
-    """The folder, created where it is not there. With `resume`, the first rank removes what a killed process left half
-    written. Raises UserError for a folder that holds another run, or that cannot be used."""
+@contextmanager
+def run_folder(out: str | Path, resume: bool, fabric: Fabric) -> Iterator[Path]:
+    """The folder, created where it is not there and locked by the first rank, which with `resume` also removes what a
+    killed process left half written. A folder that was created and holds nothing in the end is removed again.
+
+    Raises UserError on all ranks for a folder that holds another run, is in use, or cannot be written.
+    """
     out = Path(out)
     if (out / "last.ckpt").exists() and not resume:
         raise UserError(f"{out} already holds a run; continue it with --resume, or name another folder with --out")
+    lock, created, problem = FolderLock(out), list[Path](), ""
+    if fabric.is_global_zero:
+        try:
+            created = make(out)
+            lock.acquire()
+            if resume:
+                files.clean(out)
+        except UserError as error:
+            problem = str(error)
+        except OSError as error:
+            problem = f"{out} cannot be written ({error.strerror}); name another folder with --out"
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        if resume and is_first:
-            files.clean(out)
-    except OSError as error:
-        raise UserError(f"{out} cannot be created ({error.strerror}); name another folder with --out") from error
-    return out
+        if problem := fabric.broadcast(problem):
+            raise UserError(problem)
+        yield out
+    finally:
+        lock.release()
+        with suppress(OSError):  # the first that holds something
+            for folder in created:
+                folder.rmdir()
 
 
-def check_same_recipe(out: Path, recipe: Recipe, saved: dict[str, Any]) -> None:
-    """Refuse to resume under another recipe, but for the keys in FREE."""
+def make(folder: Path) -> list[Path]:
+    """Create a folder and those above it; returns those that were not there, the deepest first."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    return missing
+
+
+def check_same_recipe(out: Path, recipe: Recipe, saved: dict[str, Any], extend: bool) -> dict[str, list[Any]]:
+    """Refuse to resume under another recipe, but for keys that are declared free, or with `extend` those declared so.
+
+    Returns the latter: {key: [before, now]}.
+    """
     before = dataclasses.asdict(Recipe()) | saved  # a key that the earlier version did not have is at its default
+    changed = {}
     for key, value in dataclasses.asdict(recipe).items():
-        if key not in FREE and before[key] != value:
-            raise UserError(
-                f"--resume: {out} was trained with {key} = {before[key]!r}, not {value!r}; use the same recipe"
-            )
+        if key in FREE or before[key] == value:
+            continue
+        if not (extend and key in EXTENDED):
+            remedy = "use the same recipe" + (", or --extend to change it" if key in EXTENDED else "")
+            raise UserError(f"--resume: {out} was trained with {key} = {before[key]!r}, not {value!r}; {remedy}")
+        changed[key] = [before[key], value]
+    return changed
 
 
-def write_run_files(out: Path, recipe: Recipe, fabric: Fabric, resume: bool, epoch: int, step: int) -> None:
+def write_run_files(
+    out: Path, recipe: Recipe, fabric: Fabric, resume: bool, epoch: int, step: int, changed: dict[str, list[Any]]
+) -> None:
     """recipe.json: all that is needed to repeat the run. A resumed run adds to "starts" what it runs with, and from where.
 
     {"recipe": every key, of the latest start; "seed"; "starts": [{"time" (UTC), "epoch", "step", "command",
-    "versions", "source": {"revision", "dirty"} or None, "machine", "device", "devices", "threads"}]}
+    "versions", "source": {"revision", "dirty"} or None, "machine", "device", "devices", "threads",
+    "changed": {key: [before, now]} where --extend changed any}]}
     """
     if not fabric.is_global_zero:
         return
@@ -62,6 +104,7 @@ def write_run_files(out: Path, recipe: Recipe, fabric: Fabric, resume: bool, epo
         "device": str(fabric.device),
         "devices": fabric.world_size,
         "threads": torch.get_num_threads(),
+        **({"changed": changed} if changed else {}),
     }
     description = {
         "recipe": dataclasses.asdict(recipe),

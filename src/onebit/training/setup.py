@@ -16,6 +16,7 @@ from onebit.errors import UserError
 from onebit.tasks.task import Task
 from onebit.training.devices import first_alone, share_of_batch, synchronize_norms
 from onebit.training.distillation import distillation
+from onebit.training.dry_run import check_fits
 from onebit.training.environment import compiles, layout
 from onebit.training.objective import Objective
 from onebit.training.optimizer import make_optimizer
@@ -67,6 +68,9 @@ def set_up(fabric: Fabric, recipe: Recipe, out: Path, resumes: bool, quiet: bool
     if not steps:
         raise UserError(f"batch_size = {recipe.batch_size} exceeds the {len(train)} training examples")
     model = network(recipe, source, task)
+    counted = f"batch_size = {recipe.batch_size} on {fabric.world_size} devices with accumulate = {recipe.accumulate}"
+    together = fabric.world_size if recipe.sync_batch_norm else 1
+    check_fits(model, source.inputs.shape, together * share // recipe.accumulate, counted)
     if recipe.initial and not resumes:
         fresh = initialize_from(model, recipe.initial)
         if fresh and not quiet:

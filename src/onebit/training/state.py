@@ -3,11 +3,15 @@
 import dataclasses
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from onebit import files
 from onebit.checkpoints import checkpoint
 from onebit.checkpoints.checkpoint import Checkpoint, Progress
 from onebit.errors import UserError
@@ -22,6 +26,7 @@ class State:
     partial       sums over the epoch in progress, from before this process; None at its start
     scores        of the weights as they are, None if they were not evaluated
     best          best first score so far
+    changed       keys of the recipe that --extend changed: {key: [before, now]}
     before        seconds of training before this process
     """
 
@@ -32,6 +37,7 @@ class State:
     scores: dict[str, float] | None = None
     best: float | None = None
     before: float = 0.0
+    changed: dict[str, list[Any]] = field(default_factory=dict)
     began: float = field(default_factory=time.perf_counter)
 
     @property
@@ -47,10 +53,11 @@ class State:
         return True
 
 
-def restore(setup: Setup, name: str) -> State:
+def restore(setup: Setup, name: str, extend: bool) -> State:
     """The state of the run folder's last checkpoint, whose weights setup's network and optimizer get.
 
-    Raises UserError for a checkpoint of another recipe, network or version.
+    extend: keys that lengthen a training may be others. Raises UserError for a checkpoint of another recipe, network,
+    labels or version.
     """
     path = setup.out / "last.ckpt"
     saved = checkpoint.load(path)
@@ -59,10 +66,16 @@ def restore(setup: Setup, name: str) -> State:
         raise UserError(f"{path} was not written by a training and cannot be resumed; name another folder")
     if saved.config != setup.model.config:
         raise UserError(f"{path} holds {saved.config}, not this recipe's model; use the recipe of the run")
-    check_same_recipe(setup.out, setup.recipe, progress.recipe)
+    check_same_labels(path, saved.task["labels"], setup.task.labels)
+    changed = check_same_recipe(setup.out, setup.recipe, progress.recipe, extend)
+    if setup.recipe.epochs < progress.epoch + bool(progress.step):
+        raise UserError(f"--extend: {setup.out} is in epoch {progress.epoch + 1}; choose at least so many epochs")
     try:
         setup.model.load_state_dict(saved.model)
+        ours = [{key: group[key] for key in group if key in changed} for group in setup.optimizer.param_groups]
         setup.optimizer.load_state_dict(progress.optimizer)
+        for group, values in zip(setup.optimizer.param_groups, ours, strict=True):
+            group.update(values)  # momentum and weight decay, which the checkpoint has too
         if setup.average is not None:
             setup.average.load_state_dict(progress.average)
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -70,13 +83,31 @@ def restore(setup: Setup, name: str) -> State:
         raise UserError(f"{path} does not fit: {reason}; it may be of another version; name another folder") from error
     torch.set_rng_state(progress.rng)
     return State(
-        name, progress.epoch, progress.step, progress.partial, saved.scores, progress.best, before=progress.seconds
+        name,
+        progress.epoch,
+        progress.step,
+        progress.partial,
+        saved.scores,
+        progress.best,
+        before=progress.seconds,
+        changed=changed,
     )
 
 
-def save(setup: Setup, state: State, file: str, partial: dict[str, Any] | None = None) -> None:
-    """Write the run folder's `file`, on the first rank (a collective operation). Raises UserError for weights that are not
-    finite: what is in the folder stays as it is."""
+def check_same_labels(path: Path, before: Sequence[str] | None, now: Sequence[str]) -> None:
+    """Refuse data whose classes have changed since the training began."""
+    if before is None or list(before) == list(now):
+        return
+    old, new = next(((a, b) for a, b in zip_longest(before, now) if a != b), (None, None))
+    raise UserError(
+        f"--resume: {path} was trained on {len(before)} classes, the data set now has {len(now)}; the first that differs is "
+        f"{new!r} (before: {old!r}); restore the data set, or name another folder with --out"
+    )
+
+
+def save(setup: Setup, state: State, names: Sequence[str], partial: dict[str, Any] | None = None) -> None:
+    """Write these files of the run folder, on the first rank (a collective operation): one, under several names where the
+    file system allows it. Raises UserError for weights that are not finite: what is in the folder stays as it is."""
     if culprit := non_finite_parameter(setup.model):
         raise UserError(
             f"the step before epoch {state.epoch}, step {state.step} made the parameter {culprit} not finite. "
@@ -105,5 +136,9 @@ def save(setup: Setup, state: State, file: str, partial: dict[str, Any] | None =
             ema=None if average is None else average.module.state_dict(),
             progress=progress,
         )
-        checkpoint.save(setup.out / file, content)
+        first, *others = [setup.out / name for name in names]
+        checkpoint.save(first, content)
+        for path in others:
+            if not files.link(first, path):
+                checkpoint.save(path, content)
     setup.fabric.barrier()

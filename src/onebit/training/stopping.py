@@ -1,14 +1,16 @@
-"""SIGTERM and SIGINT end a training after the step in progress, with a checkpoint."""
+"""SIGTERM and SIGINT end a training after the step, or the batch of an evaluation, in progress, with a checkpoint."""
 
 import os
 import signal
 import threading
+from collections.abc import Iterable, Iterator
 from types import FrameType, TracebackType
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 
+from onebit.data.dataset import Batch
 from onebit.errors import Stopped
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -49,3 +51,29 @@ class Stop:
             return 0
         highest = fabric.all_reduce(torch.tensor(self.signal, device=fabric.device), reduce_op="max")
         return int(highest)  # type: ignore[arg-type]
+
+    def between(self, batches: Iterable[Batch], fabric: Fabric) -> Iterator[Batch]:
+        """The batches of this rank, of which the ranks may have different numbers (a collective operation).
+
+        Raises Interrupted on all ranks, before the next batch, where any of them has received a signal.
+        """
+        iterator, more = iter(batches), True
+        while more:
+            batch = next(iterator, None)
+            number, more = self.signal, batch is not None
+            if fabric.world_size > 1:
+                state = torch.tensor([number, more], device=fabric.device)
+                highest: Any = fabric.all_reduce(state, reduce_op="max")
+                number, more = highest.tolist()
+            if number:
+                raise Interrupted(number)
+            if batch is not None:
+                yield batch
+
+
+class Interrupted(Exception):
+    """A signal has come in the middle of an evaluation."""
+
+    def __init__(self, number: int):
+        super().__init__(number)
+        self.number = number
