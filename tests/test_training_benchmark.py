@@ -22,8 +22,7 @@ def compiled_to(change: float):  # type: ignore[no-untyped-def]
 
         def changed(*inputs: torch.Tensor) -> object:
             loss, outputs = forward(*inputs)
-            eager = torch._dynamo.eval_frame._stance.stance == "force_eager"
-            return loss if eager else loss * (1 + change), outputs
+            return loss * (1 + change), outputs
 
         self.forward = changed  # type: ignore[method-assign]
 
