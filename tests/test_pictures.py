@@ -85,14 +85,22 @@ def test_more_than_8_bits(kind, mode):
     np.testing.assert_array_equal(np.asarray(decode(SIXTEEN[kind], mode)), expected)
 
 
+@pytest.mark.parametrize("mode", ("RGB", "L"))
+def test_floats_from_0_to_1(mode):
+    expected = np.asarray(Image.fromarray(RAMP).convert(mode))
+    np.testing.assert_array_equal(np.asarray(decode(encoded(RAMP.astype(np.float32) / 255, "tiff"), mode)), expected)
+
+
 @pytest.mark.parametrize(
     "content",
     (
-        encoded(RAMP.astype(np.float32) / 255, "tiff"),
+        encoded(RAMP.astype(np.float32) / 254, "tiff"),
+        encoded(RAMP.astype(np.float32) / 255 - 0.01, "tiff"),
+        encoded(np.where(RAMP > 200, np.float32(np.nan), np.float32(0.5)), "tiff"),
         encoded(RAMP.astype(np.int32), "tiff"),
         b"Pf\n32 32\n-1.0\n" + RAMP.astype("<f4").tobytes(),
     ),
-    ids=("float tiff", "int32 tiff", "pfm"),
+    ids=("float tiff above 1", "float tiff below 0", "float tiff with nan", "int32 tiff", "pfm"),
 )
 def test_pixels_without_a_range_are_refused(content):
     with pytest.raises(ValueError, match=r"unknown range; save it with 8 or 16 bits"):

@@ -1,7 +1,8 @@
 """From an encoded picture to pixels of 8 bits, as a person sees them: for training, evaluation and `onebit run` alike.
 
 - The orientation that a camera wrote into EXIF is applied.
-- 16 bits a channel become 8: value / 257, rounded. 32-bit integers and floats have no range that a file states: refused.
+- 16 bits a channel become 8: value / 257, rounded; floats from 0 to 1, the usual range of such files, 255 times the value.
+  32-bit integers and other floats have no range that a file states: refused.
 - What is transparent shows white; opaque pixels stay as they are.
 - Of an animation, the first picture. CMYK, palettes and the like become RGB as Pillow converts them.
 
@@ -18,11 +19,12 @@ from contextlib import suppress
 import numpy as np
 
 from onebit.errors import UserError
+from onebit.machine import installation
 
 try:
     from PIL import Image, ImageOps
 except ModuleNotFoundError as error:
-    raise UserError("pictures need the Python package 'PIL'; install it with pip install 'onebit[run]'") from error
+    raise UserError(installation.missing(error.name, "reading pictures")) from error
 
 PNG = b"\x89PNG\r\n\x1a\n"
 TEXTS = {b"tEXt", b"zTXt", b"iTXt", b"iCCP"}  # chunks of a PNG that do not change its pixels
@@ -77,8 +79,12 @@ def converted(image: Image.Image, mode: str) -> Image.Image:
     if image.mode.startswith("I;16") or (image.mode == "I" and kind in ("PNG", "PPM")):  # both hold 16 bits
         wide = np.asarray(image).astype(np.uint32)  # (H, W)
         return Image.fromarray(((wide + 128) // 257).astype(np.uint8)).convert(mode)
+    if image.mode == "F":
+        real = np.asarray(image)  # (H, W); NaN is not within the range either
+        if real.min() >= 0 and real.max() <= 1:
+            return Image.fromarray(np.rint(255 * real).astype(np.uint8)).convert(mode)
     if image.mode in ("I", "F"):
-        what = "32-bit integers" if image.mode == "I" else "floating-point numbers"
+        what = "32-bit integers" if image.mode == "I" else "floating-point numbers not from 0 to 1,"
         raise ValueError(f"its pixels are {what} of unknown range; save it with 8 or 16 bits a channel")
     if image.mode in ("RGBA", "LA", "PA", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
