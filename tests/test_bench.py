@@ -48,7 +48,7 @@ def computes_in_bf16() -> bool:
 def test_a_peer_gives_checked_rows(capsys, name):
     for package in PEERS[name].packages:
         if find_spec(package) is None:
-            pytest.skip(f"the package {package} is not installed: pip install 'onebit[peers]'")
+            pytest.skip(f"the package {package} is not installed: pip install '.[peers]'")
     code, out, err = run(capsys, *TINY, "--threads", "1,2", "--batch", "2", "--peers", name, "--json")
     assert code == 0, err
     result = json.loads(out)  # nothing else was printed, such as a progress bar

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("openvino", reason="the package openvino is not installed: pip install 'onebit[peers]'")
+pytest.importorskip("openvino", reason="the package openvino is not installed: pip install '.[peers]'")
 from nets import Builder
 from onebit.errors import UserError
 from onebit.export.openvino import openvino_model
