@@ -198,7 +198,12 @@ def test_pictures_without_pillow(net, folder):
     program = "import sys\nsys.modules['PIL'] = None\nfrom onebit.cli.main import main\nsys.exit(main(sys.argv[1:]))"
     command = [sys.executable, "-c", program, "run", str(net), str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "[run]'" in done.stderr and "pip install" in done.stderr
+    assert (
+        done.returncode == 2
+        and done.stderr.count("\n") == 1
+        and "[run]'" in done.stderr
+        and "pip install" in done.stderr
+    )
 
 
 def test_running_needs_pillow_alone(net, folder):

@@ -6,16 +6,14 @@ import stat
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from onebit.errors import UserError
 from onebit.runtime.decoding import Image, converted, decode
 from onebit.runtime.folders import Found, walk
-
-if TYPE_CHECKING:
-    from onebit.runtime.model import Model
+from onebit.runtime.network import Network
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 MAX_FILE = 2**30  # bytes
@@ -35,13 +33,13 @@ def find(paths: Sequence[str]) -> list[Found]:
     return found
 
 
-def check_model(model: "Model") -> None:
+def check_model(model: Network) -> None:
     """Refuse a network that takes no pictures."""
     if model.input_shape[0] not in (1, 3):
         raise UserError(f"{model.name} takes images of {model.input_shape[0]} channels; image files have 1 or 3")
 
 
-def read(source: Any, model: "Model") -> np.ndarray:
+def read(source: Any, model: Network) -> np.ndarray:
     """A picture as the network was evaluated on: uint8 (H, W, C).
 
     source    a path, a Pillow image, or an array uint8 (H, W, C) or (H, W)

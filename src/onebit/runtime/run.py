@@ -2,16 +2,14 @@
 PyTorch."""
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from onebit.errors import UserError
 from onebit.runtime import pictures
 from onebit.runtime.answers import Answer, answers
-
-if TYPE_CHECKING:
-    from onebit.runtime.model import Model
+from onebit.runtime.network import Network
 
 READERS = {
     "image": pictures
@@ -27,7 +25,7 @@ class Row(NamedTuple):
     problem: str = ""
 
 
-def run(model: "Model", paths: Sequence[str], top: int, batch_size: int = BATCH) -> tuple[int, Iterator[Row]]:
+def run(model: Network, paths: Sequence[str], top: int, batch_size: int = BATCH) -> tuple[int, Iterator[Row]]:
     """The number of files, and a row for each, in order, with the `top` best labels: as they come, a batch at a time.
 
     Folders are searched with their subfolders. A file that cannot be read costs the others nothing. Raises UserError for a
@@ -55,7 +53,7 @@ def run(model: "Model", paths: Sequence[str], top: int, batch_size: int = BATCH)
     return len(files), rows()
 
 
-def predict(model: "Model", sources: Sequence[Any], top: int) -> list[Answer]:
+def predict(model: Network, sources: Sequence[Any], top: int) -> list[Answer]:
     """The answers to some pictures, each as `pictures.read` takes it."""
     reader = READERS[model.input_kind]
     found: list[Answer] = []
@@ -64,7 +62,7 @@ def predict(model: "Model", sources: Sequence[Any], top: int) -> list[Answer]:
     return found
 
 
-def answered(model: "Model", inputs: list[np.ndarray], top: int) -> list[Answer]:
+def answered(model: Network, inputs: list[np.ndarray], top: int) -> list[Answer]:
     outputs = model(np.stack(inputs))  # (B, labels)
     if outputs.ndim != 2:
         raise UserError(f"{model.name} gives maps {outputs.shape[1:]}, not one number for each label: it has no answer")
