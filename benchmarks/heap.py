@@ -29,7 +29,9 @@ def measured(kept: bool, threads: int, compiled: bool) -> tuple[float, int]:
         raise SystemExit("the C library is not glibc, or MALLOC_TRIM_THRESHOLD_ or MALLOC_MMAP_MAX_ is set")
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
-    trainee = Trainee("resnet20", "adabin", 32, 10, Recipe(precision="32-true"), torch.device("cpu"))
+    trainee = Trainee(
+        "resnet20", "adabin", 32, 10, Recipe(precision="32-true", accelerator="cpu", devices="1"), torch.device("cpu")
+    )
     batch = trainee.batch(32, 128)
     if compiled:
         compile_checked(trainee, batch)

@@ -15,7 +15,6 @@ import time
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
 from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor
@@ -26,6 +25,7 @@ from onebit.data.dataset import Batch
 from onebit.errors import UserError
 from onebit.nn import layers
 from onebit.training import environment
+from onebit.training.devices import make_fabric
 from onebit.training.dry_run import check_fits
 from onebit.training.objective import Objective
 from onebit.training.optimizer import make_optimizer
@@ -44,7 +44,7 @@ class Trainee:
     Args:
         model, method: rows of their tables
         size, classes: height and width of an input in pixels, and what the network tells apart
-        recipe: optimizer, precision, seed
+        recipe: optimizer, devices, precision, seed
         device: that computes
     """
 
@@ -54,9 +54,7 @@ class Trainee:
         self.network = models.create(model, method, image_size=size, **self.task.arguments())
         self.network.to(memory_format=torch.channels_last)
         self.objective = Objective(self.network, self.task)
-        devices: Any = [device.index] if device.index else 1
-        precision: Any = recipe.precision
-        fabric = Fabric(accelerator=device.type, devices=devices, precision=precision)
+        fabric = make_fabric(recipe, recipe.precision)
         objective, self.optimizer = fabric.setup(self.objective, make_optimizer(self.network, recipe))
         self.take = Step(fabric, objective, self.optimizer, self.network)
         self.precision = recipe.precision
@@ -104,7 +102,8 @@ def bench_training(
     the compiled network computes another loss than the eager one.
     """
     where = device_of(device)
-    recipe = Recipe(precision=precision, accelerator=where.type, threads=threads)  # type: ignore[arg-type]
+    number = f"{where.index}," if where.index else "1"
+    recipe = Recipe(precision=precision, accelerator=where.type, devices=number, threads=threads)  # type: ignore[arg-type]
     recipe.precision = environment.precision(recipe)
     environment.prepare(recipe, recipe.seed)
     trainees = [Trainee(model, name, size, classes, recipe, where) for name in dict.fromkeys(["float", *methods])]
