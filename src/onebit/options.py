@@ -17,6 +17,7 @@ class Bounds(NamedTuple):
     words: str
 
 
+LARGEST = 1e30  # of any number: float32 holds it, and its square root has room beside it
 POSITIVE = Bounds(lambda v: v > 0, "greater than 0")
 NATURAL = Bounds(lambda v: v >= 0, "at least 0")
 FRACTION = Bounds(lambda v: 0 <= v < 1, "in [0, 1)")
@@ -63,7 +64,7 @@ def fits(value: object, kind: Any) -> bool:
     if typing.get_origin(kind) is dict:
         return isinstance(value, dict)
     if kind is float:
-        return type(value) in (int, float)
+        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST
     return type(value) is (typing.get_origin(kind) or kind)
 
 
@@ -75,5 +76,11 @@ def words(kind: Any) -> str:
         return " or ".join(words(part) for part in typing.get_args(kind) if part is not types.NoneType)
     if typing.get_origin(kind) is list:
         return f"a list, each {words(typing.get_args(kind)[0])}"
-    names = {bool: "true or false", int: "a whole number", float: "a number", str: "text", dict: "a table of keys"}
+    names = {
+        bool: "true or false",
+        int: "a whole number",
+        float: "a finite number",
+        str: "text",
+        dict: "a table of keys",
+    }
     return names[typing.get_origin(kind) or kind]

@@ -1,6 +1,7 @@
 """`onebit bench`: time, layers or memory of a network in the engine; `onebit bench train` is `onebit bench-train`."""
 
 import argparse
+import os
 from typing import Any
 
 from onebit.bench.peers import PEERS
@@ -74,6 +75,8 @@ def add(verbs: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    if os.path.exists(options.model) and options.model not in MODELS:
+        refuse(options, f"{options.model} is a packed file", method="adabin", size=32)
     shared = {key: getattr(options, key) for key in ("model", "method", "size", "random", "int8")}
     if options.layers:
         one_thread = {"threads": [1], "batch": 1, "peers": [], "memory": False, "require_idle": False}

@@ -4,6 +4,7 @@ import argparse
 from typing import Any
 
 from onebit.cli.arguments import describe, names, positive, verb
+from onebit.errors import UserError
 from onebit.methods import METHODS
 from onebit.models import MODELS
 
@@ -49,6 +50,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    if options.rounds < 2:
+        raise UserError("--rounds 1 is too few: the quartiles of times need 2 or more")
     from onebit.bench.training import bench_training, step_table
 
     result = bench_training(
@@ -61,6 +64,6 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
         compiled=not options.eager,
         threads=options.threads,
         device=options.device,
-        rounds=max(options.rounds, 2),  # quartiles need two
+        rounds=options.rounds,
     )
     return result, step_table(result)

@@ -27,7 +27,7 @@ def make_parser() -> argparse.ArgumentParser:
     """The parser of the whole command; its options hold `run`, the function of the verb, and `command`, itself."""
     parser = Parser("onebit", description=DESCRIPTION)
     parser.add_argument("--version", action="version", version=f"onebit {__version__}", help="print the version")
-    verbs = parser.add_subparsers(title="verbs", metavar="VERB", parser_class=Parser)
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB", dest="verb", parser_class=Parser)
     for module in VERBS:
         module.add(verbs)
     parser.set_defaults(command=parser)
@@ -36,12 +36,14 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0, 2 after a user error, 130 or 143 after SIGINT or SIGTERM."""
+    verb = ""
     try:
         parser = make_parser()
         options = parser.parse_args(arguments)
         if "run" not in options:
             parser.print_help()
             return 0
+        verb = options.verb
         check_report(options)
         failed = None
         try:
@@ -71,7 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"onebit: {message}", file=sys.stderr)
         return stopped.code
     except KeyboardInterrupt:
-        print("onebit: interrupted; a training continues with --resume", file=sys.stderr)
+        remedy = "; if it had saved, it continues with --resume" if verb == "train" else ""
+        print(f"onebit: interrupted{remedy}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output has gone, as `onebit run ... | head` does
         return 0

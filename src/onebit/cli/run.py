@@ -44,8 +44,8 @@ def jsonl(model: "Model", top: int) -> "tuple[str, Callable[[str, Answer], str]]
 def table(model: "Model", top: int) -> "tuple[str, Callable[[str, Answer], str]]":
     def line(values: list[Any]) -> str:
         file = io.StringIO()
-        csv.writer(file, lineterminator="").writerow(values)
-        return printable(file.getvalue())
+        csv.writer(file, lineterminator="\n").writerow(values)  # which also says what must be quoted
+        return printable(file.getvalue().removesuffix("\n"))
 
     count = min(top, len(model.labels)) if model.labels else top
     header = [model.input_kind, *(f"{what}_{place}" for place in range(1, count + 1) for what in ("label", "score"))]

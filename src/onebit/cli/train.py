@@ -6,10 +6,12 @@ import json
 import types
 import typing
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 from onebit.cli.arguments import value_of, verb
 from onebit.cli.output import scores
+from onebit.errors import UserError
 from onebit.training import recipe
 from onebit.training.recipe import GROUPS, KEYS, TABLES, Recipe, check_names
 
@@ -135,6 +137,13 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     if "recipe" not in options and not given:
         options.parser.print_help()
         return {}, ""
+    if (options.resume or options.extend) and "recipe" not in options and "data" not in given and options.out:
+        raise UserError(
+            f"--resume without a recipe: name the one that {options.out} was trained with, or its keys, which "
+            f"{Path(options.out) / 'recipe.json'} holds"
+        )
+    if options.out == "":
+        raise UserError("--out '' names no folder; give one, or leave it out")
     chosen, name = recipe_of(options)
     check_names(chosen)
     from lightning_fabric.utilities.rank_zero import rank_zero_only

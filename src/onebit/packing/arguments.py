@@ -10,6 +10,8 @@ import numpy as np
 
 from onebit.errors import FormatError, UserError
 from onebit.runtime import graph
+from onebit.runtime.answers import ANSWERS
+from onebit.runtime.graph import TaskRecord
 
 
 def image_shape(given: Any, config: Mapping[str, Any]) -> tuple[int, int, int]:
@@ -95,3 +97,18 @@ def numbers(given: Mapping[str, Any] | None) -> dict[str, float]:
     return {
         text(key, "scores", "give other names with scores="): number(value, key) for key, value in (given or {}).items()
     }
+
+
+def check_answer(task: Any, answer: Any) -> None:
+    """Refuse a way of reading outputs that there is not, or that the file of a classifier could not say."""
+    if not isinstance(task, str) or not task:
+        raise UserError(f"pack: task = {task!r} must be a task's name, such as {TaskRecord.name}")
+    if answer not in ANSWERS:
+        raise UserError(f"pack: answer = {answer!r} is unknown; choose one of {', '.join(ANSWERS)}")
+    if task == TaskRecord.name and answer != TaskRecord.answer:
+        raise UserError(f"pack: answer = {answer!r} is not how a classifier is read; name the task with task=")
+
+
+def check_percent(accuracy: float | None) -> None:
+    if accuracy is not None and not 0 <= accuracy <= 100:
+        raise UserError(f"pack: accuracy = {accuracy} is no percentage; give a number from 0 to 100, or leave it out")

@@ -73,6 +73,8 @@ def pack(
     classifies, scores = task == TaskRecord.name, arguments.numbers(scores)
     if accuracy is not None:
         scores["accuracy"] = arguments.number(accuracy, "accuracy")
+    arguments.check_answer(task, answer)
+    arguments.check_percent(scores.get("accuracy"))
     resize = arguments.whole(resize, "resize")
     graph: dict[str, Any] = {
         "name": arguments.text(name or config.get("name") or type(model).__name__, "name", "give another with name="),

@@ -35,6 +35,8 @@ _DTYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "U8": np.dtype("u1"
 
 def read(path: str | os.PathLike[str]) -> tuple[Graph, dict[str, np.ndarray]]:
     """The checked graph and its tensors ("<node>.<what>"). Raises FormatError, or UserError on an unreadable path."""
+    if not isinstance(path, str | os.PathLike):
+        raise UserError(f"a packed file is named by its path, got {type(path).__name__}")
     path = Path(path)
     data = _read_bytes(path)
     try:
@@ -106,8 +108,8 @@ def _read_bytes(path: Path) -> bytes:
         if info.st_size > MAX_FILE:
             raise FormatError(f"{path} has {info.st_size} bytes, at most {MAX_FILE} are supported")
         return path.read_bytes()
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    except (OSError, ValueError) as error:  # ValueError: a null character
+        raise UserError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
 
 
 def _header(data: bytes) -> dict[str, Any]:

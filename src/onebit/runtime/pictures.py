@@ -24,12 +24,21 @@ ARRAYS = "(H, W, C) with 1, 3 or 4 channels, or (H, W)"
 def find(paths: Sequence[str]) -> list[Found]:
     """Image files among files and folders (searched with their subfolders), in order; those named are taken as they are."""
     found: list[Found] = []
-    for path in map(str, map(Path, paths)):
+    for path in (str(Path(path)) if path else "" for path in paths):
         if os.path.isdir(path):
             nothing = Found(path, f"it holds no image files ({', '.join(SUFFIXES)})")
             found += list(walk(path, SUFFIXES)) or [nothing]
         else:
-            found.append(Found(path, "" if os.path.lexists(path) else "it does not exist; give image files or folders"))
+            found.append(
+                Found(
+                    path,
+                    ""
+                    if os.path.lexists(path)
+                    else "it does not exist; give image files or folders"
+                    if path
+                    else "its name is empty",
+                )
+            )
     return found
 
 

@@ -49,6 +49,11 @@ def device_counts(options: DeviceOptions) -> tuple[int | str, int]:
         everywhere = int(os.environ["SLURM_NTASKS"])
         launcher, here = "SLURM", everywhere // int(os.environ.get("SLURM_NNODES", 1))
     else:
+        if options.num_nodes > 1 and not {"MASTER_ADDR", "NODE_RANK"} <= set(os.environ):
+            raise UserError(
+                f"num_nodes = {options.num_nodes}: nothing says where the other machines are; start each with torchrun or "
+                "SLURM (or set MASTER_ADDR, MASTER_PORT and NODE_RANK)"
+            )
         return devices, options.num_nodes
     nodes = everywhere // max(here, 1)
     if here * nodes != everywhere:

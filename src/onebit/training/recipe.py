@@ -186,7 +186,7 @@ def shipped() -> list[str]:
 def find(name: str | Path) -> Path:
     """The recipe file of this path, or of this name among those that come with onebit. UserError if there is none."""
     path = Path(name)
-    if path.exists():
+    if str(name) and path.exists():
         return path
     if str(name) in shipped():
         return Path(str(SHIPPED / f"{name}.toml"))
