@@ -1,6 +1,8 @@
 """Values that nothing can be done with: each is one line that names it."""
 
 import csv
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -62,6 +64,30 @@ def test_what_pack_is_told(keys, says, tmp_path):
 def test_what_is_no_path(path):
     with pytest.raises(UserError):
         runtime.load(path)
+
+
+def test_where_nothing_can_be_written(tmp_path):
+    with pytest.raises(UserError, match="create its folder first"):
+        onebit.pack(models.create("resnet8", "adabin"), tmp_path / "none" / "net.safetensors")
+
+
+def test_an_interrupt_while_modules_load_is_one_line():
+    program = (
+        "import sys, builtins\nload = builtins.__import__\n"
+        "def interrupted(name, *a, **k):\n"
+        "    if name == 'onebit.cli.main': raise KeyboardInterrupt\n"
+        "    return load(name, *a, **k)\n"
+        "builtins.__import__ = interrupted\nfrom onebit.__main__ import main\nsys.exit(main())"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 130 and done.stderr == "onebit: interrupted\n"
+
+
+def test_info_has_a_line_a_fact(tmp_path, capsys):
+    network = models.create("resnet8", "adabin", in_channels=1, image_size=8)
+    onebit.pack(network, tmp_path / "net.safetensors", name="a\nb")
+    assert main(["info", str(tmp_path / "net.safetensors")]) == 0
+    assert "a\\x0ab" in capsys.readouterr().out
 
 
 def test_names_with_line_ends_are_one_field_of_a_table(tmp_path, capsys):

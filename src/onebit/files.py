@@ -1,5 +1,6 @@
 """Writing files so that a crash or a full disk loses nothing: to a temporary name, then renamed; never over what is read."""
 
+import errno
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
@@ -8,6 +9,11 @@ from pathlib import Path
 from typing import IO
 
 from onebit.errors import UserError
+
+REMEDIES = {  # by errno; of all others, a full disk is the likeliest
+    errno.ENOENT: "create its folder first",
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR), "choose another place"),
+}
 
 
 @contextmanager
@@ -21,7 +27,8 @@ def failures(path: str | os.PathLike[str]) -> Iterator[None]:
     ) as error:  # PyTorch's writer turns a full disk into RuntimeError, and keeps the reason
         inner = error.__context__ if isinstance(error.__context__, OSError) else error
         reason = getattr(inner, "strerror", None) or str(error).split("\n")[0]
-        raise UserError(f"cannot write {path}: {reason}; free space or choose another place") from error
+        remedy = REMEDIES.get(getattr(inner, "errno", None) or 0, "free space or choose another place")
+        raise UserError(f"cannot write {path}: {reason}; {remedy}") from error
 
 
 def write(path: str | os.PathLike[str], fill: Callable[[IO[bytes]], object], follow: bool = False) -> None:

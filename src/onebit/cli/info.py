@@ -4,6 +4,7 @@ import argparse
 from typing import Any
 
 from onebit.cli.arguments import is_checkpoint, verb
+from onebit.cli.output import one_line
 
 
 def add(verbs: Any) -> None:
@@ -27,4 +28,4 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
         from onebit.runtime import inspection
 
         result = inspection.describe(options.model)
-    return result, "\n".join(f"{key.replace('_', ' '):15} {value}" for key, value in result.items())
+    return result, "\n".join(one_line(f"{key.replace('_', ' '):15} {value}") for key, value in result.items())

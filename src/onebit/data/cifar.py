@@ -23,6 +23,11 @@ def _load(name: str, source: type[datasets.CIFAR10], root: Path, options: LoadOp
     try:
         train, test = (source(root, train=training, download=options.download) for training in (True, False))
     except (RuntimeError, OSError, EOFError, KeyError) as error:
+        if options.download and not folder.is_dir():
+            reason = " ".join(str(error).split())
+            raise UserError(
+                f"{name} cannot be downloaded ({reason}); where there is no network, copy {source.base_folder}/ into {root}"
+            ) from error
         raise UserError(f"{name}: the files in {folder} cannot be read ({error}); fetch them again") from error
     normalization = Normalization(IMAGENET_MEAN, IMAGENET_STD)
 
