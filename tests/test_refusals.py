@@ -1,6 +1,8 @@
 """Values that nothing can be done with: each is one line that names it."""
 
 import csv
+import os
+import signal
 import subprocess
 import sys
 
@@ -81,6 +83,15 @@ def test_an_interrupt_while_modules_load_is_one_line():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert done.returncode == 130 and done.stderr == "onebit: interrupted\n"
+
+
+def test_sigterm_ends_other_verbs_in_one_line(tmp_path, monkeypatch, capsys):
+    onebit.pack(models.create("resnet8", "adabin", in_channels=1, image_size=8), tmp_path / "net.safetensors")
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr("onebit.runtime.inspection.describe", lambda path: os.kill(os.getpid(), signal.SIGTERM))
+    assert main(["info", str(tmp_path / "net.safetensors")]) == 143
+    assert capsys.readouterr().err == "onebit: stopped by SIGTERM\n"
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_info_has_a_line_a_fact(tmp_path, capsys):

@@ -1,5 +1,6 @@
 """The command `onebit`, and `python -m onebit`."""
 
+import signal
 import sys
 
 
@@ -8,7 +9,10 @@ def main() -> int:
     try:
         from onebit.cli.main import main as run
 
-        return run()
+        code = run()
+        for number in (signal.SIGINT, signal.SIGTERM):  # all is said and saved: the way out is not interrupted
+            signal.signal(number, signal.SIG_IGN)
+        return code
     except KeyboardInterrupt:
         print("onebit: interrupted", file=sys.stderr)
         return 130

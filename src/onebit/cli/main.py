@@ -3,8 +3,12 @@ PyTorch is not installed. User errors end in one line on standard error and exit
 
 import argparse
 import json
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 
 from onebit import __version__, files
 from onebit.cli import bench, bench_train, completion, evaluate, import_checkpoint, info, list_names, pack, run, train
@@ -34,6 +38,23 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+@contextmanager
+def termination() -> Iterator[None]:
+    """Inside, SIGTERM raises Stopped, where nothing has another answer to it; in a thread nothing changes."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Stopped(f"stopped by {signal.Signals(number).name}", number)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0, 2 after a user error, 130 or 143 after SIGINT or SIGTERM."""
     verb = ""
@@ -47,7 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         check_report(options)
         failed = None
         try:
-            result, text = options.run(options)
+            with termination():
+                result, text = options.run(options)
         except Incomplete as error:
             result, text, failed = error.result, error.text, error
         try:
