@@ -214,8 +214,13 @@ def test_the_launcher_says_how_many_processes_there_are(launcher, monkeypatch):
         devices.device_counts(Recipe(num_nodes=3))
 
 
-def test_without_a_launcher_the_recipe_says_it():
+def test_without_a_launcher_the_recipe_says_it(monkeypatch):
+    """Of several machines, if the environment says where they are: else each would wait for the others in silence."""
     assert devices.device_counts(Recipe()) == ("auto", 1)
+    for variable in ("MASTER_ADDR", "NODE_RANK"):
+        with pytest.raises(UserError, match="num_nodes = 2"):
+            devices.device_counts(Recipe(devices="3", num_nodes=2))
+        monkeypatch.setenv(variable, "0")
     assert devices.device_counts(Recipe(devices="3", num_nodes=2)) == (3, 2)
 
 
