@@ -31,7 +31,7 @@ def run(capsys, *arguments):
     """(exit code, standard output, standard error) of one command."""
     try:
         code = main([str(a) for a in arguments])
-    except SystemExit as stop:  # argparse and jsonargparse leave this way for --help and unknown options
+    except SystemExit as stop:  # argparse leaves this way for --help and --version
         code = stop.code
     captured = capsys.readouterr()
     return code, captured.out, captured.err

@@ -225,7 +225,7 @@ def test_a_run_is_extended(tmp_path):
         ({"seed": 1}, "seed"),
         ({"method": "bnn"}, "model"),
         ({"batch_size": 64}, "batch_size"),
-        ({"epochs": 1}, "in epoch"),
+        ({"epochs": 1}, "has begun 2 epochs"),
     ],
 )
 def test_not_everything_can_be_extended(changes, says, tmp_path):

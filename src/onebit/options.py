@@ -24,7 +24,7 @@ FRACTION = Bounds(lambda v: 0 <= v < 1, "in [0, 1)")
 SHARE = Bounds(lambda v: 0 < v <= 1, "in (0, 1]")
 
 
-def key(default: Any, help: str, bounds: Bounds | None = None, *, free: bool = False) -> Any:
+def key(default: Any, help: str, bounds: Bounds | None = None, *, free: bool = False, extends: bool = False) -> Any:
     """A field of a group of options.
 
     default   a number, text, or None; lists and dicts are copied for each group
@@ -32,8 +32,9 @@ def key(default: Any, help: str, bounds: Bounds | None = None, *, free: bool = F
     bounds    beyond the type of the field
     free      whether a run that continues may have another value: where files lie, how fast they are read, on what and in
               which parts it computes
+    extends   whether --extend may change it: how long and how fast the same network learns from the same data
     """
-    metadata = {"help": help, "bounds": bounds, "free": free}
+    metadata = {"help": help, "bounds": bounds, "free": free, "extends": extends}
     if isinstance(default, list | dict):
         return dataclasses.field(default_factory=lambda: type(default)(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)

@@ -100,7 +100,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:  # the reader of our output has gone, as `onebit run ... | head` does
         return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -17,12 +17,12 @@ def prepare(options: DeviceOptions, seed: int, speaks: bool = True) -> None:
     More threads than it has processors would wait for each other: it gets as many as those, and says so, if it speaks.
     """
     if options.threads:
-        count = processor.count()
-        if options.threads > count and speaks:
+        count = processor.usable(options.threads)
+        if count < options.threads and speaks:
             print(
                 f"threads = {options.threads}: this process has {count} processors, {count} are used", file=sys.stderr
             )
-        torch.set_num_threads(min(options.threads, count))
+        torch.set_num_threads(count)
     keep_freed_memory()
     torch.set_flush_denormal(True)  # norm weights of 1e-8 make denormals, which slow a step twentyfold
     if options.deterministic:

@@ -41,30 +41,32 @@ class ModelOptions(Options):
 class OptimizerOptions(Options):
     """Optimizer"""
 
-    epochs: int = key(400, "passes over the training examples", POSITIVE)
+    epochs: int = key(400, "passes over the training examples", POSITIVE, extends=True)
     batch_size: int = key(128, "examples per step, over all devices", POSITIVE)
     optimizer: Literal["sgd", "adam", "adamw"] = key("sgd", "sgd (with Nesterov off), adam or adamw")
-    lr: float = key(0.1, "peak learning rate", POSITIVE)
+    lr: float = key(0.1, "peak learning rate", POSITIVE, extends=True)
     lr_batch_size: int = key(
         0,
         "batch size that lr was chosen for: lr is multiplied by batch_size / lr_batch_size; 0 leaves lr as it is",
         NATURAL,
+        extends=True,
     )
-    momentum: float = key(0.9, "momentum of sgd", FRACTION)
-    weight_decay: float = key(1e-4, "L2 penalty (decoupled for adamw)", NATURAL)
+    momentum: float = key(0.9, "momentum of sgd", FRACTION, extends=True)
+    weight_decay: float = key(1e-4, "L2 penalty (decoupled for adamw)", NATURAL, extends=True)
     decay_norm_and_scalars: bool = key(
         True, "whether weight decay also applies to biases, norms, scales and other 1-value-a-channel parameters"
     )
     schedule: Literal["cosine", "linear", "step", "constant"] = key(
         "cosine",
         "learning rate after warm-up: cosine to 0, linear to 0, step (x step_gamma at each of step_milestones) or constant",
+        extends=True,
     )
     step_milestones: list[float] = key(
-        [0.5, 0.75], "fractions of the training, in (0, 1), at which `step` multiplies the learning rate"
+        [0.5, 0.75], "fractions of the training, in (0, 1), at which `step` multiplies the learning rate", extends=True
     )
-    step_gamma: float = key(0.1, "factor of `step`, in (0, 1]", SHARE)
-    warmup_epochs: float = key(0.0, "epochs of linear warm-up from 0", NATURAL)
-    clip_grad_norm: float = key(0.0, "bound on the norm of the whole gradient; 0 means none", NATURAL)
+    step_gamma: float = key(0.1, "factor of `step`, in (0, 1]", SHARE, extends=True)
+    warmup_epochs: float = key(0.0, "epochs of linear warm-up from 0", NATURAL, extends=True)
+    clip_grad_norm: float = key(0.0, "bound on the norm of the whole gradient; 0 means none", NATURAL, extends=True)
     ema_decay: float = key(
         0.0,
         "decay per step of an exponential moving average of the weights, evaluated and saved beside them; 0 means none",

@@ -19,11 +19,7 @@ from onebit.training.folder_lock import FolderLock
 from onebit.training.recipe import Recipe
 
 FREE = {field.name for field in dataclasses.fields(Recipe) if field.metadata["free"]}
-# What --extend may change: how long and how fast the same network learns from the same data.
-EXTENDED = {
-    *("epochs", "lr", "lr_batch_size", "schedule", "step_milestones", "step_gamma", "warmup_epochs"),
-    *("momentum", "weight_decay", "clip_grad_norm"),
-}
+EXTENDED = {field.name for field in dataclasses.fields(Recipe) if field.metadata["extends"]}
 
 
 @contextmanager

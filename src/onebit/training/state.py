@@ -68,8 +68,10 @@ def restore(setup: Setup, name: str, extend: bool) -> State:
         raise UserError(f"{path} holds {saved.config}, not this recipe's model; use the recipe of the run")
     check_same_labels(path, saved.task["labels"], setup.task.labels)
     changed = check_same_recipe(setup.out, setup.recipe, progress.recipe, extend)
-    if setup.recipe.epochs < progress.epoch + bool(progress.step):
-        raise UserError(f"--extend: {setup.out} is in epoch {progress.epoch + 1}; choose at least so many epochs")
+    if setup.recipe.epochs < (begun := progress.epoch + bool(progress.step)):
+        raise UserError(
+            f"--extend: {setup.out} has begun {begun} epochs; choose at least so many, not {setup.recipe.epochs}"
+        )
     try:
         setup.model.load_state_dict(saved.model)
         ours = [{key: group[key] for key in group if key in changed} for group in setup.optimizer.param_groups]
