@@ -8,8 +8,12 @@
 namespace onebit {
 
 struct Shape {
-  int64_t h = 1, w = 1, c = 1;  // vectors are (1, 1, C)
+  int64_t h = 1, w = 1, c = 1;
+  bool vector = false;  // (C), which is computed with as (1, 1, C)
   int64_t elements() const { return h * w * c; }
+  bool operator==(const Shape& other) const {
+    return h == other.h && w == other.w && c == other.c && vector == other.vector;
+  }
 };
 
 // The rows of a map (H, W, C): all of them, or the last `kept` of those computed, row y at place y mod kept.
@@ -39,6 +43,10 @@ struct Axis {
   int64_t out_size(int64_t size) const { return (size + 2 * padding - dilation * (kernel - 1) - 1) / stride + 1; }
   bool fits(int64_t size) const { return size + 2 * padding - dilation * (kernel - 1) - 1 >= 0; }
   int64_t origin(int64_t out) const { return out * stride - padding; }
+  int64_t span() const { return (kernel - 1) * dilation + 1; }  // of a window
+
+  // The end of what an output position sees of 0..size.
+  int64_t seen(int64_t out, int64_t size) const { return std::clamp<int64_t>(origin(out) + span(), 0, size); }
 
   // The taps that lie inside 0..size; begin = end if there is none.
   Range valid_taps(int64_t out, int64_t size) const {

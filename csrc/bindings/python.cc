@@ -1,5 +1,5 @@
-// Python module onebit.runtime._engine: arrays in, arrays out. Every size is checked again here, whatever Python
-// checked.
+// The engine as a Python module: a file's bytes in, numpy arrays in and out. What callers give is checked here, whatever
+// Python checked.
 
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
@@ -8,12 +8,13 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
-#include <optional>
 #include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "base/error.h"
+#include "file/reader.h"
 #include "graph/graph.h"
 #include "graph/peak.h"
 
@@ -22,198 +23,95 @@ namespace nb = nanobind;
 namespace onebit {
 namespace {
 
-using Floats = nb::ndarray<const float, nb::c_contig, nb::device::cpu>;
-using Bytes = nb::ndarray<const uint8_t, nb::c_contig, nb::device::cpu>;
-using Codes = nb::ndarray<const int8_t, nb::c_contig, nb::device::cpu>;
-using Doubles = nb::ndarray<const double, nb::c_contig, nb::device::cpu>;
-using Pair = std::pair<int64_t, int64_t>;
+using Array = nb::ndarray<nb::ro, nb::c_contig, nb::device::cpu>;
 
-constexpr int64_t kMaxSize = 1 << 15;  // of a kernel, stride, padding, dilation, height or width
-constexpr int64_t kMaxChannels = 1 << 24;
 constexpr int64_t kMaxBatch = 1 << 30;
-
-std::vector<float> to_vector(const Floats& array) { return {array.data(), array.data() + array.size()}; }
+constexpr int kMaxRounds = 1 << 20;
 
 int64_t between(int64_t low, int64_t value, int64_t high) {
-  if (value < low || value > high) throw std::invalid_argument("a size is out of range: " + std::to_string(value));
+  if (value < low || value > high) throw std::invalid_argument("a number is out of range: " + std::to_string(value));
   return value;
 }
 
-Axis axis(int64_t kernel, int64_t stride, int64_t padding, int64_t dilation) {
-  return {between(1, kernel, kMaxSize), between(1, stride, kMaxSize), between(0, padding, kMaxSize),
-          between(1, dilation, kMaxSize)};
+// (H, W, C) or (C)
+nb::tuple tuple_of(Shape shape) {
+  return shape.vector ? nb::make_tuple(shape.c) : nb::make_tuple(shape.h, shape.w, shape.c);
 }
 
-Window window(Pair kernel, Pair stride, Pair padding, Pair dilation) {
-  return {axis(kernel.first, stride.first, padding.first, dilation.first),
-          axis(kernel.second, stride.second, padding.second, dilation.second)};
-}
-
-Node node_of(Op op, int input) {
-  Node node;
-  node.op = op;
-  node.inputs = {input};
-  return node;
-}
-
-// weight (O, I/g, KH, KW)
-int add_conv(Graph& graph, int input, const Floats& weight, const std::optional<Floats>& bias, Pair stride,
-             Pair padding, Pair dilation, int64_t groups) {
-  if (weight.ndim() != 4) throw std::invalid_argument("convolution: the weight must be (O, I/g, KH, KW)");
-  Node node = node_of(Op::conv, input);
-  const Pair kernel{weight.shape(2), weight.shape(3)};
-  const int64_t in = between(1, weight.shape(1), kMaxChannels) * between(1, groups, kMaxSize);
-  node.conv =
-      std::make_unique<FloatConv>(window(kernel, stride, padding, dilation), in, weight.shape(0), groups,
-                                  to_vector(weight), bias ? to_vector(*bias) : std::vector<float>{}, graph.isa());
-  return graph.add(std::move(node));
-}
-
-// What the convolution `index` is for images of bytes: weight (O, I, KH, KW), a and b (I, O), bias (O), as in
-// operators/byte_conv.h.
-void add_byte_conv(Graph& graph, int index, const Codes& weight, const Floats& a, const Doubles& b, const Doubles& bias,
-                   Pair stride, Pair padding, Pair dilation) {
-  if (weight.ndim() != 4) throw std::invalid_argument("byte convolution: the weight must be (O, I, KH, KW)");
-  ByteWeights weights;
-  weights.window = window({weight.shape(2), weight.shape(3)}, stride, padding, dilation);
-  weights.out = between(1, weight.shape(0), kMaxChannels);
-  weights.in = between(1, weight.shape(1), kMaxChannels);
-  weights.q.assign(weight.data(), weight.data() + weight.size());
-  weights.a = to_vector(a);
-  weights.b.assign(b.data(), b.data() + b.size());
-  weights.bias.assign(bias.data(), bias.data() + bias.size());
-  graph.set_byte_conv(index, std::make_unique<ByteConv>(std::move(weights), graph.isa()));
-}
-
-// bits (O, bytes), channels (2 or 3, O), threshold (1), or (I) if kind is "channel"; single: of maps of one pixel
-int add_binary_conv(Graph& graph, int input, const Bytes& bits, const Floats& channels, const Floats& threshold,
-                    int64_t in_channels, Pair kernel, Pair stride, Pair padding, Pair dilation, int64_t groups,
-                    double shift, const std::string& kind, bool single) {
-  if (bits.ndim() != 2) throw std::invalid_argument("binary convolution: bits must be (O, bytes)");
-  BinaryWeights weights;
-  weights.window = window(kernel, stride, padding, dilation);
-  weights.in = between(1, in_channels, kMaxChannels);
-  weights.out = between(1, bits.shape(0), kMaxChannels);
-  weights.groups = between(1, groups, kMaxSize);
-  weights.bits.assign(bits.data(), bits.data() + bits.size());
-  weights.channels = to_vector(channels);
-  weights.shift = shift;
-  weights.threshold = kind == "channel"       ? Threshold::channel
-                      : kind == "sample_mean" ? Threshold::sample_mean
-                      : kind == "constant"    ? Threshold::constant
-                                              : throw std::invalid_argument("unknown threshold " + kind);
-  weights.levels = to_vector(threshold);
-  Node node = node_of(Op::binary_conv, input);
-  node.binary_conv = std::make_unique<BinaryConv>(std::move(weights), graph.isa(), single ? nullptr : graph.product());
-  return graph.add(std::move(node));
-}
-
-int add_step(Graph& graph, const std::string& name, const std::vector<int>& inputs,
-             const std::optional<Floats>& params) {
-  static const char* const kNames[kSteps] = {"affine", "add", "hardtanh", "relu", "prelu", "rprelu", "maxout"};
-  for (size_t i = 0; i < kSteps; ++i) {
-    if (name != kNames[i]) continue;
-    Node node = node_of(Op::step, 0);
-    node.inputs = inputs;
-    node.step = static_cast<Step>(i);
-    if (params) node.params = to_vector(*params);
-    return graph.add(std::move(node));
-  }
-  throw std::invalid_argument("unknown operator " + name);
-}
-
-int add_pool(Graph& graph, int input, bool max, Pair kernel, Pair stride, Pair padding, bool ceil_mode,
-             bool count_include_pad) {
-  Node node = node_of(max ? Op::max_pool : Op::avg_pool, input);
-  node.pooling.window = window(kernel, stride, padding, {1, 1});
-  if (2 * padding.first > kernel.first || 2 * padding.second > kernel.second) {
-    throw std::invalid_argument("pooling: the padding must be at most half of the kernel");
-  }
-  node.pooling.ceil_mode = ceil_mode;
-  node.pooling.count_include_pad = count_include_pad;
-  return graph.add(std::move(node));
-}
-
-int add_option_a(Graph& graph, int input, int64_t stride, Pair pad) {
-  Node node = node_of(Op::option_a, input);
-  node.stride = between(1, stride, kMaxSize);
-  node.before = between(0, pad.first, kMaxSize);
-  node.after = between(0, pad.second, kMaxSize);
-  return graph.add(std::move(node));
-}
-
-template <typename Array>
-Shape image_shape(const Array& images) {
-  if (images.ndim() != 4 || images.size() == 0) throw std::invalid_argument("images must be (B, H, W, C)");
-  between(1, images.shape(0), kMaxBatch);
-  return {between(1, images.shape(1), kMaxSize), between(1, images.shape(2), kMaxSize),
-          between(1, images.shape(3), kMaxSize)};
-}
-
-// A numpy array (B, H, W, C) that owns the vector's memory.
+// A numpy array (B, H, W, C), or (B, C), that owns the vector's memory.
 template <typename T>
 nb::ndarray<nb::numpy, T> to_numpy(std::vector<T> values, int64_t batch, Shape shape) {
   auto* owned = new std::vector<T>(std::move(values));
   nb::capsule owner(owned, [](void* pointer) noexcept { delete static_cast<std::vector<T>*>(pointer); });
-  return nb::ndarray<nb::numpy, T>(owned->data(),
-                                   {static_cast<size_t>(batch), static_cast<size_t>(shape.h),
-                                    static_cast<size_t>(shape.w), static_cast<size_t>(shape.c)},
-                                   owner);
+  std::vector<size_t> sizes{static_cast<size_t>(batch)};
+  if (!shape.vector) sizes.insert(sizes.end(), {static_cast<size_t>(shape.h), static_cast<size_t>(shape.w)});
+  sizes.push_back(static_cast<size_t>(shape.c));
+  return nb::ndarray<nb::numpy, T>(owned->data(), sizes.size(), sizes.data(), owner);
 }
 
-nb::ndarray<nb::numpy, float> run_images(Graph& graph, const Images& images, int64_t batch, Shape image) {
-  std::vector<float> out;
-  Shape shape;
+// One array for each input, in order:
+//   uint8 (B, H, W, C)    an image of bytes
+//   float32 (B, C, H, W)  an image or floats; with `last` (B, H, W, C)
+//   float32 (B, C)        a vector
+//   int32 (B, T)          tokens
+// and the batch, which they must share.
+std::pair<std::vector<Values>, int64_t> values_of(const std::vector<Array>& arrays, bool last) {
+  std::vector<Values> values;
+  int64_t batch = 0;
+  for (const Array& array : arrays) {
+    if (array.ndim() < 2 || array.size() == 0) throw std::invalid_argument("an input must be a batch of values");
+    const int64_t n = between(1, array.shape(0), kMaxBatch);
+    if (batch && n != batch) throw std::invalid_argument("inputs have different numbers of samples");
+    batch = n;
+    Values value;
+    const auto size = [&](size_t axis) { return static_cast<int64_t>(array.shape(axis)); };
+    if (array.dtype() == nb::dtype<int32_t>() && array.ndim() == 2) {
+      value.tokens = static_cast<const int32_t*>(array.data());
+      value.shape = {size(1), 1, 1};
+    } else if (array.dtype() == nb::dtype<uint8_t>() && array.ndim() == 4) {
+      value.bytes = static_cast<const uint8_t*>(array.data());
+      value.shape = {size(1), size(2), size(3)};
+    } else if (array.dtype() == nb::dtype<float>() && array.ndim() == 4) {
+      (last ? value.channels_last : value.channels_first) = static_cast<const float*>(array.data());
+      value.shape = last ? Shape{size(1), size(2), size(3)} : Shape{size(2), size(3), size(1)};
+    } else if (array.dtype() == nb::dtype<float>() && array.ndim() == 2) {
+      value.channels_last = static_cast<const float*>(array.data());
+      value.shape = {1, 1, size(1), true};
+    } else {
+      throw std::invalid_argument("an input has a type or a number of axes that no input has");
+    }
+    values.push_back(value);
+  }
+  return {std::move(values), batch};
+}
+
+// By output, in order: (B, H, W, C) or (B, C)
+nb::list run(Network& network, const std::vector<Array>& arrays) {
+  const auto [values, batch] = values_of(arrays, false);
+  Graph& graph = *network.graph;
+  std::vector<std::vector<float>> outputs;
+  std::vector<Shape> shapes;
   {
     nb::gil_scoped_release release;
-    shape = graph.out_shape(image);
-    out.resize(batch * shape.elements());
-    graph.run(images, batch, image, out.data());
+    std::vector<Shape> inputs;
+    for (const Values& value : values) inputs.push_back(value.shape);
+    shapes = graph.out_shapes(inputs);
+    std::vector<float*> to;
+    for (const Shape& shape : shapes) to.push_back(outputs.emplace_back(batch * shape.elements()).data());
+    graph.run(values, batch, to);
   }
-  return to_numpy(std::move(out), batch, shape);
+  nb::list result;
+  for (size_t i = 0; i < shapes.size(); ++i) result.append(to_numpy(std::move(outputs[i]), batch, shapes[i]));
+  return result;
 }
 
-// images (B, H, W, C)
-nb::ndarray<nb::numpy, float> run(Graph& graph, const Floats& images) {
-  const Shape image = image_shape(images);
-  Images source;
-  source.channels_last = images.data();
-  return run_images(graph, source, images.shape(0), image);
-}
-
-// images (B, C, H, W)
-nb::ndarray<nb::numpy, float> run_channels_first(Graph& graph, const Floats& images) {
-  const Shape shape = image_shape(images);  // of (C, H, W)
-  Images source;
-  source.channels_first = images.data();
-  return run_images(graph, source, images.shape(0), {shape.w, shape.c, shape.h});
-}
-
-Images byte_images(const Bytes& images, const Floats& mean, const Floats& std, Shape image) {
-  if (static_cast<int64_t>(mean.size()) != image.c || static_cast<int64_t>(std.size()) != image.c) {
-    throw std::invalid_argument("mean and std must have one number per channel");
-  }
-  Images source;
-  source.bytes = images.data();
-  source.mean = mean.data();
-  source.std = std.data();
-  return source;
-}
-
-// images (B, H, W, C), mean and std (C)
-nb::ndarray<nb::numpy, float> run_bytes(Graph& graph, const Bytes& images, const Floats& mean, const Floats& std) {
-  const Shape image = image_shape(images);
-  return run_images(graph, byte_images(images, mean, std, image), images.shape(0), image);
-}
-
-// List of (node index, float32 values, int32 accumulators or None).
-nb::list trace(Graph& graph, const Floats& images) {
-  const Shape image = image_shape(images);
-  const int64_t batch = images.shape(0);
+// List of (node index, float32 values, int32 accumulators or None); images are normalised (B, H, W, C).
+nb::list trace(Network& network, const std::vector<Array>& arrays) {
+  const auto [values, batch] = values_of(arrays, true);
   std::vector<Traced> traced;
   {
     nb::gil_scoped_release release;
-    traced = graph.trace(images.data(), batch, image);
+    traced = network.graph->trace(values, batch);
   }
   nb::list result;
   for (Traced& item : traced) {
@@ -226,43 +124,75 @@ nb::list trace(Graph& graph, const Floats& images) {
   return result;
 }
 
-// List of (node index, index of the last node fused behind it, input (H, W, C), output (H, W, C), seconds).
-nb::list profile_images(Graph& graph, const Images& images, Shape image, int rounds) {
+// List of (node index, index of the last node fused behind it, shape of the input, of the output, seconds); inputs as of
+// trace, or bytes.
+nb::list profile(Network& network, const std::vector<Array>& arrays, int64_t rounds) {
+  const auto [values, batch] = values_of(arrays, true);
   std::vector<Profiled> stages;
   {
     nb::gil_scoped_release release;
-    stages = graph.profile(images, image, static_cast<int>(between(1, rounds, 1 << 20)));
+    stages = network.graph->profile(values, static_cast<int>(between(1, rounds, kMaxRounds)));
   }
   nb::list result;
-  const auto shape = [](Shape s) { return nb::make_tuple(s.h, s.w, s.c); };
   for (const Profiled& stage : stages) {
-    result.append(nb::make_tuple(stage.node, stage.tail, shape(stage.in), shape(stage.out), stage.seconds));
+    result.append(nb::make_tuple(stage.node, stage.tail, tuple_of(stage.in), tuple_of(stage.out), stage.seconds));
   }
   return result;
 }
 
-// images (B, H, W, C)
-nb::list profile(Graph& graph, const Floats& images, int rounds) {
-  const Shape image = image_shape(images);
-  Images source;
-  source.channels_last = images.data();
-  return profile_images(graph, source, image, rounds);
+// Shapes of inputs, (H, W, C) or (C) each.
+std::vector<Shape> shapes_of(const std::vector<std::vector<int64_t>>& sizes) {
+  std::vector<Shape> shapes;
+  for (const std::vector<int64_t>& size : sizes) {
+    for (int64_t n : size) between(1, n, kMaxChannels);
+    if (size.size() != 1 && size.size() != 3) throw std::invalid_argument("a shape is (H, W, C) or (C)");
+    shapes.push_back(size.size() == 1 ? Shape{1, 1, size[0], true} : Shape{size[0], size[1], size[2]});
+  }
+  return shapes;
 }
 
-// images (B, H, W, C), mean and std (C)
-nb::list profile_bytes(Graph& graph, const Bytes& images, const Floats& mean, const Floats& std, int rounds) {
-  const Shape image = image_shape(images);
-  return profile_images(graph, byte_images(images, mean, std, image), image, rounds);
+nb::dict description(const Network& network) {
+  const auto text = [](const std::optional<std::string>& value) { return value ? nb::cast(*value) : nb::none(); };
+  const Description& d = network.description;
+  nb::dict result;
+  result["name"] = d.name;
+  result["method"] = d.method;
+  result["recipe"] = text(d.recipe);
+  nb::list inputs, outputs;
+  for (const Input& input : network.graph->inputs()) {
+    static const char* const kTypes[] = {"image", "tokens", "floats"};  // by InputType
+    nb::dict entry;
+    entry["name"] = input.name;
+    entry["type"] = kTypes[static_cast<int>(input.type)];
+    entry["shape"] = tuple_of(input.shape);
+    entry["mean"] = input.mean;
+    entry["std"] = input.std;
+    entry["resize"] = input.resize ? nb::cast(input.resize) : nb::none();
+    entry["count"] = input.given.count;
+    inputs.append(entry);
+  }
+  for (const NamedOutput& output : d.outputs) outputs.append(nb::make_tuple(output.name, output.node));
+  result["inputs"] = inputs;
+  result["outputs"] = outputs;
+  nb::dict task, scores;
+  for (const auto& [name, value] : d.task.scores) scores[nb::cast(name)] = value;
+  task["name"] = d.task.name;
+  task["answer"] = d.task.answer;
+  task["labels"] = d.task.labels ? nb::cast(*d.task.labels) : nb::none();
+  task["scores"] = scores;
+  result["task"] = task;
+  return result;
 }
 
-nb::dict kernels(const Graph& graph) {
+nb::dict kernels(const Network& network) {
+  const Isa isa = network.graph->isa();
   nb::dict names;
-  names["pack"] = select_pack(graph.isa()).name;
-  names["count"] = select_count(graph.isa()).name;
-  if (graph.product()) names["product"] = graph.product()->name;
-  names["multiply"] = select_multiply(graph.isa()).name;
-  names["bytes"] = select_bytes(graph.isa()).name;
-  names["steps"] = select_steps(graph.isa()).name;
+  names["pack"] = select_pack(isa).name;
+  names["count"] = select_count(isa).name;
+  if (network.product) names["product"] = network.product->name;
+  names["multiply"] = select_multiply(isa).name;
+  names["bytes"] = select_bytes(isa).name;
+  names["steps"] = select_steps(isa).name;
   return names;
 }
 
@@ -273,57 +203,65 @@ NB_MODULE(_engine, module) {
   using namespace onebit;
   // A child of a fork ends with what other threads of its parent held, a program with what its daemon threads hold.
   nb::set_leak_warnings(false);
+  nb::exception<FormatError>(module, "FormatError");
   module.def("best_isa", [] { return std::string(isa_name(best_isa())); });
-  nb::class_<Graph>(module, "Graph")
+  nb::class_<Network>(module, "Network")
       .def(
           "__init__",
-          [](Graph* self, const std::string& isa, int threads, bool oracle) {
+          [](Network* self, nb::bytes data, const std::string& isa, int threads, bool oracle) {
             const Isa chosen = choose_isa(isa, best_isa());
-            new (self) Graph(chosen, static_cast<int>(between(1, threads, 1024)), oracle);
+            between(1, threads, 1024);
+            const auto* bytes = reinterpret_cast<const uint8_t*>(data.c_str());
+            const size_t size = data.size();
+            nb::gil_scoped_release release;
+            new (self) Network(read_network(bytes, size, chosen, threads, oracle));
           },
-          nb::arg("isa"), nb::arg("threads"), nb::arg("oracle") = false)
-      .def_prop_ro("isa", [](const Graph& graph) { return std::string(isa_name(graph.isa())); })
-      .def_prop_ro("threads", &Graph::threads)
+          nb::arg("data"), nb::arg("isa"), nb::arg("threads"), nb::arg("oracle") = false)
+      .def_prop_ro("description", description)
+      .def_prop_ro("isa", [](const Network& network) { return std::string(isa_name(network.graph->isa())); })
+      .def_prop_ro("threads", [](const Network& network) { return network.graph->threads(); })
+      .def_prop_ro("kernels", kernels)
+      // Of all values in order, the inputs first: the name, and for nodes the operator, else None.
+      .def_prop_ro("values",
+                   [](const Network& network) {
+                     nb::list values;
+                     for (const auto& [name, op] : network.values) {
+                       values.append(nb::make_tuple(name, op.empty() ? nb::none() : nb::cast(op)));
+                     }
+                     return values;
+                   })
+      .def_prop_ro("default_shapes",
+                   [](const Network& network) {
+                     nb::list shapes;
+                     for (const Shape& shape : network.graph->default_shapes()) shapes.append(tuple_of(shape));
+                     return shapes;
+                   })
+      .def("out_shapes",
+           [](Network& network, const std::vector<std::vector<int64_t>>& sizes) {
+             nb::list shapes;
+             for (const Shape& shape : network.graph->out_shapes(shapes_of(sizes))) shapes.append(tuple_of(shape));
+             return shapes;
+           },
+           nb::arg("shapes"))
       .def("peaks",
-           [](const Graph& graph) {
+           [](const Network& network) {
+             const Isa isa = network.graph->isa();
              nb::dict peaks;  // multiply-accumulates a second on one thread
-             peaks["binary"] = binary_peak(graph.isa());
-             peaks["float"] = float_peak(graph.isa());
-             peaks["bytes"] = byte_peak(graph.isa());
+             peaks["binary"] = binary_peak(isa);
+             peaks["float"] = float_peak(isa);
+             peaks["bytes"] = byte_peak(isa);
              return peaks;
            })
-      .def_prop_ro("kernels", kernels)
-      .def("conv", add_conv, nb::arg("input"), nb::arg("weight"), nb::arg("bias").none(), nb::arg("stride"),
-           nb::arg("padding"), nb::arg("dilation"), nb::arg("groups"))
-      .def("byte_conv", add_byte_conv, nb::arg("conv"), nb::arg("weight"), nb::arg("a"), nb::arg("b"), nb::arg("bias"),
-           nb::arg("stride"), nb::arg("padding"), nb::arg("dilation"))
-      .def("binary_conv", add_binary_conv, nb::arg("input"), nb::arg("bits"), nb::arg("channels"), nb::arg("threshold"),
-           nb::arg("in_channels"), nb::arg("kernel"), nb::arg("stride"), nb::arg("padding"), nb::arg("dilation"),
-           nb::arg("groups"), nb::arg("shift"), nb::arg("kind"), nb::arg("single") = false)
-      .def("step", add_step, nb::arg("name"), nb::arg("inputs"), nb::arg("params").none())
-      .def("pool", add_pool, nb::arg("input"), nb::arg("max"), nb::arg("kernel"), nb::arg("stride"), nb::arg("padding"),
-           nb::arg("ceil_mode"), nb::arg("count_include_pad"))
-      .def("global_avg_pool", [](Graph& graph, int input) { return graph.add(node_of(Op::global_avg_pool, input)); })
-      .def("flatten", [](Graph& graph, int input) { return graph.add(node_of(Op::flatten, input)); })
-      .def("option_a", add_option_a, nb::arg("input"), nb::arg("stride"), nb::arg("pad"))
-      .def("finish",
-           [](Graph& graph, int output, int64_t height, int64_t width, int64_t channels) {
-             graph.finish(output,
-                          {between(1, height, kMaxSize), between(1, width, kMaxSize), between(1, channels, kMaxSize)});
-           })
-      .def("run", run, nb::arg("images"))
-      .def("run_channels_first", run_channels_first, nb::arg("images"))
-      .def("run_bytes", run_bytes, nb::arg("images"), nb::arg("mean"), nb::arg("std"))
-      .def("trace", trace, nb::arg("images"))
+      .def("run", run, nb::arg("inputs"))
+      .def("trace", trace, nb::arg("inputs"))
       .def("memory",
-           [](Graph& graph, int64_t height, int64_t width, int64_t channels) {
-             const Memory memory = graph.memory(
-                 {between(1, height, kMaxSize), between(1, width, kMaxSize), between(1, channels, kMaxSize)});
+           [](Network& network, const std::vector<std::vector<int64_t>>& sizes) {
+             const Memory memory = network.graph->memory(shapes_of(sizes));
              nb::dict bytes;
              bytes["weights"] = memory.weights;
              bytes["maps"] = memory.maps;
              return bytes;
-           })
-      .def("profile", profile, nb::arg("images"), nb::arg("rounds"))
-      .def("profile_bytes", profile_bytes, nb::arg("images"), nb::arg("mean"), nb::arg("std"), nb::arg("rounds"));
+           },
+           nb::arg("shapes"))
+      .def("profile", profile, nb::arg("inputs"), nb::arg("rounds"));
 }

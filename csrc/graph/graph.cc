@@ -4,6 +4,7 @@
 #include <atomic>
 #include <chrono>
 #include <stdexcept>
+#include <utility>
 
 namespace onebit {
 namespace {
@@ -12,8 +13,22 @@ using Clock = std::chrono::steady_clock;
 
 constexpr size_t kCachedPlans = 4;
 constexpr int kPartsPerThread = 2;  // of a layer's rows: more are balanced better, fewer cost less
+constexpr const char* kUnfit =
+    "inputs contain NaN or infinity (check how images were normalised), or tokens that are out of range";
 
 }  // namespace
+
+Graph::Graph(std::vector<Input> inputs, std::vector<Node> nodes, std::vector<int> outputs, Isa isa, int threads)
+    : inputs_(std::move(inputs)),
+      nodes_(std::move(nodes)),
+      outputs_(std::move(outputs)),
+      isa_(isa),
+      steps_(select_steps(isa)),
+      threads_(threads) {
+  auto running = std::make_unique<Running>(threads);
+  plan_for(*running, default_shapes());
+  running_ = running.release();
+}
 
 Graph::~Graph() {
   Running* now = running_;
@@ -24,62 +39,33 @@ Graph::Running& Graph::running() {
   Running* now = running_;
   if (now->forks == forks()) return *now;
   auto own = std::make_unique<Running>(threads_);
-  for (const Node& node : nodes_) {
-    for (Worker& worker : own->workers) {
-      if (node.conv) node.conv->reserve(worker.floats);
-    }
-  }
   if (running_.compare_exchange_strong(now, own.get())) return *own.release();
   return *now;  // which another thread of this process made meanwhile
 }
 
-int Graph::add(Node node) {
-  if (output_ >= 0) throw std::invalid_argument("the graph is finished");
-  const int index = static_cast<int>(nodes_.size());
-  const size_t wanted = node.op == Op::step && node.step == Step::add ? 2 : 1;
-  if (node.inputs.size() != wanted) throw std::invalid_argument("a node has the wrong number of inputs");
-  for (int input : node.inputs) {
-    if (input < 0 || input >= index) throw std::invalid_argument("a node refers to an unknown node");
-  }
-  for (Worker& worker : running().workers) {
-    if (node.conv) node.conv->reserve(worker.floats);
-  }
-  nodes_.push_back(std::move(node));
-  return index;
+std::vector<Shape> Graph::default_shapes() const {
+  std::vector<Shape> shapes;
+  for (const Input& input : inputs_) shapes.push_back(input.shape);
+  return shapes;
 }
 
-void Graph::set_byte_conv(int index, std::unique_ptr<ByteConv> conv) {
-  if (output_ >= 0) throw std::invalid_argument("the graph is finished");
-  const bool fits = index >= 1 && index < static_cast<int>(nodes_.size()) && nodes_[index].op == Op::conv &&
-                    nodes_[index].inputs[0] == 0 &&
-                    nodes_[index].conv->same_form(conv->window(), conv->in(), conv->out());
-  if (!fits) throw std::invalid_argument("no convolution of the image has this form");
-  nodes_[index].byte_conv = std::move(conv);
-}
-
-void Graph::finish(int output, Shape image) {
-  if (output < 1 || output >= static_cast<int>(nodes_.size())) throw std::invalid_argument("the output is unknown");
-  output_ = output;
-  plan_for(running(), image);
-}
-
-Shape Graph::out_shape(Shape image) {
+std::vector<Shape> Graph::out_shapes(const std::vector<Shape>& inputs) {
   Running& now = running();
   std::lock_guard<std::mutex> lock(now.mutex);
-  const Plan& plan = plan_for(now, image).plan;
-  return plan.stages[plan.output].out;
+  const Plan& plan = plan_for(now, inputs).plan;
+  std::vector<Shape> shapes;
+  for (int output : plan.outputs) shapes.push_back(plan.stages[output].layout.out);
+  return shapes;
 }
 
-const Graph::CachedPlan& Graph::plan_for(Running& now, Shape image) const {
+const Graph::CachedPlan& Graph::plan_for(Running& now, const std::vector<Shape>& inputs) const {
   std::list<CachedPlan>& plans = now.plans;
-  if (output_ < 0) throw std::invalid_argument("the graph is not finished");
-  const auto found = std::find_if(plans.begin(), plans.end(), [&](const CachedPlan& cached) {
-    return cached.image.h == image.h && cached.image.w == image.w && cached.image.c == image.c;
-  });
+  const auto found = std::find_if(plans.begin(), plans.end(),
+                                  [&](const CachedPlan& cached) { return cached.plan.inputs == inputs; });
   if (found != plans.end()) {
     plans.splice(plans.begin(), plans, found);
   } else {
-    plans.push_front({image, ++now.plans_made, make_plan(nodes_, output_, image, false)});
+    plans.push_front({++now.plans_made, make_plan(nodes_, outputs_, inputs, false)});
     if (plans.size() > kCachedPlans) plans.pop_back();
   }
   return plans.front();
@@ -88,263 +74,269 @@ const Graph::CachedPlan& Graph::plan_for(Running& now, Shape image) const {
 void Graph::prepare(const CachedPlan& cached, bool whole, Arena& arena) const {
   if (arena.plan == cached.serial && arena.whole == whole) return;
   const Plan& plan = cached.plan;
-  if (static_cast<int64_t>(arena.image.size()) < cached.image.elements()) {
-    arena.image = Buffer<float>(cached.image.elements());
-  }
+  const auto grow = [](std::vector<Buffer<float>>& buffers, size_t i, int64_t size) {
+    if (buffers.size() <= i) buffers.resize(i + 1);
+    if (static_cast<int64_t>(buffers[i].size()) < size) buffers[i] = Buffer<float>(size);
+  };
+  for (size_t i = 0; i < inputs_.size(); ++i) grow(arena.given, i, plan.inputs[i].elements());
   const std::vector<int64_t>& slots = whole ? plan.slots : plan.kept_slots;
-  if (arena.slots.size() < slots.size()) arena.slots.resize(slots.size());
-  for (size_t i = 0; i < slots.size(); ++i) {
-    if (static_cast<int64_t>(arena.slots[i].size()) < slots[i]) arena.slots[i] = Buffer<float>(slots[i]);
-  }
+  for (size_t i = 0; i < slots.size(); ++i) grow(arena.slots, i, slots[i]);
+  arena.samples.resize(inputs_.size());
   arena.whole = whole;
-  if (arena.plan == cached.serial) return;  // packed images are whole in any case
+  if (arena.plan == cached.serial) return;  // packed inputs are whole in any case
   arena.plan = 0;                           // until all is there: memory may run out
-  arena.images.clear();
-  arena.bytes.clear();
+  arena.packed.clear();
   for (const Stage& stage : plan.stages) {
-    const Node& node = nodes_[stage.node];
-    arena.images.push_back(node.binary_conv ? node.binary_conv->image(stage.binary) : BitImage{});
-    arena.bytes.push_back(stage.bytes.rows ? node.byte_conv->image(stage.bytes) : ByteImage{});
+    arena.packed.emplace_back();
+    nodes_[stage.node].op->reserve(stage.layout, arena.packed.back());
   }
   arena.plan = cached.serial;
 }
 
 void Graph::prepare(const CachedPlan& cached, Worker& worker) const {
+  if (worker.plan == cached.serial) return;
+  worker.plan = 0;
   if (static_cast<int64_t>(worker.row.size()) < cached.plan.row) worker.row = Buffer<float>(cached.plan.row);
   worker.done.resize(cached.plan.stages.size());
-  for (const Stage& stage : cached.plan.stages) {
-    const Node& node = nodes_[stage.node];
-    if (node.binary_conv) node.binary_conv->reserve(stage.binary, worker.binary);
-  }
+  for (const Stage& stage : cached.plan.stages) nodes_[stage.node].op->reserve(stage.layout, worker.scratch);
+  worker.plan = cached.serial;
 }
 
-const float* Graph::load(const Plan& plan, const Images& images, int64_t sample, Arena& arena) const {
-  arena.in_bytes = images.bytes != nullptr;
-  if (arena.in_bytes) {
-    for (size_t i = 0; i < plan.stages.size(); ++i) {
-      const Stage& stage = plan.stages[i];
-      if (stage.bytes.rows == 0) continue;
-      nodes_[stage.node].byte_conv->load(stage.bytes, images.bytes + sample * plan.image.elements(), arena.bytes[i]);
-    }
-    if (!plan.reads_floats) return nullptr;
+bool Graph::load(const Plan& plan, const std::vector<Values>& inputs, int64_t sample, Arena& arena) const {
+  for (size_t i = 0; i < plan.stages.size(); ++i) {
+    const Stage& stage = plan.stages[i];
+    if (stage.layout.bytes.rows == 0) continue;
+    const int input = ~stage.inputs[0];
+    arena.packed[i].in_bytes = inputs[input].bytes != nullptr;
+    if (!arena.packed[i].in_bytes) continue;
+    const uint8_t* bytes = inputs[input].bytes + sample * plan.inputs[input].elements();
+    nodes_[stage.node].op->load(stage.layout, bytes, arena.packed[i]);
   }
-  return load_image(images, sample, plan.image, arena.image.data());
+  bool fits = true;
+  for (size_t i = 0; i < inputs_.size(); ++i) {
+    arena.samples[i] = nullptr;
+    if (inputs[i].bytes && !plan.reads_floats[i]) continue;
+    arena.samples[i] = load_sample(inputs_[i], inputs[i], sample, arena.given[i].data(), fits);
+  }
+  return fits;
 }
 
-Map Graph::value(const Plan& plan, int index, const Arena& arena, const float* image) const {
-  if (index == kImage) {
-    const Shape shape = plan.image;
-    return {image, shape.h, shape.w * shape.c};
+Map Graph::value(const Plan& plan, int source, const Arena& arena) const {
+  if (is_input(source)) {
+    const Shape shape = plan.inputs[~source];
+    return {arena.samples[~source], shape.h, shape.w * shape.c};
   }
-  const Stage& stage = plan.stages[index];
+  const Stage& stage = plan.stages[source];
   if (stage.slot == kNowhere) return {};
-  return {arena.slots[stage.slot].data(), arena.whole ? stage.out.h : stage.kept, stage.out.w * stage.out.c};
+  const Shape out = stage.layout.out;
+  return {arena.slots[stage.slot].data(), arena.whole ? out.h : stage.kept, out.w * out.c};
 }
 
-void Graph::pack(const Plan& plan, int index, const float* image, Arena& arena) const {
+void Graph::pack(const Plan& plan, int index, Arena& arena) const {
   const Stage& stage = plan.stages[index];
-  const BinaryConv& conv = *nodes_[stage.node].binary_conv;
-  const Map x = value(plan, stage.input, arena, image);
-  const float mean = conv.needs_mean() ? conv.mean(stage.binary, x.data) : 0.0f;
-  for (int64_t y = 0; y < stage.in.h; ++y) conv.pack(stage.binary, x.at(y), y, mean, arena.images[index]);
+  const Operator& op = *nodes_[stage.node].op;
+  const Map x = value(plan, stage.inputs[0], arena);
+  const float threshold = op.threshold(stage.layout, x.data);
+  for (int64_t y = 0; y < stage.layout.in[0].h; ++y) op.pack(stage.layout, x.at(y), y, threshold, arena.packed[index]);
 }
 
-Finish Graph::finish_of(const Plan& plan, const Stage& stage, size_t step, int64_t y, const float* image,
-                        const Arena& arena) const {
+Finish Graph::finish_of(const Plan& plan, const Stage& stage, size_t step, int64_t y, const Arena& arena) const {
   Finish finish{};
-  finish.pixels = stage.out.w;
-  finish.channels = finish.stride = finish.x_stride = finish.params_stride = stage.out.c;
+  finish.pixels = stage.layout.out.w;
+  finish.channels = finish.stride = finish.x_stride = finish.params_stride = stage.layout.out.c;
   if (step >= stage.steps.size()) return finish;
   const FusedStep& fused = stage.steps[step];
-  if (fused.other != kNothing) {
-    finish.other = value(plan, fused.other, arena, image).at(y);
-  }
-  if (fused.node != kNothing) finish.params = nodes_[fused.node].params.data();
+  if (fused.other != kNothing) finish.other = value(plan, fused.other, arena).at(y);
+  if (fused.node != kNothing) finish.params = nodes_[fused.node].elementwise()->params.data();
   return finish;
 }
 
 Step Graph::step_of(const Stage& stage, size_t step) const {
   if (step >= stage.steps.size() || stage.steps[step].node == kNothing) return Step::add;
-  return nodes_[stage.steps[step].node].step;
-}
-
-void (*Graph::step_function(const Stage& stage) const)(const Finish&) {
-  return stage.steps.empty() ? nullptr : steps_.finish[static_cast<int>(step_of(stage, 0))];
+  return nodes_[stage.steps[step].node].elementwise()->step;
 }
 
 // A row is made in the worker's memory, which stays in cache; the last step writes it to where it is kept.
-void Graph::rows(const Plan& plan, int index, const float* image, Range range, Arena& arena, Worker& worker) const {
+void Graph::rows(const Plan& plan, int index, Range range, Arena& arena, Worker& worker) const {
   const Stage& stage = plan.stages[index];
-  const Node& node = nodes_[stage.node];
-  const Map x = value(plan, stage.input, arena, image), out = value(plan, index, arena, image);
-  const int64_t row = stage.out.w * stage.out.c;  // floats
+  const Layout& layout = stage.layout;
+  const Operator& op = *nodes_[stage.node].op;
+  const size_t reads = stage.inputs.size();
+  Map few[2];
+  std::vector<Map> many(reads > 2 ? reads : 0);
+  Map* inputs = reads > 2 ? many.data() : few;
+  for (size_t i = 0; i < reads; ++i) inputs[i] = value(plan, stage.inputs[i], arena);
+  const Map out = value(plan, index, arena);
+  const int64_t row = layout.out.w * layout.out.c;  // floats
+  const bool applies = op.applies_step(), traced = !arena.accumulators.empty() && op.reads_bits();
+  const Step step = step_of(stage, 0);
+  void (*apply)(const Finish&) = stage.steps.empty() ? nullptr : steps_.finish[static_cast<int>(step)];
   for (int64_t y = range.begin; y < range.end; ++y) {
+    if ((y - range.begin) % layout.band() == 0) {
+      op.begin(layout, arena.packed[index], {y, std::min(y + layout.band(), range.end)}, worker.scratch);
+    }
     float* kept = out.data ? arena.slots[stage.slot].data() + (out.at(y) - out.data) : worker.row.data();
     const auto target = [&](size_t steps) { return stage.steps.size() <= steps ? kept : worker.row.data(); };
-    size_t taken = 0;  // steps applied
-    if (node.op == Op::binary_conv) {
-      if ((y - range.begin) % stage.binary.band() == 0) {
-        const Range band{y, std::min(y + stage.binary.band(), range.end)};
-        node.binary_conv->count(stage.binary, arena.images[index], band, worker.binary);
-      }
-      Finish finish = finish_of(plan, stage, 0, y, image, arena);
-      finish.out = target(1);
-      int32_t* accumulators = arena.accumulators.empty() ? nullptr : arena.accumulators[index].data() + y * row;
-      node.binary_conv->row(stage.binary, arena.images[index], y, step_of(stage, 0), finish, worker.binary,
-                            accumulators);
-      taken = 1;
-    } else if (arena.in_bytes && stage.bytes.rows) {
-      Finish finish = finish_of(plan, stage, 0, y, image, arena);
-      finish.out = target(1);
-      node.byte_conv->row(stage.bytes, arena.bytes[index], y, step_function(stage), finish, worker.floats.sums);
-      taken = 1;
-    } else if (node.op == Op::conv) {
-      Finish finish = finish_of(plan, stage, 0, y, image, arena);
-      finish.out = target(1);
-      node.conv->row(stage.in, x, y, step_function(stage), finish, worker.floats);
-      taken = 1;
-    } else {
-      simple_row(node, steps_, stage.in, stage.out, x, y, target(0));
-    }
+    size_t taken = applies ? 1 : 0;  // steps applied
+    Finish finish = finish_of(plan, stage, applies ? 0 : stage.steps.size(), y, arena);
+    finish.out = target(taken);
+    int32_t* accumulators = traced ? arena.accumulators[index].data() + y * row : nullptr;
+    op.row({layout, inputs, arena.packed[index], y, finish, step, apply, worker.scratch, accumulators});
     for (; taken < stage.steps.size(); ++taken) {
-      Finish finish = finish_of(plan, stage, taken, y, image, arena);
+      finish = finish_of(plan, stage, taken, y, arena);
       finish.x = worker.row.data();
       finish.out = target(taken + 1);
       steps_.finish[static_cast<int>(step_of(stage, taken))](finish);
     }
     for (int reader : stage.packs) {
-      const Stage& binary = plan.stages[reader];
-      nodes_[binary.node].binary_conv->pack(binary.binary, kept, y, 0.0f, arena.images[reader]);
+      const Stage& bits = plan.stages[reader];
+      nodes_[bits.node].op->pack(bits.layout, kept, y, 0.0f, arena.packed[reader]);
     }
   }
 }
 
-void Graph::advance(const Plan& plan, const Group& group, int index, int64_t count, const float* image, Arena& arena,
-                    Worker& worker, double* seconds) const {
+void Graph::advance(const Plan& plan, const Group& group, int index, int64_t count, Arena& arena, Worker& worker,
+                    double* seconds) const {
   const Stage& stage = plan.stages[index];
-  const Node& node = nodes_[stage.node];
+  const Operator& op = *nodes_[stage.node].op;
   for (int64_t& y = worker.done[index]; y < count;) {
-    const int64_t end = std::min(y + stage.binary.band(), stage.out.h);
-    if (stage.input >= group.begin) {
-      advance(plan, group, stage.input, rows_needed(node, stage, end - 1), image, arena, worker, seconds);
+    const int64_t end = std::min(y + stage.layout.band(), stage.layout.out.h);
+    for (size_t i = 0; i < stage.inputs.size(); ++i) {
+      if (stage.inputs[i] < group.begin) continue;
+      const int64_t needed = op.rows_needed(stage.layout, static_cast<int>(i), end - 1);
+      advance(plan, group, stage.inputs[i], needed, arena, worker, seconds);
     }
     for (const FusedStep& step : stage.steps) {
-      if (step.other >= group.begin) advance(plan, group, step.other, end, image, arena, worker, seconds);
+      if (step.other >= group.begin) advance(plan, group, step.other, end, arena, worker, seconds);
     }
     const auto start = seconds ? Clock::now() : Clock::time_point{};
-    rows(plan, index, image, {y, end}, arena, worker);
+    rows(plan, index, {y, end}, arena, worker);
     y = end;
     if (seconds) seconds[index] += std::chrono::duration<double>(Clock::now() - start).count();
   }
 }
 
-void Graph::run_alone(const Plan& plan, const float* image, Arena& arena, Worker& worker, double* seconds) const {
+void Graph::run_alone(const Plan& plan, Arena& arena, Worker& worker, double* seconds) const {
   std::fill(worker.done.begin(), worker.done.end(), 0);
   for (const Group& group : plan.groups) {
     const auto start = seconds ? Clock::now() : Clock::time_point{};
-    if (plan.stages[group.begin].packs_itself) pack(plan, group.begin, image, arena);
+    if (plan.stages[group.begin].packs_itself) pack(plan, group.begin, arena);
     if (seconds) seconds[group.begin] += std::chrono::duration<double>(Clock::now() - start).count();
     // The last stage asks for nearly everything; what it does not need, nobody may, but a run must not depend on that.
     for (int i = group.end; i-- > group.begin;) {
-      advance(plan, group, i, plan.stages[i].out.h, image, arena, worker, seconds);
+      advance(plan, group, i, plan.stages[i].layout.out.h, arena, worker, seconds);
     }
   }
 }
 
-void Graph::run_together(Running& now, const Plan& plan, const float* image, Arena& arena) const {
+void Graph::run_together(Running& now, const Plan& plan, Arena& arena) const {
   for (size_t i = 0; i < plan.stages.size(); ++i) {
     const Stage& stage = plan.stages[i];
-    if (stage.packs_itself) pack(plan, static_cast<int>(i), image, arena);  // too short to be worth waking the others
-    const int parts = static_cast<int>(std::min<int64_t>(stage.out.h, int64_t{kPartsPerThread} * now.pool.threads()));
+    const int64_t height = stage.layout.out.h;
+    if (stage.packs_itself) pack(plan, static_cast<int>(i), arena);  // too short to be worth waking the others
+    const int parts = static_cast<int>(std::min<int64_t>(height, int64_t{kPartsPerThread} * now.pool.threads()));
     now.pool.run(parts, [&](int part, int thread) {
-      rows(plan, static_cast<int>(i), image, part_of(stage.out.h, part, parts), arena, now.workers[thread]);
+      rows(plan, static_cast<int>(i), part_of(height, part, parts), arena, now.workers[thread]);
     });
   }
 }
 
-void Graph::run(const Images& images, int64_t batch, Shape image, float* out) {
+std::vector<Shape> Graph::shapes_of(const std::vector<Values>& inputs) const {
+  if (inputs.size() != inputs_.size()) throw std::invalid_argument("the number of inputs is wrong");
+  std::vector<Shape> shapes;
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    check_values(inputs_[i], inputs[i]);
+    shapes.push_back(inputs[i].shape);
+  }
+  return shapes;
+}
+
+void Graph::run(const std::vector<Values>& inputs, int64_t batch, const std::vector<float*>& outputs) {
+  const std::vector<Shape> shapes = shapes_of(inputs);
   Running& now = running();
   std::lock_guard<std::mutex> lock(now.mutex);
-  const CachedPlan& cached = plan_for(now, image);
+  const CachedPlan& cached = plan_for(now, shapes);
   const Plan& plan = cached.plan;
-  const int64_t out_size = plan.stages[plan.output].out.elements();
-  std::atomic<bool> finite{true};
+  std::atomic<bool> fits{true};
   const auto load_checked = [&](Arena& arena, int64_t sample) {
-    const float* x = load(plan, images, sample, arena);
-    if (!images.bytes && !all_finite(x, image.elements())) finite = false;
-    return x;
+    if (!load(plan, inputs, sample, arena)) fits = false;
   };
   const auto store = [&](const Arena& arena, int64_t sample) {
-    std::copy_n(value(plan, plan.output, arena, nullptr).data, out_size, out + sample * out_size);
+    for (size_t i = 0; i < outputs.size(); ++i) {
+      const int64_t size = plan.stages[plan.outputs[i]].layout.out.elements();
+      std::copy_n(value(plan, plan.outputs[i], arena).data, size, outputs[i] + sample * size);
+    }
   };
   for (Worker& worker : now.workers) prepare(cached, worker);
   if (batch < now.pool.threads()) {
     Arena& arena = now.workers[0].arena;
     prepare(cached, true, arena);
     for (int64_t sample = 0; sample < batch; ++sample) {
-      run_together(now, plan, load_checked(arena, sample), arena);
+      load_checked(arena, sample);
+      run_together(now, plan, arena);
       store(arena, sample);
     }
   } else {
     for (Worker& worker : now.workers) prepare(cached, false, worker.arena);
     now.pool.run(static_cast<int>(batch), [&](int sample, int thread) {
       Worker& worker = now.workers[thread];
-      run_alone(plan, load_checked(worker.arena, sample), worker.arena, worker);
+      load_checked(worker.arena, sample);
+      run_alone(plan, worker.arena, worker);
       store(worker.arena, sample);
     });
   }
-  if (!finite) throw std::invalid_argument("images contain NaN or infinity; check how they were normalised");
+  if (!fits) throw std::invalid_argument(kUnfit);
 }
 
-Memory Graph::memory(Shape shape) {
+Memory Graph::memory(const std::vector<Shape>& inputs) {
   Running& now = running();
   std::lock_guard<std::mutex> lock(now.mutex);
-  const CachedPlan& cached = plan_for(now, shape);
+  const CachedPlan& cached = plan_for(now, inputs);
   Worker& worker = now.workers[0];
   prepare(cached, worker);
   prepare(cached, false, worker.arena);
   Memory memory{};
-  for (const Node& node : nodes_) {
-    if (node.conv) memory.weights += node.conv->weight_bytes();
-    if (node.byte_conv) memory.weights += node.byte_conv->weight_bytes();
-    if (node.binary_conv) memory.weights += node.binary_conv->weight_bytes();
-    memory.weights += static_cast<int64_t>(node.params.size() * sizeof(float));
-  }
+  for (const Node& node : nodes_) memory.weights += node.op ? node.op->weight_bytes() : 0;
   const auto add = [&](const auto& buffer) {
     memory.maps += static_cast<int64_t>(buffer.size() * sizeof(*buffer.data()));
   };
   const Arena& arena = worker.arena;
-  add(arena.image);
+  for (const Buffer<float>& given : arena.given) add(given);
   for (const Buffer<float>& slot : arena.slots) add(slot);
-  for (const ByteImage& image : arena.bytes) add(image);
-  for (const BitImage& image : arena.images) {
-    add(image.bits);
-    add(image.ones);
-    add(image.bytes);
+  for (const Packed& packed : arena.packed) {
+    add(packed.bytes);
+    add(packed.bits.bits);
+    add(packed.bits.ones);
+    add(packed.bits.bytes);
   }
   add(worker.row);
-  add(worker.floats.windows);
-  add(worker.floats.sums);
-  add(worker.binary.windows);
-  add(worker.binary.counts);
-  add(worker.binary.product.panel);
-  add(worker.binary.product.counts);
+  const Scratch& scratch = worker.scratch;
+  add(scratch.floats.windows);
+  add(scratch.floats.sums);
+  add(scratch.binary.windows);
+  add(scratch.binary.counts);
+  add(scratch.binary.product.panel);
+  add(scratch.binary.product.counts);
   return memory;
 }
 
-std::vector<Profiled> Graph::profile(const Images& images, Shape shape, int rounds) {
+std::vector<Profiled> Graph::profile(const std::vector<Values>& inputs, int rounds) {
+  const std::vector<Shape> shapes = shapes_of(inputs);
   Running& now = running();
   std::lock_guard<std::mutex> lock(now.mutex);
-  const CachedPlan& cached = plan_for(now, shape);
+  const CachedPlan& cached = plan_for(now, shapes);
   Worker& worker = now.workers[0];
   prepare(cached, worker);
   prepare(cached, false, worker.arena);
   std::vector<Profiled> result;
-  for (const Stage& stage : cached.plan.stages) result.push_back({stage.node, stage.tail, stage.in, stage.out, 0});
+  for (const Stage& stage : cached.plan.stages) {
+    result.push_back({stage.node, stage.tail, stage.layout.in[0], stage.layout.out, 0});
+  }
   std::vector<double> seconds(result.size());
   for (int round = 0; round < rounds; ++round) {
     std::fill(seconds.begin(), seconds.end(), 0.0);
-    run_alone(cached.plan, load(cached.plan, images, 0, worker.arena), worker.arena, worker, seconds.data());
+    load(cached.plan, inputs, 0, worker.arena);
+    run_alone(cached.plan, worker.arena, worker, seconds.data());
     for (size_t i = 0; i < result.size(); ++i) {
       result[i].seconds = round == 0 ? seconds[i] : std::min(result[i].seconds, seconds[i]);
     }
@@ -352,23 +344,24 @@ std::vector<Profiled> Graph::profile(const Images& images, Shape shape, int roun
   return result;
 }
 
-std::vector<Traced> Graph::trace(const float* images, int64_t batch, Shape image) {
+std::vector<Traced> Graph::trace(const std::vector<Values>& inputs, int64_t batch) {
+  const std::vector<Shape> shapes = shapes_of(inputs);
   Running& now = running();
   std::lock_guard<std::mutex> lock(now.mutex);
-  if (output_ < 0) throw std::invalid_argument("the graph is not finished");
-  const CachedPlan cached{image, ++now.plans_made, make_plan(nodes_, output_, image, true)};
+  const CachedPlan cached{++now.plans_made, make_plan(nodes_, outputs_, shapes, true)};
   const Plan& plan = cached.plan;
   Arena arena;
   prepare(cached, true, arena);
   for (Worker& worker : now.workers) prepare(cached, worker);
   std::vector<Traced> result;
   for (const Stage& stage : plan.stages) {
-    const bool binary = nodes_[stage.node].op == Op::binary_conv;
-    arena.accumulators.emplace_back(binary ? stage.out.elements() : 0);
-    result.push_back({stage.node, stage.out, {}, {}});
+    const bool binary = nodes_[stage.node].op->reads_bits();
+    arena.accumulators.emplace_back(binary ? stage.layout.out.elements() : 0);
+    result.push_back({stage.node, stage.layout.out, {}, {}});
   }
   for (int64_t sample = 0; sample < batch; ++sample) {
-    run_together(now, plan, images + sample * image.elements(), arena);
+    if (!load(plan, inputs, sample, arena)) throw std::invalid_argument(kUnfit);
+    run_together(now, plan, arena);
     for (size_t i = 0; i < plan.stages.size(); ++i) {
       const Buffer<float>& values = arena.slots[plan.stages[i].slot];
       const Buffer<int32_t>& accumulators = arena.accumulators[i];

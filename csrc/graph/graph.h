@@ -1,4 +1,4 @@
-// A network: nodes in topological order, built once, run on batches of images.
+// A network: nodes in topological order, built once, run on batches of inputs.
 #pragma once
 
 #include <atomic>
@@ -14,9 +14,9 @@
 #include "base/cpu.h"
 #include "base/fork.h"
 #include "base/pool.h"
+#include "graph/inputs.h"
 #include "graph/node.h"
 #include "graph/plan.h"
-#include "operators/image.h"
 
 namespace onebit {
 
@@ -42,68 +42,55 @@ struct Memory {
 
 class Graph {
  public:
-  // oracle: binary convolutions are counted by products even if only the scalar kernel can, for tests.
-  Graph(Isa isa, int threads, bool oracle = false)
-      : isa_(isa),
-        product_(select_product(isa, oracle)),
-        steps_(select_steps(isa)),
-        threads_(threads),
-        nodes_(1),
-        running_(new Running(threads)) {}
+  // The first nodes stand for the inputs, in order; each node reads nodes before it. `outputs` are nodes with operators,
+  // which were made for this instruction set.
+  // Throws std::invalid_argument where the shapes do not fit, or tables would be too large.
+  Graph(std::vector<Input> inputs, std::vector<Node> nodes, std::vector<int> outputs, Isa isa, int threads);
   ~Graph();
   Graph(const Graph&) = delete;
   Graph& operator=(const Graph&) = delete;
 
   Isa isa() const { return isa_; }
-  const ProductKernel* product() const { return product_; }
   int threads() const { return threads_; }
+  const std::vector<Input>& inputs() const { return inputs_; }
+  const std::vector<Node>& nodes() const { return nodes_; }
+  std::vector<Shape> default_shapes() const;
 
-  // Adds a node and returns its index; index 0 is the image. Throws std::invalid_argument for an unknown input.
-  int add(Node node);
+  // Shapes of the outputs for inputs of the given ones. Throws std::invalid_argument if they do not fit.
+  std::vector<Shape> out_shapes(const std::vector<Shape>& inputs);
 
-  // What a convolution of the image computes from bytes. Throws std::invalid_argument if `index` is no convolution of
-  // the image of the same size.
-  void set_byte_conv(int index, std::unique_ptr<ByteConv> conv);
+  // A batch of each input -> one of each output, (B, output shape). The result does not depend on the number of threads:
+  // samples are split over threads if there are enough, else the rows of each layer; no sum is ever split.
+  // Throws std::invalid_argument if a float is NaN or infinite, or a token out of range.
+  void run(const std::vector<Values>& inputs, int64_t batch, const std::vector<float*>& outputs);
 
-  // Fixes the output. Checks all shapes for an image of the given size.
-  void finish(int output, Shape image);
+  // The values of all nodes, every one a stage of its own.
+  std::vector<Traced> trace(const std::vector<Values>& inputs, int64_t batch);
 
-  // Shape of the output for an image of the given size.
-  Shape out_shape(Shape image);
+  Memory memory(const std::vector<Shape>& inputs);
 
-  // images -> out (B, output shape). The result does not depend on the number of threads: samples are split over
-  // threads if there are enough, else the rows of each layer; no sum is ever split.
-  // Throws std::invalid_argument if a value of an image is NaN or infinite.
-  void run(const Images& images, int64_t batch, Shape image, float* out);
-
-  std::vector<Traced> trace(const float* images, int64_t batch, Shape image);
-
-  Memory memory(Shape image);
-
-  // Where the time of the first image goes, on one thread: each stage's seconds, the least of `rounds` runs.
-  std::vector<Profiled> profile(const Images& images, Shape shape, int rounds);
+  // Where the time of the first sample goes, on one thread: each stage's seconds, the least of `rounds` runs.
+  std::vector<Profiled> profile(const std::vector<Values>& inputs, int rounds);
 
  private:
   // Memory of one sample's values.
   struct Arena {
     int64_t plan = 0;    // the serial number of the plan that it was made for
     bool whole = false;  // whether slots hold whole maps or what groups keep
-    Buffer<float> image;
+    std::vector<Buffer<float>> given;   // by input: its values, unless they are read where the caller has them
+    std::vector<const float*> samples;  // by input: the sample in hand; null if it is there as bytes alone
     std::vector<Buffer<float>> slots;
-    std::vector<BitImage> images;               // by stage: packed inputs of binary convolutions
-    std::vector<ByteImage> bytes;               // by stage: images for convolutions of bytes
-    bool in_bytes = false;                      // whether the current image is there
+    std::vector<Packed> packed;                 // by stage: inputs in other forms
     std::vector<Buffer<int32_t>> accumulators;  // by stage, only to trace
   };
   struct Worker {
-    BinaryScratch binary;
-    FloatScratch floats;
+    int64_t plan = 0;  // as the arena's
+    Scratch scratch;
     Buffer<float> row;
     std::vector<int64_t> done;  // by stage: rows computed
     Arena arena;
   };
   struct CachedPlan {
-    Shape image;
     int64_t serial;
     Plan plan;
   };
@@ -121,36 +108,36 @@ class Graph {
     std::mutex mutex;  // one run at a time: they share the arenas
   };
 
+  // Checks the values and gives their shapes. Throws std::invalid_argument.
+  std::vector<Shape> shapes_of(const std::vector<Values>& inputs) const;
   Running& running();  // throws std::system_error where a child of a fork cannot start its threads
-  const CachedPlan& plan_for(Running& now, Shape image) const;
+  const CachedPlan& plan_for(Running& now, const std::vector<Shape>& inputs) const;
   void prepare(const CachedPlan& plan, bool whole, Arena& arena) const;
   void prepare(const CachedPlan& plan, Worker& worker) const;
-  // Makes sample number `sample` what the first stages read; the image as floats, where they need it.
-  const float* load(const Plan& plan, const Images& images, int64_t sample, Arena& arena) const;
-  // The output of a stage, or the image.
-  Map value(const Plan& plan, int stage, const Arena& arena, const float* image) const;
-  // Packs the input of a binary convolution that packs it itself.
-  void pack(const Plan& plan, int stage, const float* image, Arena& arena) const;
+  // Makes sample number `sample` what the first stages read. False if it may not be given to them.
+  bool load(const Plan& plan, const std::vector<Values>& inputs, int64_t sample, Arena& arena) const;
+  // What a source holds.
+  Map value(const Plan& plan, int source, const Arena& arena) const;
+  // Packs the input of a stage that packs it itself.
+  void pack(const Plan& plan, int stage, Arena& arena) const;
   // Step number `step` of a stage for its row y, all but x and out; without such a step, one that does nothing.
-  Finish finish_of(const Plan& plan, const Stage& stage, size_t step, int64_t y, const float* image,
-                   const Arena& arena) const;
+  Finish finish_of(const Plan& plan, const Stage& stage, size_t step, int64_t y, const Arena& arena) const;
   Step step_of(const Stage& stage, size_t step) const;
-  void (*step_function(const Stage& stage) const)(const Finish&);  // of the first step; null if there is none
-  void rows(const Plan& plan, int index, const float* image, Range range, Arena& arena, Worker& worker) const;
-  void run_alone(const Plan& plan, const float* image, Arena& arena, Worker& worker, double* seconds = nullptr) const;
+  void rows(const Plan& plan, int index, Range range, Arena& arena, Worker& worker) const;
+  void run_alone(const Plan& plan, Arena& arena, Worker& worker, double* seconds = nullptr) const;
   // Computes the rows of a stage up to `count`, or to the end of a band, and before each those of its group that it
   // needs.
-  void advance(const Plan& plan, const Group& group, int stage, int64_t count, const float* image, Arena& arena,
-               Worker& worker, double* seconds) const;
-  void run_together(Running& now, const Plan& plan, const float* image, Arena& arena) const;
+  void advance(const Plan& plan, const Group& group, int stage, int64_t count, Arena& arena, Worker& worker,
+               double* seconds) const;
+  void run_together(Running& now, const Plan& plan, Arena& arena) const;
 
-  Isa isa_;
-  const ProductKernel* product_;
+  const std::vector<Input> inputs_;
+  const std::vector<Node> nodes_;
+  const std::vector<int> outputs_;
+  const Isa isa_;
   const StepKernels& steps_;
   const int threads_;
-  std::vector<Node> nodes_;
   std::atomic<Running*> running_;
-  int output_ = -1;
 };
 
 }  // namespace onebit

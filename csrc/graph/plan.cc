@@ -10,18 +10,18 @@ constexpr int64_t kGroupBytes = 256 << 10;  // a quarter of a usual L2 cache
 constexpr int kGroupStages = 64;            // Graph::advance recurses once a stage
 
 // Number of readers of each node's value, the caller of the network included.
-std::vector<int> count_readers(const std::vector<Node>& nodes, int output) {
+std::vector<int> count_readers(const std::vector<Node>& nodes, const std::vector<int>& outputs) {
   std::vector<int> readers(nodes.size(), 0);
   for (const Node& node : nodes) {
     for (int input : node.inputs) ++readers[input];
   }
-  ++readers[output];
+  for (int output : outputs) ++readers[output];
   return readers;
 }
 
 // An operator after a plain addition is applied together with it.
-void append(std::vector<FusedStep>& steps, const Node& node, int index, int other) {
-  if (node.step == Step::add) {
+void append(std::vector<FusedStep>& steps, Step step, int index, int other) {
+  if (step == Step::add) {
     steps.push_back({other, kNothing});
   } else if (!steps.empty() && steps.back().node == kNothing) {
     steps.back().node = index;
@@ -32,34 +32,33 @@ void append(std::vector<FusedStep>& steps, const Node& node, int index, int othe
 
 // Appends an elementwise node to the stage of one of its inputs. This is possible if nothing else reads that input and
 // the other operand, if any, is computed by an earlier stage: so the later stage of the two is tried.
-bool fuse(const std::vector<Node>& nodes, int index, const std::vector<int>& readers, std::vector<int>& stage_of,
+bool fuse(const std::vector<Node>& nodes, int index, const std::vector<int>& readers, std::vector<int>& source_of,
           std::vector<Stage>& stages) {
   const Node& node = nodes[index];
+  const Step step = node.elementwise()->step;
   int chosen = node.inputs[0], other = kNothing;
-  if (node.step == Step::add) {
+  if (step == Step::add) {
     if (node.inputs[0] == node.inputs[1]) return false;
-    if (stage_of[node.inputs[1]] > stage_of[chosen]) chosen = node.inputs[1];
-    other = stage_of[chosen == node.inputs[0] ? node.inputs[1] : node.inputs[0]];
+    if (source_of[node.inputs[1]] > source_of[chosen]) chosen = node.inputs[1];
+    other = source_of[chosen == node.inputs[0] ? node.inputs[1] : node.inputs[0]];
   }
-  const int stage = stage_of[chosen];
-  if (stage == kImage || readers[chosen] != 1) return false;
-  append(stages[stage].steps, node, index, other);
+  const int stage = source_of[chosen];
+  if (!is_stage(stage) || readers[chosen] != 1) return false;
+  append(stages[stage].steps, step, index, other);
   stages[stage].tail = index;
-  stage_of[index] = stage;
+  source_of[index] = stage;
   return true;
 }
 
-int64_t weight_bytes(const Node& node) {
-  return node.conv ? node.conv->weight_bytes() : node.binary_conv ? node.binary_conv->weight_bytes() : 0;
-}
-
-// The stages whose outputs a stage reads as floats: a binary convolution may read bits that were packed before.
-std::vector<int> floats_read(const Stage& stage) {
+// The stages whose outputs a stage reads as floats: its first input may be read as bits that were packed before.
+std::vector<int> floats_read(const std::vector<Node>& nodes, const Stage& stage) {
   std::vector<int> read;
-  const bool binary = stage.binary.row_words != 0;
-  if (stage.input != kImage && (!binary || stage.packs_itself)) read.push_back(stage.input);
+  const bool bits = nodes[stage.node].op->reads_bits() && !stage.packs_itself;
+  for (size_t i = bits ? 1 : 0; i < stage.inputs.size(); ++i) {
+    if (is_stage(stage.inputs[i])) read.push_back(stage.inputs[i]);
+  }
   for (const FusedStep& step : stage.steps) {
-    if (step.other >= 0) read.push_back(step.other);
+    if (is_stage(step.other)) read.push_back(step.other);
   }
   return read;
 }
@@ -68,7 +67,7 @@ std::vector<Group> make_groups(const std::vector<Node>& nodes, const std::vector
   std::vector<Group> groups;
   int64_t bytes = 0;
   for (int i = 0; i < static_cast<int>(stages.size()); ++i) {
-    const int64_t own = weight_bytes(nodes[stages[i].node]);
+    const int64_t own = nodes[stages[i].node].op->weight_bytes();
     bytes += own;
     const bool full = groups.empty() || bytes > kGroupBytes || i - groups.back().begin == kGroupStages;
     if (full || stages[i].packs_itself) {
@@ -86,49 +85,48 @@ void set_kept(const std::vector<Node>& nodes, Plan& plan) {
   std::vector<Stage>& stages = plan.stages;
   std::vector<int> readers(stages.size(), 0);
   for (Stage& stage : stages) {
-    stage.kept = stage.out.h;
-    for (int read : floats_read(stage)) ++readers[read];
+    stage.kept = stage.layout.out.h;
+    for (int read : floats_read(nodes, stage)) ++readers[read];
   }
-  readers[plan.output] += 2;
+  for (int output : plan.outputs) readers[output] += 2;
   for (const Group& group : plan.groups) {
     for (int j = group.begin; j < group.end; ++j) {
-      const Node& node = nodes[stages[j].node];
-      const bool windows = node.op == Op::conv || node.op == Op::max_pool || node.op == Op::avg_pool;
-      const int i = stages[j].input;
-      if (i < group.begin || !windows || readers[i] != 1 || !stages[i].packs.empty()) continue;
-      if (stages[i].binary.band() > 1) continue;  // it runs ahead
-      const Axis& rows = node.conv ? node.conv->window().rows : node.pooling.window.rows;
-      stages[i].kept = std::min(stages[i].out.h, (rows.kernel - 1) * rows.dilation + 1);
+      const int64_t seen = nodes[stages[j].node].op->rows_seen();
+      for (int i : stages[j].inputs) {
+        if (i < group.begin || seen == 0 || readers[i] != 1 || !stages[i].packs.empty()) continue;
+        if (stages[i].layout.band() > 1) continue;  // it runs ahead
+        stages[i].kept = std::min(stages[i].layout.out.h, seen);
+      }
     }
   }
 }
 
 // Gives each stage memory that no value still to be read occupies; within a group all values may still be read. A value
 // that is last read as the other operand of an addition is overwritten by its sum, row by row: one map less in cache.
-void assign_slots(Plan& plan, bool trace) {
+void assign_slots(const std::vector<Node>& nodes, Plan& plan, bool trace) {
   const int stages = static_cast<int>(plan.stages.size());
   std::vector<int> last_reader(stages, -1), readers(stages, 0);  // of the floats; readers in the current group
   for (int i = 0; i < stages; ++i) {
-    for (int read : floats_read(plan.stages[i])) last_reader[read] = i;
+    for (int read : floats_read(nodes, plan.stages[i])) last_reader[read] = i;
   }
-  last_reader[plan.output] = stages;
+  for (int output : plan.outputs) last_reader[output] = stages;
   std::vector<int> free;
   for (const Group& group : plan.groups) {
     std::vector<bool> taken(stages, false);  // overwritten in place
     std::fill(readers.begin(), readers.end(), 0);
     for (int i = group.begin; i < group.end; ++i) {
-      for (int read : floats_read(plan.stages[i])) ++readers[read];
+      for (int read : floats_read(nodes, plan.stages[i])) ++readers[read];
     }
     for (int i = group.begin; i < group.end; ++i) {
       Stage& stage = plan.stages[i];
       if (last_reader[i] < 0 && !trace) continue;  // only its bits are read
-      int in_place = kImage;
+      int in_place = kNothing;
       for (const FusedStep& step : stage.steps) {
-        if (step.other >= 0 && last_reader[step.other] == i && readers[step.other] == 1) in_place = step.other;
+        if (is_stage(step.other) && last_reader[step.other] == i && readers[step.other] == 1) in_place = step.other;
       }
-      if (in_place != kImage && !trace) {
+      if (in_place != kNothing && !trace) {
         stage.slot = plan.stages[in_place].slot;
-        stage.kept = stage.out.h;  // row y lies where the row y that it overwrites lay
+        stage.kept = stage.layout.out.h;  // row y lies where the row y that it overwrites lay
         taken[in_place] = true;
       } else if (free.empty() || trace) {
         stage.slot = static_cast<int>(plan.slots.size());
@@ -139,8 +137,9 @@ void assign_slots(Plan& plan, bool trace) {
         free.pop_back();
       }
       int64_t &whole = plan.slots[stage.slot], &kept = plan.kept_slots[stage.slot];
-      whole = std::max(whole, stage.out.elements());
-      kept = std::max(kept, stage.kept * stage.out.w * stage.out.c);
+      const Shape out = stage.layout.out;
+      whole = std::max(whole, out.elements());
+      kept = std::max(kept, stage.kept * out.w * out.c);
     }
     for (int j = 0; j < group.end; ++j) {
       const bool ends = last_reader[j] >= group.begin && last_reader[j] < group.end;
@@ -151,65 +150,51 @@ void assign_slots(Plan& plan, bool trace) {
 
 }  // namespace
 
-int64_t rows_needed(const Node& node, const Stage& stage, int64_t y) {
-  const auto seen = [&](const Axis& axis) {
-    return std::clamp<int64_t>(axis.origin(y) + (axis.kernel - 1) * axis.dilation + 1, 0, stage.in.h);
-  };
-  switch (node.op) {
-    case Op::conv:
-      return seen(node.conv->window().rows);
-    case Op::binary_conv:
-      return seen(node.binary_conv->window().rows);
-    case Op::max_pool:
-    case Op::avg_pool:
-      return seen(node.pooling.window.rows);
-    case Op::option_a:
-      return y * node.stride + 1;
-    case Op::step:
-      return y + 1;
-    default:
-      return stage.in.h;
-  }
-}
-
-Plan make_plan(const std::vector<Node>& nodes, int output, Shape image, bool trace) {
+Plan make_plan(const std::vector<Node>& nodes, const std::vector<int>& outputs, const std::vector<Shape>& inputs,
+               bool trace) {
   Plan plan;
-  plan.image = image;
-  const std::vector<int> readers = count_readers(nodes, output);
-  std::vector<int> stage_of(nodes.size(), kImage);
-  std::vector<Shape> shapes{image};
-  for (int index = 1; index < static_cast<int>(nodes.size()); ++index) {
+  plan.inputs = inputs;
+  const std::vector<int> readers = count_readers(nodes, outputs);
+  std::vector<int> source_of;
+  for (size_t i = 0; i < inputs.size(); ++i) source_of.push_back(~static_cast<int>(i));
+  std::vector<Shape> shapes = inputs;
+  for (int index = static_cast<int>(inputs.size()); index < static_cast<int>(nodes.size()); ++index) {
     const Node& node = nodes[index];
-    std::vector<Shape> inputs;
-    for (int input : node.inputs) inputs.push_back(shapes[input]);
-    shapes.push_back(infer(node, inputs));
-    if (node.op == Op::step && !trace && fuse(nodes, index, readers, stage_of, plan.stages)) continue;
+    const Elementwise* elementwise = node.elementwise();
     Stage stage;
+    for (int input : node.inputs) stage.layout.in.push_back(shapes[input]);
+    shapes.push_back(infer(node, stage.layout.in));
+    source_of.push_back(static_cast<int>(plan.stages.size()));
+    if (elementwise && !trace && fuse(nodes, index, readers, source_of, plan.stages)) continue;
     stage.node = stage.tail = index;
-    stage.input = stage_of[node.inputs[0]];
-    stage.in = inputs[0];
-    stage.out = shapes.back();
-    if (node.op == Op::step) {
-      append(stage.steps, node, index, node.inputs.size() == 2 ? stage_of[node.inputs[1]] : kNothing);
+    stage.layout.out = shapes.back();
+    for (int input : node.inputs) stage.inputs.push_back(source_of[input]);
+    if (elementwise) {
+      append(stage.steps, elementwise->step, index, stage.inputs.size() == 2 ? stage.inputs[1] : kNothing);
+      stage.inputs.resize(1);  // the other operand is read by the step
     }
-    stage_of[index] = static_cast<int>(plan.stages.size());
-    if (node.op == Op::binary_conv) {
-      stage.binary = node.binary_conv->plan(stage.in);
-      stage.packs_itself = stage.input == kImage || node.binary_conv->needs_mean();
-      if (!stage.packs_itself) plan.stages[stage.input].packs.push_back(stage_of[index]);
+    const int first = stage.inputs[0];
+    node.op->plan(stage.layout, is_input(first) && !trace);
+    if (node.op->reads_bits()) {
+      stage.packs_itself = is_input(first) || node.op->packs_whole();
+      if (!stage.packs_itself) plan.stages[first].packs.push_back(source_of[index]);
     }
-    if (node.byte_conv && stage.input == kImage && !trace) stage.bytes = node.byte_conv->plan(stage.in);
-    plan.row = std::max(plan.row, stage.out.w * stage.out.c);
+    plan.row = std::max(plan.row, stage.layout.out.w * stage.layout.out.c);
     plan.stages.push_back(std::move(stage));
   }
-  plan.output = stage_of[output];
+  for (int output : outputs) plan.outputs.push_back(source_of[output]);
+  plan.reads_floats.resize(inputs.size(), false);
   for (const Stage& stage : plan.stages) {
-    plan.reads_floats |= stage.input == kImage && stage.bytes.rows == 0;
-    for (const FusedStep& step : stage.steps) plan.reads_floats |= step.other == kImage;
+    for (int source : stage.inputs) {
+      if (is_input(source) && stage.layout.bytes.rows == 0) plan.reads_floats[~source] = true;
+    }
+    for (const FusedStep& step : stage.steps) {
+      if (is_input(step.other)) plan.reads_floats[~step.other] = true;
+    }
   }
   plan.groups = make_groups(nodes, plan.stages);
   set_kept(nodes, plan);
-  assign_slots(plan, trace);
+  assign_slots(nodes, plan, trace);
   return plan;
 }
 

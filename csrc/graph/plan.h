@@ -1,37 +1,37 @@
-// What is decided once per image size: the stages, their shapes and the memory they share.
+// What is decided once per size of the inputs: the stages, their shapes and the memory they share.
 //
 // A stage is one operator and the elementwise operators fused behind it, which run on each row while it is in cache.
 #pragma once
 
+#include <climits>
 #include <vector>
 
 #include "graph/node.h"
-#include "operators/binary_conv.h"
 
 namespace onebit {
 
-constexpr int kImage = -1;  // as a stage index: the network's input
-constexpr int kNothing = -2;
+// What a stage reads is a source: the output of a stage, by its index, or input i of the network, as ~i.
+constexpr int kNothing = INT_MIN;
+constexpr bool is_stage(int source) { return source >= 0; }
+constexpr bool is_input(int source) { return source < 0 && source != kNothing; }
 constexpr int kNowhere = -1;  // as a slot: nobody reads the floats
 
 // f(x + other): an addition, another elementwise operator, or both.
 struct FusedStep {
-  int other;  // the stage whose output is added; kNothing if none
+  int other;  // the source that is added; kNothing if none
   int node;   // the operator f; kNothing if none
 };
 
 struct Stage {
-  int node = 0;                  // computes a row from `input`
+  int node = 0;                  // computes a row from `inputs`
   int tail = 0;                  // the node whose value the stage's output is
-  int input = kImage;            // a stage
+  std::vector<int> inputs;       // sources
   std::vector<FusedStep> steps;  // the first one is applied before the row is stored
-  Shape in, out;
+  Layout layout;
   int slot = kNowhere;  // memory of the output
   int64_t kept = 0;     // rows of the output that must be kept while its group runs row by row: all, or a few
-  BinaryPlan binary;
-  BytePlan bytes;  // if byte_conv may compute it
-  // Binary convolutions that read the output: its rows are packed for them while they are in cache. Those with a
-  // threshold that needs the whole map (sample_mean), or that read the image, pack their input themselves.
+  // Stages that read the output as bits: its rows are packed for them while they are in cache. Those with a threshold
+  // that needs the whole map (sample_mean), or that read an input of the network, pack their input themselves.
   std::vector<int> packs;
   bool packs_itself = false;
 };
@@ -43,21 +43,19 @@ struct Group {
 };
 
 struct Plan {
-  Shape image;
+  std::vector<Shape> inputs;  // of the network
   std::vector<Stage> stages;
   std::vector<Group> groups;
   // Floats of each slot: where whole stages run one after the other, and where groups run row by row.
   std::vector<int64_t> slots, kept_slots;
-  int64_t row = 0;            // floats of the longest row
-  bool reads_floats = false;  // whether a stage needs the image as floats even if it is given in bytes
-  int output = 0;             // a stage
+  int64_t row = 0;                  // floats of the longest row
+  std::vector<bool> reads_floats;   // by input: whether a stage needs it as floats even if it is given in bytes
+  std::vector<int> outputs;         // stages
 };
 
-// The number of rows of its input that a stage needs for its output row y.
-int64_t rows_needed(const Node& node, const Stage& stage, int64_t y);
-
-// With `trace` every node is a stage of its own and no memory is shared, so that all values remain.
-// Throws std::invalid_argument if the shapes do not fit.
-Plan make_plan(const std::vector<Node>& nodes, int output, Shape image, bool trace);
+// The inputs come first among the nodes; `outputs` are nodes. With `trace` every node is a stage of its own and no memory
+// is shared, so that all values remain. Throws std::invalid_argument if the shapes do not fit.
+Plan make_plan(const std::vector<Node>& nodes, const std::vector<int>& outputs, const std::vector<Shape>& inputs,
+               bool trace);
 
 }  // namespace onebit

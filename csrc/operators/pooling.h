@@ -1,24 +1,75 @@
-// Poolings: the maximum or the mean of a window, the mean of a map.
+// max_pool and avg_pool: the maximum or the mean of windows, as PyTorch.
 #pragma once
 
-#include "base/window.h"
-#include "kernels/steps/steps.h"
+#include <algorithm>
+#include <vector>
+
+#include "base/require.h"
+#include "operators/operator.h"
+#include "operators/source.h"
 
 namespace onebit {
 
-struct Pooling {
-  Window window;
-  bool ceil_mode = false, count_include_pad = true;  // as PyTorch; the latter for means only
+class Pooling : public Operator {
+ public:
+  // Reads the attributes that both have.
+  explicit Pooling(Source& source) : steps_(source.steps()) {
+    source.map(0);
+    const Pair kernel = source.pair("kernel", 1, kMaxSize), stride = source.pair("stride", 1, kMaxSize);
+    const Pair padding = source.pair("padding", 0, kMaxSize, {0, 0});
+    if (2 * padding.first > kernel.first || 2 * padding.second > kernel.second) {
+      source.refuse("padding " + show(padding) + " must be at most half of the kernel " + show(kernel));
+    }
+    rows_ = {kernel.first, stride.first, padding.first, 1};
+    columns_ = {kernel.second, stride.second, padding.second, 1};
+    ceil_mode_ = source.boolean("ceil_mode", false);
+  }
+
+  Shape infer(const std::vector<Shape>& in) const override {
+    return {size(rows_, in[0].h), size(columns_, in[0].w), in[0].c};
+  }
+  int64_t rows_needed(const Layout& layout, int, int64_t y) const override { return rows_.seen(y, layout.in[0].h); }
+  int64_t rows_seen() const override { return rows_.span(); }
+
+  void row(const Row& r) const override {
+    const Shape in = r.layout.in[0], out = r.layout.out;
+    std::vector<const float*> taps;
+    taps.reserve(std::min(rows_.kernel, in.h) * std::min(columns_.kernel, in.w));
+    const int64_t top = rows_.origin(r.y), row_begin = std::max<int64_t>(top, 0);
+    const int64_t row_end = std::min(top + rows_.kernel, in.h);
+    std::vector<const float*> seen;  // rows
+    for (int64_t row = row_begin; row < row_end; ++row) seen.push_back(r.inputs[0].at(row));
+    float* to = r.finish.out;
+    for (int64_t at = 0; at < out.w; ++at, to += out.c) {
+      const int64_t left = columns_.origin(at), column_begin = std::max<int64_t>(left, 0);
+      const int64_t column_end = std::min(left + columns_.kernel, in.w);
+      taps.clear();
+      for (const float* row : seen) {
+        for (int64_t column = column_begin; column < column_end; ++column) taps.push_back(row + column * in.c);
+      }
+      const int64_t whole = (std::min(top + rows_.kernel, in.h + rows_.padding) - top) *
+                            (std::min(left + columns_.kernel, in.w + columns_.padding) - left);
+      reduce(taps, in.c, whole, to);
+    }
+  }
+
+ protected:
+  // (C) values of a window from those of its pixels inside the image, of which there are `whole` with its padding.
+  virtual void reduce(const std::vector<const float*>& taps, int64_t channels, int64_t whole, float* to) const = 0;
+
+  const StepKernels& steps_;
+
+ private:
+  // With ceil_mode the last window must start inside the image or its leading padding.
+  int64_t size(const Axis& axis, int64_t n) const {
+    const int64_t span = n + 2 * axis.padding - axis.kernel;
+    require(span >= 0, "the image is too small");
+    const int64_t out = (ceil_mode_ ? span + axis.stride - 1 : span) / axis.stride + 1;
+    return ceil_mode_ && (out - 1) * axis.stride >= n + axis.padding ? out - 1 : out;
+  }
+
+  Axis rows_, columns_;
+  bool ceil_mode_;
 };
-
-// Throws std::invalid_argument if the image is too small.
-Shape pool_shape(const Pooling& pooling, Shape in);
-
-// Output row y: maxima or means of windows.
-void pool_row(const Pooling& pooling, bool max, const StepKernels& steps, Shape in, Shape out, const Map& x, int64_t y,
-              float* to);
-
-// The mean of each channel over all pixels of x (H, W, C).
-void global_average(const StepKernels& steps, Shape in, const float* x, float* to);
 
 }  // namespace onebit

@@ -30,7 +30,7 @@ struct Finish {
   size_t pixels, channels, stride;
 };
 
-// Counts to outputs (derived in operators/binary_conv.h); k is the border class of pixel p:
+// Counts to outputs (derived in convolutions/binary_conv.h); k is the border class of pixel p:
 //   y[p][o] = (scale[o]·(float(base[k][o] - 2·count[p][o]) + shifted[k][o]) + offset[o]·window[p]) + bias[o]
 // `offset` may be null: then its term is left out.
 struct Dequantize {

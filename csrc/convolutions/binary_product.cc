@@ -1,4 +1,4 @@
-#include "operators/binary_product.h"
+#include "convolutions/binary_product.h"
 
 #include <algorithm>
 #include <cstring>

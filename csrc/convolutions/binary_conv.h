@@ -21,7 +21,7 @@
 #include "kernels/bconv/bconv.h"
 #include "kernels/pack/pack.h"
 #include "kernels/steps/steps.h"
-#include "operators/binary_product.h"
+#include "convolutions/binary_product.h"
 
 namespace onebit {
 

@@ -1,4 +1,4 @@
-#include "operators/byte_conv.h"
+#include "convolutions/byte_conv.h"
 
 #include <algorithm>
 #include <utility>

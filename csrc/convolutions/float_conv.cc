@@ -1,4 +1,4 @@
-#include "operators/float_conv.h"
+#include "convolutions/float_conv.h"
 
 #include <algorithm>
 #include <cstring>

@@ -1,0 +1,36 @@
+// What a file says of its network beside the nodes.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/json.h"
+#include "graph/inputs.h"
+
+namespace onebit {
+
+struct TaskRecord {
+  std::string name = "classification";
+  std::string answer = "one";  // how the first output is read
+  std::optional<std::vector<std::string>> labels;
+  std::vector<std::pair<std::string, double>> scores;  // in percent
+};
+
+struct NamedOutput {
+  std::string name, node;
+};
+
+struct Description {
+  std::string name, method;
+  std::optional<std::string> recipe;
+  std::vector<Input> inputs;
+  std::vector<NamedOutput> outputs;
+  TaskRecord task;
+};
+
+// Of a graph of version 1 or 2. Its nodes, a list, are not looked at. Throws FormatError.
+Description read_description(const json::Value& graph, int version);
+
+}  // namespace onebit

@@ -1,0 +1,168 @@
+#include "file/reader.h"
+
+#include <map>
+#include <stdexcept>
+#include <utility>
+
+#include "base/error.h"
+#include "base/fields.h"
+#include "base/json.h"
+#include "file/safetensors.h"
+#include "operators/operator.h"
+#include "operators/source.h"
+
+namespace onebit {
+namespace {
+
+using json::Kind;
+using json::Value;
+
+constexpr size_t kMaxNodes = 10'000;
+
+int version_of(const Safetensors& file) {
+  const auto format = file.metadata.find("format"), version = file.metadata.find("version");
+  if (format == file.metadata.end() || format->second != "onebit") {
+    throw FormatError("this safetensors file was not written by onebit; make one with onebit pack");
+  }
+  const std::string found = version == file.metadata.end() ? "none" : version->second;
+  if (found != "1" && found != "2") {
+    throw FormatError("format version " + json::show(found) + ", this onebit reads 1 and 2; update it");
+  }
+  if (!file.metadata.count("graph") || file.metadata.size() != 3) {
+    throw FormatError("the metadata must be format, version and graph; export the file again");
+  }
+  return found[0] - '0';
+}
+
+// Nodes as they are read, one after the other.
+class Builder {
+ public:
+  Builder(const std::vector<Input>& inputs, TensorTable& tensors, Target target)
+      : inputs_(inputs), tensors_(tensors), target_(target) {
+    for (const Input& input : inputs) {
+      index_[input.name] = static_cast<int>(nodes.size());
+      nodes.emplace_back();
+      shapes.push_back(input.shape);
+      values.push_back({input.name, ""});
+      if (input.shape.elements() > kMaxElements) {
+        throw FormatError("input '" + input.name + "' has more than " + std::to_string(kMaxElements) + " values");
+      }
+    }
+    read_.resize(inputs.size(), false);
+  }
+
+  void add(const Value& entry) {
+    const std::string where = "graph.nodes[" + std::to_string(nodes.size() - inputs_.size()) + "]";
+    const Value* op = entry.is(Kind::object) ? entry.find("op") : nullptr;
+    if (!op || !op->is(Kind::string)) refuse_value(where, "an object with a string \"op\"", entry);
+    const OperatorKind* kind = find_operator(std::string(op->text()));
+    if (!kind) refuse(where, "has the unknown operator " + json::show(*op) + "; known: " + operator_names());
+    for (const char* key : {"name", "inputs"}) {
+      if (!entry.find(key)) refuse(where, std::string("lacks ") + key);
+    }
+    const std::string name = name_of(*entry.find("name"), where + ".name");
+    Node node;
+    node.inputs = inputs_of(*entry.find("inputs"), name, *kind);
+    std::vector<Shape> in;
+    std::vector<const Given*> given;
+    for (int input : node.inputs) {
+      in.push_back(shapes[input]);
+      const bool outside = static_cast<size_t>(input) < inputs_.size();
+      given.push_back(outside ? &inputs_[input].given : nullptr);
+      if (outside) read_[input] = true;
+    }
+    Source source(entry, name, kind->name, in, given, tensors_, target_);
+    node.op = kind->make(source);
+    source.finish();
+    try {
+      shapes.push_back(infer(node, in));
+    } catch (const std::invalid_argument& error) {
+      source.refuse(error.what());
+    }
+    if (!index_.emplace(name, static_cast<int>(nodes.size())).second) {
+      throw FormatError("two nodes are named '" + name + "', or a node and an input; names must be unique");
+    }
+    values.push_back({name, kind->name});
+    nodes.push_back(std::move(node));
+  }
+
+  // The node of an output.
+  int find(const std::string& name, const std::string& where) const {
+    const auto found = index_.find(name);
+    if (found == index_.end() || static_cast<size_t>(found->second) < inputs_.size()) {
+      refuse(where, "names the unknown node " + json::show(name));
+    }
+    return found->second;
+  }
+
+  void check_inputs_read() const {
+    for (size_t i = 0; i < inputs_.size(); ++i) {
+      if (!read_[i]) throw FormatError("no node reads the input '" + inputs_[i].name + "'; leave it out");
+    }
+  }
+
+  std::vector<Node> nodes;
+  std::vector<Shape> shapes;
+  std::vector<NamedValue> values;
+
+ private:
+  std::vector<int> inputs_of(const Value& list, const std::string& name, const OperatorKind& kind) const {
+    const std::string where = "node '" + name + "' (" + kind.name + ")";
+    if (!list.is(Kind::array) || static_cast<int>(list.size()) != kind.inputs) {
+      refuse(where, "takes " + std::to_string(kind.inputs) + " input(s), got " + json::show(list));
+    }
+    std::vector<int> found;
+    for (const Value& each : list) {
+      const std::string source = text_of(each, "node '" + name + "': inputs");
+      const auto index = index_.find(source);
+      if (index == index_.end()) {
+        throw FormatError("node '" + name + "' refers to " + json::show(source) + ", which is cyclic or unknown");
+      }
+      found.push_back(index->second);
+      const bool tokens = static_cast<size_t>(index->second) < inputs_.size() &&
+                          inputs_[index->second].type == InputType::tokens;
+      if (kind.tokens && !tokens) refuse(where, "reads an input of tokens, not " + json::show(source));
+      if (!kind.tokens && tokens) refuse(where, "reads the tokens " + json::show(source) + "; embed them first");
+    }
+    return found;
+  }
+
+  const std::vector<Input>& inputs_;
+  TensorTable& tensors_;
+  const Target target_;
+  std::map<std::string, int> index_;
+  std::vector<bool> read_;
+};
+
+}  // namespace
+
+Network read_network(const uint8_t* data, size_t size, Isa isa, int threads, bool oracle) {
+  const Safetensors file = parse_safetensors(data, size);
+  const int version = version_of(file);
+  const json::Document document = json::parse(file.metadata.at("graph"), "the graph");
+  Network network;
+  network.description = read_description(document.root(), version);
+  network.product = select_product(isa, oracle);
+  const Description& about = network.description;
+  TensorTable tensors(file.tensors);
+  Builder builder(about.inputs, tensors, {isa, network.product});
+  for (const Value& entry : list_of(*document.root().find("nodes"), "graph.nodes", 1, kMaxNodes, "nodes")) {
+    builder.add(entry);
+  }
+  builder.check_inputs_read();
+  std::vector<int> outputs;
+  for (const NamedOutput& output : about.outputs) {
+    outputs.push_back(builder.find(output.node, "graph.outputs: '" + output.name + "'"));
+  }
+  tensors.check_all_taken();
+  const int64_t channels = builder.shapes[outputs[0]].c;
+  if (about.task.labels && static_cast<int64_t>(about.task.labels->size()) != channels) {
+    throw FormatError(std::to_string(about.task.labels->size()) + " labels for " + std::to_string(channels) +
+                      " outputs; give one label per output or null");
+  }
+  network.values = std::move(builder.values);
+  network.graph = std::make_unique<Graph>(about.inputs, std::move(builder.nodes), std::move(outputs), isa, threads);
+  return network;
+}
+
+}  // namespace onebit

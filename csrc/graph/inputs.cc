@@ -1,0 +1,57 @@
+#include "graph/inputs.h"
+
+#include "base/finite.h"
+#include "base/require.h"
+
+namespace onebit {
+void check_values(const Input& input, const Values& values) {
+  const Shape shape = values.shape;
+  require(shape.h >= 1 && shape.w >= 1 && shape.h <= kMaxSize && shape.w <= kMaxSize, "a size is out of range");
+  require(shape.c == input.shape.c && shape.vector == input.shape.vector, "an input has the wrong number of channels");
+  switch (input.type) {
+    case InputType::image:
+      require(!values.tokens, "an image is not made of tokens");
+      break;
+    case InputType::tokens:
+      require(values.tokens && shape.w == 1, "tokens are integers (B, T)");
+      break;
+    case InputType::floats:
+      require(!values.tokens && !values.bytes, "an input takes floats");
+      break;
+  }
+}
+
+const float* load_sample(const Input& input, const Values& values, int64_t sample, float* to, bool& fits) {
+  const Shape shape = values.shape;
+  const int64_t pixels = shape.h * shape.w, size = shape.elements(), first = sample * size;
+  if (values.tokens) {
+    for (int64_t t = 0; t < size; ++t) {
+      const int32_t token = values.tokens[first + t];
+      const bool inside = token >= 0 && token < input.given.count;
+      fits = fits && inside;
+      to[t] = static_cast<float>(inside ? token : 0);  // exact below 2^24
+    }
+    return to;
+  }
+  if (values.bytes) {
+    const uint8_t* from = values.bytes + first;
+    for (int64_t pixel = 0; pixel < pixels; ++pixel) {
+      for (int64_t c = 0; c < shape.c; ++c) {
+        const int64_t at = pixel * shape.c + c;
+        to[at] = (static_cast<float>(from[at]) / 255.0f - input.given.mean[c]) / input.given.std[c];
+      }
+    }
+    return to;
+  }
+  const float* x = values.channels_last ? values.channels_last + first : to;
+  if (values.channels_first) {
+    const float* from = values.channels_first + first;
+    for (int64_t pixel = 0; pixel < pixels; ++pixel) {
+      for (int64_t c = 0; c < shape.c; ++c) to[pixel * shape.c + c] = from[c * pixels + pixel];
+    }
+  }
+  fits = fits && all_finite(x, size);
+  return x;
+}
+
+}  // namespace onebit

@@ -1,0 +1,68 @@
+// A convolution with zero padding: y[o] = bias[o] + Σ over the taps (kh, kw) and channels of x·weight[o].
+
+#include <cmath>
+
+#include "operators/float_convolution.h"
+#include "operators/window_attributes.h"
+
+namespace onebit {
+namespace {
+
+constexpr int64_t kMaxPadding = 64, kMaxTaps = 512;  // of what takes bytes: more would waste memory, or be inexact
+
+// The same convolution of an image of bytes (convolutions/byte_conv.h); null if it must take floats.
+std::unique_ptr<ByteConv> of_bytes(const Given* given, const Window& window, int64_t groups, const Weight& weight,
+                                   const std::vector<float>& bias, Isa isa) {
+  if (!given || !given->image() || weight.codes.empty()) return nullptr;
+  const int64_t out = weight.shape[0], in = weight.shape[1];
+  const int64_t taps = window.rows.kernel * ((window.columns.kernel + 3) / 4) * 4;
+  if (groups != 1 || window.columns.dilation != 1 || in > static_cast<int64_t>(kMaxByteChannels) || taps > kMaxTaps ||
+      window.rows.padding > kMaxPadding || window.columns.padding > kMaxPadding) {
+    return nullptr;
+  }
+  ByteWeights bytes;
+  bytes.window = window;
+  bytes.in = in;
+  bytes.out = out;
+  for (int64_t c = 0; c < in; ++c) {
+    const double mean = given->mean[c], std = given->std[c];
+    for (int64_t o = 0; o < out; ++o) {
+      const double scale = weight.scale[o];
+      bytes.a.push_back(static_cast<float>(scale / (255 * std)));
+      bytes.b.push_back(scale * mean / std);
+      if (!std::isfinite(bytes.a.back()) || !std::isfinite(bytes.b.back())) return nullptr;
+    }
+  }
+  bytes.q = weight.codes;
+  bytes.bias.assign(bias.begin(), bias.end());
+  bytes.bias.resize(out);
+  return std::make_unique<ByteConv>(std::move(bytes), isa);
+}
+
+std::unique_ptr<Operator> make(Source& source) {
+  const Shape in = source.map(0);
+  const Weight weight = source.weight({0, 0, 0, 0});
+  const int64_t out = weight.shape[0];
+  const Pair kernel{weight.shape[2], weight.shape[3]};
+  if (kernel.first > kMaxSize || kernel.second > kMaxSize) {
+    source.refuse("the kernel " + show(kernel) + " is larger than " + std::to_string(kMaxSize));
+  }
+  const WindowAttributes attributes(source, kernel);
+  if (weight.shape[1] != attributes.group_channels(source, in.c, out)) {
+    source.refuse("weight has " + std::to_string(weight.shape[1]) + " input channels, the map has " +
+                  std::to_string(in.c));
+  }
+  std::vector<float> bias;
+  if (source.has("bias")) bias = source.floats("bias", {out});
+  const Isa isa = source.target().isa;
+  std::unique_ptr<ByteConv> bytes =
+      of_bytes(source.given(0), attributes.window, attributes.groups, weight, bias, isa);
+  FloatConv conv(attributes.window, in.c, out, attributes.groups, weight.values, bias, isa);
+  return std::make_unique<FloatConvolution>(std::move(conv), std::move(bytes), false);
+}
+
+}  // namespace
+
+ONEBIT_OPERATOR(conv){"conv", 1, make};
+
+}  // namespace onebit

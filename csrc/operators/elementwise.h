@@ -1,0 +1,41 @@
+// Elementwise operators: a step of kernels/steps, fused behind the operator whose output they read where that is possible.
+#pragma once
+
+#include <algorithm>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "operators/operator.h"
+#include "operators/source.h"
+
+namespace onebit {
+
+class ElementwiseOperator : public Operator {
+ public:
+  explicit ElementwiseOperator(Elementwise step) : step_(std::move(step)) {}
+
+  Shape infer(const std::vector<Shape>& in) const override { return in[0]; }
+  int64_t rows_needed(const Layout&, int, int64_t y) const override { return y + 1; }
+  const Elementwise* elementwise() const override { return &step_; }
+
+  // The first input's values: the step itself is applied behind them.
+  void row(const Row& r) const override {
+    std::copy_n(r.inputs[0].at(r.y), r.layout.out.w * r.layout.out.c, r.finish.out);
+  }
+
+  int64_t weight_bytes() const override { return static_cast<int64_t>(step_.params.size() * sizeof(float)); }
+
+ private:
+  Elementwise step_;
+};
+
+// The operator of a step whose parameters are the tensor `what`, (rows, C), or (C) for `rows` 0; null: it has none.
+inline std::unique_ptr<Operator> elementwise(Source& source, Step step, const char* what = nullptr, int64_t rows = 0) {
+  std::vector<float> params;
+  const int64_t channels = source.shape(0).c;
+  if (what) params = rows ? source.floats(what, {rows, channels}) : source.floats(what, {channels});
+  return std::make_unique<ElementwiseOperator>(Elementwise{step, std::move(params)});
+}
+
+}  // namespace onebit

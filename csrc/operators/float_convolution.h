@@ -1,0 +1,59 @@
+// conv and linear: a float convolution, which takes an image of bytes as it is where its weights are in 8 bits.
+#pragma once
+
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "operators/operator.h"
+
+namespace onebit {
+
+class FloatConvolution : public Operator {
+ public:
+  // `bytes` may be null; `vector`: of vectors to vectors.
+  FloatConvolution(FloatConv conv, std::unique_ptr<ByteConv> bytes, bool vector)
+      : conv_(std::move(conv)), bytes_(std::move(bytes)), vector_(vector) {}
+
+  Shape infer(const std::vector<Shape>& in) const override {
+    Shape out = conv_.out_shape(in[0]);
+    out.vector = vector_;
+    return out;
+  }
+
+  void plan(Layout& layout, bool given) const override {
+    if (bytes_ && given) layout.bytes = bytes_->plan(layout.in[0]);
+  }
+
+  void reserve(const Layout&, Scratch& scratch) const override { conv_.reserve(scratch.floats); }
+  void reserve(const Layout& layout, Packed& packed) const override {
+    if (layout.bytes.rows) packed.bytes = bytes_->image(layout.bytes);
+  }
+
+  int64_t rows_needed(const Layout& layout, int, int64_t y) const override {
+    return conv_.window().rows.seen(y, layout.in[0].h);
+  }
+  int64_t rows_seen() const override { return conv_.window().rows.span(); }
+  bool applies_step() const override { return true; }
+
+  void load(const Layout& layout, const uint8_t* bytes, Packed& packed) const override {
+    bytes_->load(layout.bytes, bytes, packed.bytes);
+  }
+
+  void row(const Row& r) const override {
+    if (r.packed.in_bytes) {
+      bytes_->row(r.layout.bytes, r.packed.bytes, r.y, r.apply, r.finish, r.scratch.floats.sums);
+    } else {
+      conv_.row(r.layout.in[0], r.inputs[0], r.y, r.apply, r.finish, r.scratch.floats);
+    }
+  }
+
+  int64_t weight_bytes() const override { return conv_.weight_bytes() + (bytes_ ? bytes_->weight_bytes() : 0); }
+
+ private:
+  FloatConv conv_;
+  std::unique_ptr<ByteConv> bytes_;
+  bool vector_;
+};
+
+}  // namespace onebit

@@ -1,0 +1,125 @@
+// An operator of the format: the shape of its output, and the rows of it, one after the other.
+//
+// Each has a file of its own here, <name>.cc, with ONEBIT_OPERATOR(<name>); the build makes the table of them.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/window.h"
+#include "convolutions/binary_conv.h"
+#include "convolutions/byte_conv.h"
+#include "convolutions/float_conv.h"
+#include "kernels/steps/steps.h"
+
+namespace onebit {
+
+// What an operator works with for inputs of some sizes.
+struct Layout {
+  std::vector<Shape> in;
+  Shape out;
+  BinaryPlan binary;  // of operators that read bits
+  BytePlan bytes;     // of those that may read images of bytes
+
+  int64_t band() const { return binary.band(); }  // output rows that are computed one after the other, if they can be
+};
+
+// One sample's input of an operator, in the form that it reads instead of floats.
+struct Packed {
+  BitImage bits;
+  ByteImage bytes;
+  bool in_bytes = false;  // whether the sample is there as bytes
+};
+
+// Memory of one thread for what operators have in hand.
+struct Scratch {
+  BinaryScratch binary;
+  FloatScratch floats;
+};
+
+// Row y of an operator's output, and how it goes on.
+struct Row {
+  const Layout& layout;
+  const Map* inputs;  // one after the other; empty where the operator reads another form
+  const Packed& packed;
+  int64_t y;
+  // Where the row goes (OW, O): finish.out. An operator that applies steps is also given the first one; the function is
+  // null if there is none.
+  const Finish& finish;
+  Step step;
+  void (*apply)(const Finish&);
+  Scratch& scratch;
+  int32_t* accumulators;  // (OW, O): A·B of a binary operator, unless null
+};
+
+// What an elementwise operator computes, for the stage that it is fused behind.
+struct Elementwise {
+  Step step;
+  std::vector<float> params;  // (rows, C)
+};
+
+class Operator {
+ public:
+  virtual ~Operator() = default;
+
+  // The shape of the output. Throws std::invalid_argument where it would be empty; the caller checks its size.
+  virtual Shape infer(const std::vector<Shape>& in) const = 0;
+
+  // layout.in and layout.out are there. `given` says whether the first input is one of the network's.
+  virtual void plan(Layout& layout, bool given) const;
+
+  // Makes the memory that rows need.
+  virtual void reserve(const Layout& layout, Scratch& scratch) const;
+  virtual void reserve(const Layout& layout, Packed& packed) const;
+
+  // How many rows of input number `input` must be there for output row y; all, unless an operator knows better.
+  virtual int64_t rows_needed(const Layout& layout, int input, int64_t y) const;
+
+  // If an output row sees no rows of its input but the last so many that it needs: their number, else 0.
+  virtual int64_t rows_seen() const { return 0; }
+
+  // Whether steps behind it are applied by `row` as well, or what it computes if it is such a step itself.
+  virtual bool applies_step() const { return false; }
+  virtual const Elementwise* elementwise() const { return nullptr; }
+
+  // Whether the first input is read as bits: packed row by row, or, if the threshold depends on it, as a whole.
+  virtual bool reads_bits() const { return false; }
+  virtual bool packs_whole() const { return false; }
+  virtual float threshold(const Layout& layout, const float* x) const;  // of the whole map x, for `pack`
+  virtual void pack(const Layout& layout, const float* x, int64_t y, float threshold, Packed& packed) const;
+
+  // Takes an image of bytes (H, W, C), if layout.bytes says so.
+  virtual void load(const Layout& layout, const uint8_t* bytes, Packed& packed) const;
+
+  // Is called before the rows of each band, and once for each row outside.
+  virtual void begin(const Layout& layout, const Packed& packed, Range rows, Scratch& scratch) const;
+  virtual void row(const Row& row) const = 0;
+
+  virtual int64_t weight_bytes() const { return 0; }  // as the kernels read them
+};
+
+class Source;
+
+// How the file's reader makes one.
+struct OperatorKind {
+  const char* name;
+  int inputs;
+  // Throws FormatError for what the format does not allow.
+  std::unique_ptr<Operator> (*make)(Source& source);
+  bool tokens = false;  // whether it reads tokens, which no other operator does
+};
+
+// ONEBIT_OPERATOR(name){"name", inputs, make};
+#define ONEBIT_OPERATOR(name)                 \
+  extern const OperatorKind operator_##name; \
+  const OperatorKind operator_##name
+
+// The kind of that name; null if there is none.
+const OperatorKind* find_operator(const std::string& name);
+
+// All names, as messages list them.
+std::string operator_names();
+
+}  // namespace onebit
