@@ -88,7 +88,7 @@ void Graph::prepare(const CachedPlan& cached, bool whole, Arena& arena) const {
   arena.packed.clear();
   for (const Stage& stage : plan.stages) {
     arena.packed.emplace_back();
-    nodes_[stage.node].op->reserve(stage.layout, arena.packed.back());
+    stage.op->reserve(stage.layout, arena.packed.back());
   }
   arena.plan = cached.serial;
 }
@@ -98,7 +98,10 @@ void Graph::prepare(const CachedPlan& cached, Worker& worker) const {
   worker.plan = 0;
   if (static_cast<int64_t>(worker.row.size()) < cached.plan.row) worker.row = Buffer<float>(cached.plan.row);
   worker.done.resize(cached.plan.stages.size());
-  for (const Stage& stage : cached.plan.stages) nodes_[stage.node].op->reserve(stage.layout, worker.scratch);
+  for (const Stage& stage : cached.plan.stages) {
+    if (worker.inputs.size() < stage.inputs.size()) worker.inputs.resize(stage.inputs.size());
+    stage.op->reserve(stage.layout, worker.scratch);
+  }
   worker.plan = cached.serial;
 }
 
@@ -110,7 +113,7 @@ bool Graph::load(const Plan& plan, const std::vector<Values>& inputs, int64_t sa
     arena.packed[i].in_bytes = inputs[input].bytes != nullptr;
     if (!arena.packed[i].in_bytes) continue;
     const uint8_t* bytes = inputs[input].bytes + sample * plan.inputs[input].elements();
-    nodes_[stage.node].op->load(stage.layout, bytes, arena.packed[i]);
+    stage.op->load(stage.layout, bytes, arena.packed[i]);
   }
   bool fits = true;
   for (size_t i = 0; i < inputs_.size(); ++i) {
@@ -134,63 +137,53 @@ Map Graph::value(const Plan& plan, int source, const Arena& arena) const {
 
 void Graph::pack(const Plan& plan, int index, Arena& arena) const {
   const Stage& stage = plan.stages[index];
-  const Operator& op = *nodes_[stage.node].op;
+  const Operator& op = *stage.op;
   const Map x = value(plan, stage.inputs[0], arena);
   const float threshold = op.threshold(stage.layout, x.data);
   for (int64_t y = 0; y < stage.layout.in[0].h; ++y) op.pack(stage.layout, x.at(y), y, threshold, arena.packed[index]);
-}
-
-Finish Graph::finish_of(const Plan& plan, const Stage& stage, size_t step, int64_t y, const Arena& arena) const {
-  Finish finish{};
-  finish.pixels = stage.layout.out.w;
-  finish.channels = finish.stride = finish.x_stride = finish.params_stride = stage.layout.out.c;
-  if (step >= stage.steps.size()) return finish;
-  const FusedStep& fused = stage.steps[step];
-  if (fused.other != kNothing) finish.other = value(plan, fused.other, arena).at(y);
-  if (fused.node != kNothing) finish.params = nodes_[fused.node].elementwise()->params.data();
-  return finish;
-}
-
-Step Graph::step_of(const Stage& stage, size_t step) const {
-  if (step >= stage.steps.size() || stage.steps[step].node == kNothing) return Step::add;
-  return nodes_[stage.steps[step].node].elementwise()->step;
 }
 
 // A row is made in the worker's memory, which stays in cache; the last step writes it to where it is kept.
 void Graph::rows(const Plan& plan, int index, Range range, Arena& arena, Worker& worker) const {
   const Stage& stage = plan.stages[index];
   const Layout& layout = stage.layout;
-  const Operator& op = *nodes_[stage.node].op;
-  const size_t reads = stage.inputs.size();
-  Map few[2];
-  std::vector<Map> many(reads > 2 ? reads : 0);
-  Map* inputs = reads > 2 ? many.data() : few;
-  for (size_t i = 0; i < reads; ++i) inputs[i] = value(plan, stage.inputs[i], arena);
+  const Operator& op = *stage.op;
+  Map* inputs = worker.inputs.data();
+  if (!stage.reads_bits) {
+    for (size_t i = 0; i < stage.inputs.size(); ++i) inputs[i] = value(plan, stage.inputs[i], arena);
+  }
   const Map out = value(plan, index, arena);
   const int64_t row = layout.out.w * layout.out.c;  // floats
-  const bool applies = op.applies_step(), traced = !arena.accumulators.empty() && op.reads_bits();
-  const Step step = step_of(stage, 0);
-  void (*apply)(const Finish&) = stage.steps.empty() ? nullptr : steps_.finish[static_cast<int>(step)];
+  const size_t steps = stage.steps.size(), applied = stage.applies_step ? 1 : 0;  // by the operator
+  const bool traced = !arena.accumulators.empty() && stage.reads_bits;
+  const Step step = steps ? stage.steps[0].step() : Step::add;
+  void (*apply)(const Finish&) = steps ? steps_.finish[static_cast<int>(step)] : nullptr;
+  Finish finish = stage.row;
+  int64_t band = range.begin;  // where the next one begins
   for (int64_t y = range.begin; y < range.end; ++y) {
-    if ((y - range.begin) % layout.band() == 0) {
-      op.begin(layout, arena.packed[index], {y, std::min(y + layout.band(), range.end)}, worker.scratch);
+    if (stage.reads_bits && y == band) {
+      band = std::min(y + layout.band(), range.end);
+      op.begin(layout, arena.packed[index], {y, band}, worker.scratch);
     }
-    float* kept = out.data ? arena.slots[stage.slot].data() + (out.at(y) - out.data) : worker.row.data();
-    const auto target = [&](size_t steps) { return stage.steps.size() <= steps ? kept : worker.row.data(); };
-    size_t taken = applies ? 1 : 0;  // steps applied
-    Finish finish = finish_of(plan, stage, applies ? 0 : stage.steps.size(), y, arena);
-    finish.out = target(taken);
+    float* const kept = out.data ? arena.slots[stage.slot].data() + (out.at(y) - out.data) : worker.row.data();
+    const auto set_step = [&](size_t i) {
+      const FusedStep& fused = stage.steps[i];
+      finish.other = fused.other == kNothing ? nullptr : value(plan, fused.other, arena).at(y);
+      finish.params = fused.params();
+    };
+    if (applied && steps) set_step(0);
+    finish.out = steps <= applied ? kept : worker.row.data();
     int32_t* accumulators = traced ? arena.accumulators[index].data() + y * row : nullptr;
     op.row({layout, inputs, arena.packed[index], y, finish, step, apply, worker.scratch, accumulators});
-    for (; taken < stage.steps.size(); ++taken) {
-      finish = finish_of(plan, stage, taken, y, arena);
+    for (size_t i = applied; i < steps; ++i) {
+      set_step(i);
       finish.x = worker.row.data();
-      finish.out = target(taken + 1);
-      steps_.finish[static_cast<int>(step_of(stage, taken))](finish);
+      finish.out = i + 1 == steps ? kept : worker.row.data();
+      steps_.finish[static_cast<int>(stage.steps[i].step())](finish);
     }
     for (int reader : stage.packs) {
       const Stage& bits = plan.stages[reader];
-      nodes_[bits.node].op->pack(bits.layout, kept, y, 0.0f, arena.packed[reader]);
+      bits.op->pack(bits.layout, kept, y, 0.0f, arena.packed[reader]);
     }
   }
 }
@@ -198,7 +191,7 @@ void Graph::rows(const Plan& plan, int index, Range range, Arena& arena, Worker&
 void Graph::advance(const Plan& plan, const Group& group, int index, int64_t count, Arena& arena, Worker& worker,
                     double* seconds) const {
   const Stage& stage = plan.stages[index];
-  const Operator& op = *nodes_[stage.node].op;
+  const Operator& op = *stage.op;
   for (int64_t& y = worker.done[index]; y < count;) {
     const int64_t end = std::min(y + stage.layout.band(), stage.layout.out.h);
     for (size_t i = 0; i < stage.inputs.size(); ++i) {
@@ -355,7 +348,7 @@ std::vector<Traced> Graph::trace(const std::vector<Values>& inputs, int64_t batc
   for (Worker& worker : now.workers) prepare(cached, worker);
   std::vector<Traced> result;
   for (const Stage& stage : plan.stages) {
-    const bool binary = nodes_[stage.node].op->reads_bits();
+    const bool binary = stage.op->reads_bits();
     arena.accumulators.emplace_back(binary ? stage.layout.out.elements() : 0);
     result.push_back({stage.node, stage.layout.out, {}, {}});
   }

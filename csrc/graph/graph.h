@@ -87,6 +87,7 @@ class Graph {
     int64_t plan = 0;  // as the arena's
     Scratch scratch;
     Buffer<float> row;
+    std::vector<Map> inputs;    // of the stage in hand
     std::vector<int64_t> done;  // by stage: rows computed
     Arena arena;
   };
@@ -120,9 +121,6 @@ class Graph {
   Map value(const Plan& plan, int source, const Arena& arena) const;
   // Packs the input of a stage that packs it itself.
   void pack(const Plan& plan, int stage, Arena& arena) const;
-  // Step number `step` of a stage for its row y, all but x and out; without such a step, one that does nothing.
-  Finish finish_of(const Plan& plan, const Stage& stage, size_t step, int64_t y, const Arena& arena) const;
-  Step step_of(const Stage& stage, size_t step) const;
   void rows(const Plan& plan, int index, Range range, Arena& arena, Worker& worker) const;
   void run_alone(const Plan& plan, Arena& arena, Worker& worker, double* seconds = nullptr) const;
   // Computes the rows of a stage up to `count`, or to the end of a band, and before each those of its group that it

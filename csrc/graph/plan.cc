@@ -20,13 +20,13 @@ std::vector<int> count_readers(const std::vector<Node>& nodes, const std::vector
 }
 
 // An operator after a plain addition is applied together with it.
-void append(std::vector<FusedStep>& steps, Step step, int index, int other) {
-  if (step == Step::add) {
-    steps.push_back({other, kNothing});
-  } else if (!steps.empty() && steps.back().node == kNothing) {
-    steps.back().node = index;
+void append(std::vector<FusedStep>& steps, const Elementwise& applied, int other) {
+  if (applied.step == Step::add) {
+    steps.push_back({other, nullptr});
+  } else if (!steps.empty() && !steps.back().applied) {
+    steps.back().applied = &applied;
   } else {
-    steps.push_back({kNothing, index});
+    steps.push_back({kNothing, &applied});
   }
 }
 
@@ -35,25 +35,25 @@ void append(std::vector<FusedStep>& steps, Step step, int index, int other) {
 bool fuse(const std::vector<Node>& nodes, int index, const std::vector<int>& readers, std::vector<int>& source_of,
           std::vector<Stage>& stages) {
   const Node& node = nodes[index];
-  const Step step = node.elementwise()->step;
+  const Elementwise& applied = *node.elementwise();
   int chosen = node.inputs[0], other = kNothing;
-  if (step == Step::add) {
+  if (applied.step == Step::add) {
     if (node.inputs[0] == node.inputs[1]) return false;
     if (source_of[node.inputs[1]] > source_of[chosen]) chosen = node.inputs[1];
     other = source_of[chosen == node.inputs[0] ? node.inputs[1] : node.inputs[0]];
   }
   const int stage = source_of[chosen];
   if (!is_stage(stage) || readers[chosen] != 1) return false;
-  append(stages[stage].steps, step, index, other);
+  append(stages[stage].steps, applied, other);
   stages[stage].tail = index;
   source_of[index] = stage;
   return true;
 }
 
 // The stages whose outputs a stage reads as floats: its first input may be read as bits that were packed before.
-std::vector<int> floats_read(const std::vector<Node>& nodes, const Stage& stage) {
+std::vector<int> floats_read(const Stage& stage) {
   std::vector<int> read;
-  const bool bits = nodes[stage.node].op->reads_bits() && !stage.packs_itself;
+  const bool bits = stage.reads_bits && !stage.packs_itself;
   for (size_t i = bits ? 1 : 0; i < stage.inputs.size(); ++i) {
     if (is_stage(stage.inputs[i])) read.push_back(stage.inputs[i]);
   }
@@ -63,11 +63,11 @@ std::vector<int> floats_read(const std::vector<Node>& nodes, const Stage& stage)
   return read;
 }
 
-std::vector<Group> make_groups(const std::vector<Node>& nodes, const std::vector<Stage>& stages) {
+std::vector<Group> make_groups(const std::vector<Stage>& stages) {
   std::vector<Group> groups;
   int64_t bytes = 0;
   for (int i = 0; i < static_cast<int>(stages.size()); ++i) {
-    const int64_t own = nodes[stages[i].node].op->weight_bytes();
+    const int64_t own = stages[i].op->weight_bytes();
     bytes += own;
     const bool full = groups.empty() || bytes > kGroupBytes || i - groups.back().begin == kGroupStages;
     if (full || stages[i].packs_itself) {
@@ -81,17 +81,17 @@ std::vector<Group> make_groups(const std::vector<Node>& nodes, const std::vector
 
 // A value that one later stage of the same group reads, window by window from top to bottom, needs the rows of one
 // window only: they stay in cache. Not if it is packed as well: who reads the bits may ask for rows ahead.
-void set_kept(const std::vector<Node>& nodes, Plan& plan) {
+void set_kept(Plan& plan) {
   std::vector<Stage>& stages = plan.stages;
   std::vector<int> readers(stages.size(), 0);
   for (Stage& stage : stages) {
     stage.kept = stage.layout.out.h;
-    for (int read : floats_read(nodes, stage)) ++readers[read];
+    for (int read : floats_read(stage)) ++readers[read];
   }
   for (int output : plan.outputs) readers[output] += 2;
   for (const Group& group : plan.groups) {
     for (int j = group.begin; j < group.end; ++j) {
-      const int64_t seen = nodes[stages[j].node].op->rows_seen();
+      const int64_t seen = stages[j].op->rows_seen();
       for (int i : stages[j].inputs) {
         if (i < group.begin || seen == 0 || readers[i] != 1 || !stages[i].packs.empty()) continue;
         if (stages[i].layout.band() > 1) continue;  // it runs ahead
@@ -103,11 +103,11 @@ void set_kept(const std::vector<Node>& nodes, Plan& plan) {
 
 // Gives each stage memory that no value still to be read occupies; within a group all values may still be read. A value
 // that is last read as the other operand of an addition is overwritten by its sum, row by row: one map less in cache.
-void assign_slots(const std::vector<Node>& nodes, Plan& plan, bool trace) {
+void assign_slots(Plan& plan, bool trace) {
   const int stages = static_cast<int>(plan.stages.size());
   std::vector<int> last_reader(stages, -1), readers(stages, 0);  // of the floats; readers in the current group
   for (int i = 0; i < stages; ++i) {
-    for (int read : floats_read(nodes, plan.stages[i])) last_reader[read] = i;
+    for (int read : floats_read(plan.stages[i])) last_reader[read] = i;
   }
   for (int output : plan.outputs) last_reader[output] = stages;
   std::vector<int> free;
@@ -115,7 +115,7 @@ void assign_slots(const std::vector<Node>& nodes, Plan& plan, bool trace) {
     std::vector<bool> taken(stages, false);  // overwritten in place
     std::fill(readers.begin(), readers.end(), 0);
     for (int i = group.begin; i < group.end; ++i) {
-      for (int read : floats_read(nodes, plan.stages[i])) ++readers[read];
+      for (int read : floats_read(plan.stages[i])) ++readers[read];
     }
     for (int i = group.begin; i < group.end; ++i) {
       Stage& stage = plan.stages[i];
@@ -166,19 +166,24 @@ Plan make_plan(const std::vector<Node>& nodes, const std::vector<int>& outputs, 
     shapes.push_back(infer(node, stage.layout.in));
     source_of.push_back(static_cast<int>(plan.stages.size()));
     if (elementwise && !trace && fuse(nodes, index, readers, source_of, plan.stages)) continue;
+    stage.op = node.op.get();
     stage.node = stage.tail = index;
+    stage.applies_step = node.op->applies_step();
+    stage.reads_bits = node.op->reads_bits();
     stage.layout.out = shapes.back();
     for (int input : node.inputs) stage.inputs.push_back(source_of[input]);
     if (elementwise) {
-      append(stage.steps, elementwise->step, index, stage.inputs.size() == 2 ? stage.inputs[1] : kNothing);
+      append(stage.steps, *elementwise, stage.inputs.size() == 2 ? stage.inputs[1] : kNothing);
       stage.inputs.resize(1);  // the other operand is read by the step
     }
     const int first = stage.inputs[0];
     node.op->plan(stage.layout, is_input(first) && !trace);
-    if (node.op->reads_bits()) {
+    if (stage.reads_bits) {
       stage.packs_itself = is_input(first) || node.op->packs_whole();
       if (!stage.packs_itself) plan.stages[first].packs.push_back(source_of[index]);
     }
+    stage.row.pixels = stage.layout.out.w;
+    stage.row.channels = stage.row.stride = stage.row.x_stride = stage.row.params_stride = stage.layout.out.c;
     plan.row = std::max(plan.row, stage.layout.out.w * stage.layout.out.c);
     plan.stages.push_back(std::move(stage));
   }
@@ -192,9 +197,9 @@ Plan make_plan(const std::vector<Node>& nodes, const std::vector<int>& outputs, 
       if (is_input(step.other)) plan.reads_floats[~step.other] = true;
     }
   }
-  plan.groups = make_groups(nodes, plan.stages);
-  set_kept(nodes, plan);
-  assign_slots(nodes, plan, trace);
+  plan.groups = make_groups(plan.stages);
+  set_kept(plan);
+  assign_slots(plan, trace);
   return plan;
 }
 

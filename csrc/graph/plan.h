@@ -18,12 +18,16 @@ constexpr int kNowhere = -1;  // as a slot: nobody reads the floats
 
 // f(x + other): an addition, another elementwise operator, or both.
 struct FusedStep {
-  int other;  // the source that is added; kNothing if none
-  int node;   // the operator f; kNothing if none
+  int other;                   // the source that is added; kNothing if none
+  const Elementwise* applied;  // f; null if there is none
+
+  Step step() const { return applied ? applied->step : Step::add; }
+  const float* params() const { return applied ? applied->params.data() : nullptr; }
 };
 
 struct Stage {
-  int node = 0;                  // computes a row from `inputs`
+  const Operator* op = nullptr;  // computes a row from `inputs`
+  int node = 0;                  // whose operator it is
   int tail = 0;                  // the node whose value the stage's output is
   std::vector<int> inputs;       // sources
   std::vector<FusedStep> steps;  // the first one is applied before the row is stored
@@ -34,6 +38,8 @@ struct Stage {
   // that needs the whole map (sample_mean), or that read an input of the network, pack their input themselves.
   std::vector<int> packs;
   bool packs_itself = false;
+  bool applies_step = false, reads_bits = false;  // as the operator says
+  Finish row{};                                   // of a row of the output: its sizes
 };
 
 // Stages [begin, end) whose rows one thread computes in an order that uses them while they are in cache: a row as soon

@@ -42,7 +42,7 @@ struct Scratch {
 // Row y of an operator's output, and how it goes on.
 struct Row {
   const Layout& layout;
-  const Map* inputs;  // one after the other; empty where the operator reads another form
+  const Map* inputs;  // as floats: of operators that read bits they are not there
   const Packed& packed;
   int64_t y;
   // Where the row goes (OW, O): finish.out. An operator that applies steps is also given the first one; the function is
@@ -93,7 +93,7 @@ class Operator {
   // Takes an image of bytes (H, W, C), if layout.bytes says so.
   virtual void load(const Layout& layout, const uint8_t* bytes, Packed& packed) const;
 
-  // Is called before the rows of each band, and once for each row outside.
+  // Of operators that read bits: called before the rows of each band.
   virtual void begin(const Layout& layout, const Packed& packed, Range rows, Scratch& scratch) const;
   virtual void row(const Row& row) const = 0;
 

@@ -171,9 +171,9 @@ Weight Source::weight(const std::vector<int64_t>& sizes) {
     throw FormatError("tensor " + name_ + ".weight_scale holds scales above 1e+30; pack the model again");
   }
   const size_t each = codes.bytes / weight.scale.size();
-  weight.values.reserve(codes.bytes);
-  for (size_t i = 0; i < codes.bytes; ++i) {
-    weight.values.push_back(weight.scale[i / each] * static_cast<float>(weight.codes[i]));
+  weight.values.resize(codes.bytes);
+  for (size_t i = 0, o = 0; i < codes.bytes; i += each, ++o) {
+    for (size_t k = i; k < i + each; ++k) weight.values[k] = weight.scale[o] * static_cast<float>(weight.codes[k]);
   }
   return weight;
 }
