@@ -183,7 +183,9 @@ def _nodes(entries: list[Any], inputs: tuple[Input, ...], operators: Mapping[str
             if operators[node.op].tokens and source_name not in tokens:
                 raise FormatError(f"node {node.name!r} ({node.op}) reads an input of tokens, not {show(source_name)}")
             if source_name in tokens and not operators[node.op].tokens:
-                raise FormatError(f"node {node.name!r} ({node.op}) reads the tokens {show(source_name)}; embed them first")
+                raise FormatError(
+                    f"node {node.name!r} ({node.op}) reads the tokens {show(source_name)}; embed them first"
+                )
         known.add(node.name)
         nodes.append(node)
     return tuple(nodes)

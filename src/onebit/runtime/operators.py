@@ -11,7 +11,6 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-
 import numpy as np
 
 from onebit.errors import FormatError
@@ -145,9 +144,7 @@ OPERATORS: dict[str, Operator] = {
     "maxout": Operator(1, _channelwise("channels", 2), _maxout),
     "max_pool": Operator(1, pools.pool_shape, pools.max_pool, pools.MAX_POOL),
     "avg_pool": Operator(1, pools.pool_shape, pools.avg_pool, pools.AVG_POOL),
-    "global_avg_pool": Operator(
-        1, lambda node, inputs, tensors: (map_of(node, inputs[0])[2],), pools.global_avg_pool
-    ),
+    "global_avg_pool": Operator(1, lambda node, inputs, tensors: (map_of(node, inputs[0])[2],), pools.global_avg_pool),
     "flatten": Operator(
         1,
         lambda node, inputs, tensors: (math.prod(map_of(node, inputs[0])),),

@@ -38,13 +38,12 @@ class Reference:
         maps = {name: _map(self._inputs[name], value) for name, value in values.items()}
         found: dict[str, np.ndarray] = {}
         for node in self._graph.nodes:
+            operands = [found[name] if name in found else maps[name] for name in node.inputs]
             value = self._of_bytes(node, values)
-            if value is None:
-                operands = [found[name] if name in found else maps[name] for name in node.inputs]
-                value = OPERATORS[node.op].compute(node, self._tensors.get(node.name, {}), *operands)
-            if isinstance(value, tuple):  # of a binary operator
-                found[f"{node.name}:accumulator"], value = value
-            found[node.name] = value
+            computed = value if value is not None else OPERATORS[node.op].compute(node, self._own(node), *operands)
+            if isinstance(computed, tuple):  # of a binary operator
+                found[f"{node.name}:accumulator"], computed = computed
+            found[node.name] = computed
         return found
 
     def _of_bytes(self, node: Node, values: Mapping[str, np.ndarray]) -> np.ndarray | None:
@@ -52,8 +51,11 @@ class Reference:
         source, pixels = self._inputs.get(node.inputs[0]), values.get(node.inputs[0])
         if not isinstance(source, Image) or pixels is None or pixels.dtype != np.uint8:
             return None
-        form = byte_conv(node, self._tensors.get(node.name, {}), source)
+        form = byte_conv(node, self._own(node), source)
         return None if form is None else conv_of_bytes(node, form, pixels)
+
+    def _own(self, node: Node) -> Arrays:
+        return self._tensors.get(node.name, {})
 
 
 def _map(source: Input, value: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from onebit.runtime.graph import Node
 
 Shape = tuple[int, ...]
 Arrays = dict[str, np.ndarray]
-DTYPES = {"F32": np.dtype("<f4"), "U8": np.dtype("u1"), "I8": np.dtype("i1")}
+DTYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "U8": np.dtype("u1"), "I8": np.dtype("i1")}
 _CODES = {dtype: code for code, dtype in DTYPES.items()}
 
 
@@ -58,11 +59,6 @@ class Tensors:
     def check_all_used(self) -> None:
         if extra := sorted(self._found.keys() - self.used):
             raise FormatError(f"tensor {show(extra[0])} belongs to no node; remove it or name it <node>.<what>")
-
-
-def tensors_of(node: Node, tensors: Mapping[str, np.ndarray]) -> Arrays:
-    """The node's own tensors, by what they are: "<node>.<what>" as "<what>"."""
-    return by_node(tensors).get(node.name, {})
 
 
 def by_node(tensors: Mapping[str, np.ndarray]) -> dict[str, Arrays]:

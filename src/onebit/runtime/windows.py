@@ -46,8 +46,8 @@ def convolved(node: Node, shape: Shape, kernel: tuple[int, ...]) -> Pair:
 
 def pooled(node: Node, shape: Shape) -> Pair:
     """(OH, OW) of a pooling of a map (H, W, C)."""
-    settings: Any = zip(shape[:2], node["kernel"], node["stride"], node["padding"])
-    rows, columns = (pool_size(*of_axis, node["ceil_mode"]) for of_axis in settings)
+    settings: Any = zip(shape[:2], node["kernel"], node["stride"], node["padding"], (node["ceil_mode"],) * 2)
+    rows, columns = (pool_size(*of_axis) for of_axis in settings)
     return rows, columns
 
 
