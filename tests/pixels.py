@@ -18,14 +18,14 @@ def network(path: Path, shape: tuple[int, int, int] = (3, 8, 8), resize: int | N
         {"op": "global_avg_pool", "name": "mean", "inputs": ["same"]},
     ]
     image: dict[str, Any] = {"shape": list(shape), "mean": [0.0] * channels, "std": [1.0] * channels}
+    labels = ["red", "green", "blue"][:channels] if channels <= 3 else None
     graph = {
         "name": "mean of channels",
         "method": "none",
-        "input": {**image, **({} if resize is None else {"resize": resize}), **changes},
-        "labels": ["red", "green", "blue"][:channels] if channels <= 3 else None,
-        "task": {"name": "measurement", "answer": "values"},
+        "inputs": [{"name": "input", "type": "image", **image, "resize": resize, **changes}],
         "nodes": nodes,
-        "output": "mean",
+        "outputs": [{"name": "output", "node": "mean"}],
+        "task": {"name": "measurement", "answer": "values", "labels": labels},
     }
     file_format.write(path, graph, {"same.weight": weight})
     return load(path)

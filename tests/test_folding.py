@@ -183,6 +183,6 @@ def test_merging_leaves_the_function(what, bias):
     vectors = any(o.op == "linear" for o in operations)
     x = wide(3, 4) if vectors else wide(3, 4, 5, 5)
     expected = run(operations, output, x)
-    merged, name = merge_affines(operations, output)
+    merged, (name,) = merge_affines(operations, (output,))
     assert " ".join(o.op for o in merged) == left
     torch.testing.assert_close(run(merged, name, x), expected, rtol=1e-12, atol=1e-12)

@@ -1,7 +1,7 @@
 """onebit: neural networks whose weights and activations are one bit.
 
-`import onebit` loads nothing else: `onebit.runtime` needs only numpy and safetensors, all other names need PyTorch
-and are imported on first use.
+`import onebit` loads nothing else: `onebit.runtime` and the inputs (`Image`, `Tokens`, `Floats`) need only numpy and safetensors,
+all other names need PyTorch and are imported on first use.
 """
 
 from importlib import import_module, metadata
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from onebit.nn.layers import regularization as regularization
     from onebit.nn.layers import set_progress as set_progress
     from onebit.packing.pack import pack as pack
+    from onebit.runtime.inputs import Floats as Floats
+    from onebit.runtime.inputs import Image as Image
+    from onebit.runtime.inputs import Tokens as Tokens
     from onebit.training.recipe import Recipe as Recipe
     from onebit.training.train import train as train
 
@@ -27,7 +30,10 @@ if TYPE_CHECKING:
 
 PACKAGES = ("checkpoints", "data", "methods", "models", "nn", "runtime", "tasks")
 NAMES = {
+    "Floats": "onebit.runtime.inputs",
+    "Image": "onebit.runtime.inputs",
     "Recipe": "onebit.training.recipe",
+    "Tokens": "onebit.runtime.inputs",
     "after_step": "onebit.nn.layers",
     "evaluate": "onebit.analysis.evaluation",
     "pack": "onebit.packing.pack",

@@ -52,12 +52,30 @@ class Builder:
             tensors["threshold"] = self.floats(in_)
         return self.node("binary_conv", [x], tensors, in_channels=in_, kernel=list(kernel), **attributes)
 
-    def graph(self, output: str) -> dict[str, Any]:
+    def embedding(self, tokens: str, count: int, channels: int) -> str:
+        return self.node("embedding", [tokens], self.stored(self.floats(count, channels)))
+
+    def image(self) -> dict[str, Any]:
         channels = self.shape[0]
+        return {"shape": list(self.shape), "mean": [0.5] * channels, "std": [0.25] * channels}
+
+    def graph(self, output: str, *others: dict[str, Any], **outputs: str) -> dict[str, Any]:
+        """Of version 2. `others` are inputs beside the image "input", `outputs` nodes beside the first output by name."""
         return {
             "name": "test",
             "method": "none",
-            "input": {"shape": list(self.shape), "mean": [0.5] * channels, "std": [0.25] * channels},
+            "inputs": [{"name": "input", "type": "image", **self.image()}, *others],
+            "nodes": self.nodes,
+            "outputs": [{"name": name, "node": node} for name, node in ({"output": output} | outputs).items()],
+            "task": {"name": "classification", "answer": "one"},
+        }
+
+    def graph1(self, output: str) -> dict[str, Any]:
+        """Of version 1."""
+        return {
+            "name": "test",
+            "method": "none",
+            "input": self.image(),
             "labels": None,
             "recipe": None,
             "accuracy": None,

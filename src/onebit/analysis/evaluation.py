@@ -15,6 +15,7 @@ from onebit.data.inputs import Images, Normalization
 from onebit.data.loading.workers import deaths_explained
 from onebit.errors import UserError
 from onebit.machine import processor
+from onebit.runtime.network import first_output
 from onebit.tasks.score import score_module, score_network
 from onebit.tasks.task import Task
 
@@ -58,8 +59,8 @@ def evaluate(
         source = data.load(name, root, data.LoadOptions(download, height))
         task = task_of(packed.task.name, packed.labels, source, path)
         check_inputs(path, channels, source)
-        image = packed.graph["input"]
-        theirs = Images(channels, height, Normalization(tuple(image["mean"]), tuple(image["std"])))
+        (image,) = (source for source in packed.inputs if isinstance(source, runtime.Image))
+        theirs = Images(channels, height, Normalization(image.mean, image.std))
         test = source.test.cut(height, width, packed.resize)  # as `onebit run` does
         began = time.perf_counter()
         batches = adapted(test.evaluation_batches(batch_size), source.inputs, theirs)
@@ -72,8 +73,8 @@ def evaluate(
 
 
 def outputs_of(packed: runtime.Model) -> Callable[[Tensor], Tensor]:
-    """A packed network as a function of tensors: normalised float32 (B, C, H, W) -> outputs (B, ...)."""
-    return lambda inputs: torch.from_numpy(packed(np.ascontiguousarray(inputs.numpy())))
+    """A packed network as a function of tensors: normalised float32 (B, C, H, W) -> its (first) output (B, ...)."""
+    return lambda inputs: torch.from_numpy(first_output(packed, np.ascontiguousarray(inputs.numpy())))
 
 
 def adapted(batches: Iterable[Batch], ours: Images, theirs: Images) -> Iterator[Batch]:

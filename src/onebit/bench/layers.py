@@ -16,7 +16,7 @@ import numpy as np
 
 from onebit import runtime
 from onebit.bench.contenders import check
-from onebit.bench.networks import instruction_sets, machine, network, random_inputs
+from onebit.bench.networks import image_of, instruction_sets, machine, network, random_inputs
 from onebit.runtime import native
 
 KINDS = {"conv": "float", "linear": "float", "binary_conv": "binary", "binary_linear": "binary"}
@@ -40,7 +40,7 @@ def bench_layers(
     with tempfile.TemporaryDirectory() as folder:
         path, _ = network(model, method, size, folder, random=random, int8=int8)
         reference = runtime.load(path, backend="reference")
-        inputs = random_inputs(reference.graph["input"], 1, 1, in_bytes=int8).engine
+        inputs = random_inputs(image_of(reference), 1, 1, in_bytes=int8).engine
         expected = reference(inputs)
         tables = []
         for name in instruction_sets(isa):

@@ -19,7 +19,7 @@ import numpy as np
 
 from onebit import runtime
 from onebit.bench.contenders import check
-from onebit.bench.networks import machine, network, random_inputs
+from onebit.bench.networks import image_of, machine, network, random_inputs
 from onebit.bench.peers import PEERS, versions
 from onebit.bench.peers.peer import Call, FilePeer, calibration_batches
 from onebit.errors import UserError
@@ -51,7 +51,7 @@ def bench_memory(
         path, networks = network(model, method, size, folder, random=random, int8=int8)
         reference = runtime.load(path, backend="reference")
         batches = calibration_batches(batch) if peers else 1
-        inputs, samples = random_inputs(reference.graph["input"], batch, batches, in_bytes=int8)
+        inputs, samples = random_inputs(image_of(reference), batch, batches, in_bytes=int8)
         check("engine", runtime.load(path, backend="engine")(inputs)[:1], reference(inputs[:1]))
         precision = "1 bit, else int8" if int8 else "1 bit"
         rows = [row_of("onebit", precision, path, count, inputs, folder) for count in threads]

@@ -5,7 +5,7 @@ only in the functions that make networks of it.
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,9 +13,8 @@ import numpy as np
 
 from onebit.errors import UserError
 from onebit.machine import processor
-from onebit.runtime import native
-from onebit.runtime.operators import float_weight
-from onebit.runtime.reference import normalized
+from onebit.runtime import Image, Model, native
+from onebit.runtime.tensors import float_weight
 
 
 def network(
@@ -62,23 +61,30 @@ class Inputs(NamedTuple):
     batches: list[np.ndarray]  # all of them as PyTorch and the peers take them: normalised, float32 (B, C, H, W)
 
 
-def random_inputs(description: Mapping[str, Any], batch: int, count: int, *, in_bytes: bool = False) -> Inputs:
-    """`count` batches for a network with this input, which a loaded model has as graph["input"]: {"shape": (C, H, W),
-    "mean": (C), "std": (C)}, of which only bytes need the last two. The only place in bench that knows what goes into a network.
+def image_of(model: Model) -> Image:
+    """The input of a network. Raises UserError for one of other or several inputs, or of several outputs."""
+    shape = model.input_shape
+    if len(model.outputs) > 1:
+        raise UserError(f"{model.name} gives several outputs ({', '.join(model.outputs)}); bench times networks of one")
+    return next(source for source in model.inputs if isinstance(source, Image) and source.shape == shape)
+
+
+def random_inputs(image: Image, batch: int, count: int, *, in_bytes: bool = False) -> Inputs:
+    """`count` batches for a network with this input. The only place in bench that knows what goes into a network.
 
     An image is noise and a colour of its own, so that logits differ between images. In bytes it is the nearest one whose
     normalisation is that.
     """
-    shape = tuple(description["shape"])
+    shape = image.shape
     random = np.random.default_rng(0)
     noise = random.standard_normal((count, batch, *shape), np.float32)
     batches = list(noise + random.standard_normal((count, batch, shape[0], 1, 1), np.float32))
     if not in_bytes:
         return Inputs(batches[0], batches)
-    mean, std = (np.array(description[key], np.float32) for key in ("mean", "std"))
+    mean, std = np.array(image.mean, np.float32), np.array(image.std, np.float32)
     pixels = [(images.transpose(0, 2, 3, 1) * std + mean) * 255 for images in batches]  # (B, H, W, C)
     given = [np.clip(np.rint(values), 0, 255).astype(np.uint8) for values in pixels]
-    rounded = [normalized(images, mean, std).transpose(0, 3, 1, 2) for images in given]
+    rounded = [image.normalized(images).transpose(0, 3, 1, 2) for images in given]
     return Inputs(given[0], [np.ascontiguousarray(images) for images in rounded])
 
 

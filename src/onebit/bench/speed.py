@@ -13,7 +13,7 @@ from typing import Any
 
 from onebit import runtime
 from onebit.bench.contenders import MAX_ISA, Contender, check
-from onebit.bench.networks import eager, instruction_sets, machine, network, random_inputs
+from onebit.bench.networks import eager, image_of, instruction_sets, machine, network, random_inputs
 from onebit.bench.peers import versions
 from onebit.bench.peers.peer import calibration_batches
 from onebit.bench.turns import measure
@@ -77,7 +77,7 @@ def checked_contenders(
     """(contenders, warnings). networks are the (binary, parent) of a model with random weights, None for a file."""
     reference = runtime.load(path, backend="reference")
     batches = calibration_batches(batch) if peers else 1
-    inputs, samples = random_inputs(reference.graph["input"], batch, batches, in_bytes=int8)
+    inputs, samples = random_inputs(image_of(reference), batch, batches, in_bytes=int8)
     expected = reference(inputs[:1])
     contenders: list[Contender] = []
     for count in threads:

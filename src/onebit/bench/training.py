@@ -24,6 +24,7 @@ from onebit.bench.networks import machine, random_inputs
 from onebit.data.dataset import Batch
 from onebit.errors import UserError
 from onebit.nn import layers
+from onebit.runtime import Image
 from onebit.training import environment
 from onebit.training.devices import make_fabric
 from onebit.training.dry_run import check_fits
@@ -65,7 +66,7 @@ class Trainee:
     def batch(self, size: int, examples: int) -> Batch:
         """A random batch for this network, on its device, NHWC."""
         generator = torch.Generator().manual_seed(0)
-        inputs = torch.from_numpy(random_inputs({"shape": (3, size, size)}, examples, 1).engine)
+        inputs = torch.from_numpy(random_inputs(Image((3, size, size)), examples, 1).engine)
         targets = self.task.random_targets(examples, generator)
         return Batch(inputs.to(self.device), targets.to(self.device)).laid_out(torch.channels_last)
 

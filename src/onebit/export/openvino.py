@@ -19,27 +19,32 @@ from openvino.op import Constant
 
 from onebit.errors import UserError
 from onebit.runtime import format
+from onebit.runtime.binary import CHANNEL
 from onebit.runtime.bits import unpack_weight
-from onebit.runtime.graph import INPUT, Node
-from onebit.runtime.operators import CHANNEL, float_weight, tensors_of, window_size
-
-Arrays = dict[str, np.ndarray]
+from onebit.runtime.graph import Node
+from onebit.runtime.tensors import Arrays, by_node, float_weight
+from onebit.runtime.windows import window_size
 
 
 def openvino_model(path: str, batch: int) -> Model:
     """The model of a packed file, for normalised images, float32 (batch, C, H, W), of the file's size.
 
-    Raises UserError for a file that cannot be read, and for what OpenVINO cannot say: other operators, groups of binary
-    convolutions, thresholds that depend on the image.
+    Raises UserError for a file that cannot be read, for networks of other or several inputs and outputs, and for what OpenVINO
+    cannot say: other operators, groups of binary convolutions, thresholds that depend on the image.
     """
-    graph, tensors = format.read(path)
-    image = ops.parameter([batch, *graph.input_shape], np.float32)
-    values = {INPUT: image}
+    graph, arrays = format.read(path)
+    if graph.image is None or len(graph.outputs) != 1:
+        raise UserError(f"networks of one image and one output are translated; {graph.takes()}")
+    tensors = by_node(arrays)
+    image = ops.parameter([batch, *graph.image.shape], np.float32)
+    values = {graph.image.name: image}
     for node in graph.nodes:
         if node.op not in OPERATORS:
             raise UserError(f"no translation of {node.op}")
-        values[node.name] = OPERATORS[node.op](node, tensors_of(node, tensors), *(values[name] for name in node.inputs))
-    return Model([values[graph.output]], [image], "packed")
+        values[node.name] = OPERATORS[node.op](
+            node, tensors.get(node.name, {}), *(values[name] for name in node.inputs)
+        )
+    return Model([values[graph.outputs[0].node]], [image], "packed")
 
 
 def _window(node: Node) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """What is about to be written, compared with the model: every node of the file against the layers it stands for.
 
-The file is run on pictures first (by the engine, where it is built). Then the model's calls are run one by one in PyTorch,
+The file is run on random inputs first (by the engine, where it is built). Then the model's calls are run one by one in PyTorch,
 each on what the *file* gave before it. So an activation next to its threshold has the same sign on both sides, rounding does
 not add up over the layers, and the first call that differs is the one that was packed wrongly.
 """
@@ -20,7 +20,9 @@ from onebit.packing.lowering import Lowering
 from onebit.packing.preparation import HOOKS
 from onebit.packing.tracing import Calls
 from onebit.runtime import format, native
-from onebit.runtime.model import Backend
+from onebit.runtime.backend import Backend
+from onebit.runtime.inputs import Floats, Input, Tokens
+from onebit.runtime.model import channels_first
 from onebit.runtime.reference import Reference
 
 RELATIVE = (
@@ -31,14 +33,20 @@ HUGE = 1e30  # a network whose values come near the end of float32, or are not f
 MARGIN = 2e-6  # of the root mean square of an input: closer to a mean that PyTorch sums in float32, a sign says nothing
 
 
-def probes(shape: tuple[int, int, int], mean: list[float], std: list[float], count: int) -> Tensor:
-    """Pictures as the runtime normalises them, (count, C, H, W): of single pixels, and of patches of 8 x 8 pixels."""
-    channels, height, width = shape
+def probes(source: Input, count: int) -> Tensor:
+    """Values for an input. Of an image, pictures as the runtime normalises them, (count, C, H, W): of single pixels, and of
+    patches of 8 x 8 pixels; int64 tokens (count, T), the last one among them; normal floats (count, C, H, W) or (count, C)."""
     random = np.random.default_rng(0)
+    if isinstance(source, Tokens):
+        tokens = random.integers(0, source.count, (count, source.length))
+        tokens[:, 0] = source.count - 1
+        return torch.from_numpy(tokens)
+    if isinstance(source, Floats):
+        return torch.from_numpy(random.standard_normal((count, *source.shape), np.float32))
+    height, width, channels = source.map
     pixels = random.integers(0, 256, (count, height, width, channels), dtype=np.uint8)
     pixels[1::2] = pixels[1::2, np.arange(height) // 8 * 8][:, :, np.arange(width) // 8 * 8]
-    values = (pixels.astype(np.float32) / 255 - np.array(mean, np.float32)) / np.array(std, np.float32)
-    return torch.from_numpy(np.ascontiguousarray(values.transpose(0, 3, 1, 2)))
+    return torch.from_numpy(channels_first(source.normalized(pixels)))
 
 
 def compare(
@@ -46,22 +54,23 @@ def compare(
     places: Mapping[str, str | None],
     graph: Mapping[str, object],
     tensors: Mapping[str, np.ndarray],
-    images: Tensor,
+    values: Mapping[str, Tensor],
 ) -> None:
     """Raises UserError, which names the layer, where the graph of a file and its tensors compute something else than the
-    traced model; images (B, C, H, W).
+    traced model for values by argument of its forward.
 
     places   for each operation before batch norms were merged: the node that has its value now, None where none has
     """
     checked, arrays = format.validate(graph, tensors), dict(tensors)
     backend: Backend = Reference(checked, arrays)
-    if native.available():
+    if native.available() and native.runs(checked):
         backend = native.Engine(checked, arrays, None, None)
-    for image in images.split(1):
-        comparison = _Comparison(lowering, places, backend, image)
+    for place in range(min(map(len, values.values()))):
+        one = {argument: value[place : place + 1] for argument, value in values.items()}
+        comparison = _Comparison(lowering, places, backend, one)
         try:
             with torch.no_grad(), torch.random.fork_rng(devices=[]):
-                comparison.run(image.clone())
+                comparison.run(*(value.clone() for value in one.values()))
         except UserError:
             raise
         except Exception as error:  # of the model's layers
@@ -70,16 +79,21 @@ def compare(
 
 
 class _Comparison(Calls):
-    """One image."""
+    """One image, or one of each input."""
 
-    def __init__(self, lowering: Lowering, places: Mapping[str, str | None], backend: Backend, image: Tensor):
+    def __init__(
+        self, lowering: Lowering, places: Mapping[str, str | None], backend: Backend, values: Mapping[str, Tensor]
+    ):
         super().__init__(lowering.module, self.compare)
         self.lowering, self.places = lowering, places
         self.layers = dict(lowering.module.named_modules())
-        nhwc = np.ascontiguousarray(image.numpy().transpose(0, 2, 3, 1))
+        given = {}
+        for argument, value in values.items():
+            source = lowering.inputs[argument]
+            given[source.name] = source.checked(value.numpy())
         self.unsure: set[fx.Node] = set()
         self.overflowed = False
-        self.found = {name: torch.from_numpy(np.array(value)) for name, value in backend.trace(nhwc).items()}
+        self.found = {name: torch.from_numpy(np.array(value)) for name, value in backend.trace(given).items()}
 
     def compare(self, node: fx.Node, expected: object) -> object:
         """What the file has for the node's value, in PyTorch's shape and order; where it has none, the value itself."""
@@ -91,7 +105,7 @@ class _Comparison(Calls):
             return expected
         found = self.found[place]
         order = self.lowering.order.get(str(name))
-        if found.dim() == 4:
+        if found.dim() == 4 and name not in self.lowering.sequences:
             found = found.permute(0, 3, 1, 2)
         elif order is not None:
             channels, height, width = order

@@ -55,6 +55,13 @@ def _hardtanh(lowering: Lowering, node: fx.Node) -> None:
     _clamp(lowering, node, min_val=-1.0, max_val=1.0)
 
 
+def _whole(lowering: Lowering, node: fx.Node) -> None:
+    """Tokens are whole numbers already."""
+    if lowering.input(node) not in lowering.tokens:
+        raise UserError(f"{lowering.call(node)} of anything but tokens has no operator in the format")
+    lowering.skip(node)
+
+
 def _dropout(lowering: Lowering, node: fx.Node) -> None:
     if _arguments(node, p=0.5, training=True)[1]:
         raise UserError(
@@ -87,12 +94,19 @@ def _adaptive(lowering: Lowering, node: fx.Node) -> None:
 
 
 def _mean(lowering: Lowering, node: fx.Node) -> None:
-    """Over height and width; keepdim changes nothing in the format."""
-    dims, _, kind = _arguments(node, dim=None, keepdim=False, dtype=None)
+    """Over height and width, where keepdim changes nothing in the format; or over the tokens of a sequence."""
+    dims, keep, kind = _arguments(node, dim=None, keepdim=False, dtype=None)
     before = lowering.shape(node.args[0])
     axes = {
         axis % (len(before) + 1) for axis in (dims if isinstance(dims, tuple | list) else [dims]) if axis is not None
     }
+    if lowering.input(node) in lowering.sequences:
+        if axes != {1} or keep or kind is not None:
+            raise UserError(
+                f"{lowering.call(node)} over {dims} of a sequence (B, T, C) has no operator in the format; use mean(1)"
+            )
+        global_pool(lowering, node, node.name, sequence=True)
+        return
     if len(before) != 3 or axes != {2, 3} or kind is not None:
         raise UserError(
             f"{lowering.call(node)} over {dims} has no operator in the format; use nn.AdaptiveAvgPool2d(1) or mean((2, 3))"
@@ -105,7 +119,8 @@ def _add(lowering: Lowering, node: fx.Node) -> None:
         raise UserError(f"{lowering.call(node)} with alpha = {node.kwargs['alpha']} has no operator in the format")
     inputs = [lowering.input(node, 0), lowering.input(node, 1)]
     shapes = [lowering.shape(term) for term in node.args[:2]]
-    if shapes[0] != shapes[1] or len({name in lowering.vectors for name in inputs}) > 1:
+    forms = {(name in lowering.vectors, name in lowering.sequences) for name in inputs}
+    if shapes[0] != shapes[1] or len(forms) > 1:
         raise UserError(
             f"{lowering.call(node)} of {shapes[0]} and {shapes[1]}: the format adds maps of one size, or two vectors; "
             "give both the same shape"
@@ -131,4 +146,5 @@ FUNCTIONS: dict[Any, Callable[..., None]] = {
     **dict.fromkeys((torch.mean, "mean"), _mean),
     **dict.fromkeys((F.dropout, F.dropout2d), _dropout),
     **dict.fromkeys(("contiguous", "detach", "clone", "float"), _same),
+    **dict.fromkeys(("long", "int"), _whole),
 }

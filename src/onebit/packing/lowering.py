@@ -22,13 +22,21 @@ from onebit.nn.layers import BinaryConv2d, BinaryLinear, OptionA
 from onebit.nn.nonlinearities import Hardtanh, Maxout, RPReLU
 from onebit.packing import fold
 from onebit.packing.fold import BinaryProduct
-from onebit.runtime.graph import INPUT
+from onebit.packing.signature import outputs
+from onebit.runtime.inputs import Input, Tokens
 from onebit.runtime.operators import OPERATORS
 
 VECTORS = ("linear", "binary_linear", "global_avg_pool", "flatten")  # operators whose output is a vector
 BATCH = (
     2  # images that a model is traced with: a number that a forward which is written for one image does not take for 1
 )
+OF_SEQUENCES = (
+    "relu",
+    "hardtanh",
+    "prelu",
+    "add",
+    "flatten",
+)  # which are the same there, or refused by what lowers them
 OF_MAPS = ("conv", "binary_conv", "max_pool", "avg_pool", "option_a")  # operators that take nothing else
 
 
@@ -52,28 +60,36 @@ class Lowering:
     """Walks a traced graph, whose nodes have the shape of their value as meta["shape"], batch included, None for what is no
     tensor, and where the model's code calls them as meta["line"].
 
-    value     of an fx node: the name that holds it in the format
-    order     (C, H, W) for vectors that were flattened from a map, whose elements the format keeps as (H, W, C)
-    vectors   names of the format's vectors. PyTorch keeps a map of 1 x 1 pixels behind a global pooling, the format does not
+    inputs     by the argument of the model's forward
+    value      of an fx node: the name that holds it in the format
+    order      (C, H, W) for vectors that were flattened from a map, whose elements the format keeps as (H, W, C)
+    vectors    names of the format's vectors. PyTorch keeps a map of 1 x 1 pixels behind a global pooling, the format does not
+    sequences  names of the maps (T, 1, C) that PyTorch keeps as (T, C); tokens: names of the inputs they are made from
     """
 
-    def __init__(self, module: fx.GraphModule, functions: Mapping[Any, Callable[..., None]]):
+    def __init__(
+        self, module: fx.GraphModule, functions: Mapping[Any, Callable[..., None]], inputs: Mapping[str, Input]
+    ):
         self.module = module
         self.functions = functions
+        self.inputs = inputs
         self.value: dict[fx.Node, str] = {}
         self.order: dict[str, tuple[int, int, int] | None] = {}
-        self.vectors: set[str] = set()
+        self.vectors = {source.name for source in inputs.values() if len(source.map) == 1}
+        self.tokens = {source.name: source for source in inputs.values() if isinstance(source, Tokens)}
+        self.sequences: set[str] = set()
         self.operations: list[Operation] = []
         self.memory: dict[str, str] = {}  # the value of which a flattened one is a view
 
-    def run(self) -> tuple[list[Operation], str]:
-        """The operations in order, and the name of the output. Raises UserError for what the format does not have."""
+    def run(self) -> tuple[list[Operation], dict[str, str]]:
+        """The operations in order, and by the outputs' names the operations whose values they are. Raises UserError for what
+        the format does not have."""
         modules = dict(self.module.named_modules())
         for node in self.module.graph.nodes:
             if node.op == "placeholder":
-                self.value[node] = INPUT
+                self.value[node] = self.inputs[str(node.target)].name
             elif node.op == "output":
-                return self.operations, self.output(node.args[0])
+                return self.operations, {name: self.output(value) for name, value in outputs(node.args[0]).items()}
             elif node.op == "call_module":
                 layer = modules[str(node.target)]
                 convert = converter(layer)
@@ -95,6 +111,8 @@ class Lowering:
         if node not in self.value:
             raise UserError("the model returns something that does not depend on the image; return the logits")
         output = self.value[node]
+        if output in {source.name for source in self.inputs.values()}:
+            raise UserError("the model returns its input as it is; leave it out of what the model returns")
         if self.order.get(output) is not None:
             raise UserError("the model ends in a flattened map, whose order the format changes; leave flatten out")
         return output
@@ -140,7 +158,7 @@ class Lowering:
     def unique(self, node: fx.Node, name: str) -> str:
         """The name of the node's operation: that of its layer, but for a layer that is called again, and for letters that
         names in the format do not have."""
-        taken = {INPUT, *(o.name for o in self.operations)}
+        taken = {*(source.name for source in self.inputs.values()), *(o.name for o in self.operations)}
         name = re.sub(r"^[^A-Za-z0-9_]|[^A-Za-z0-9_./\-]", "_", name)
         name = node.name if name in taken else name
         name = name if len(name) <= 200 else name[:180]
@@ -149,10 +167,26 @@ class Lowering:
             found, number = f"{name}.{number}", number + 1
         return found
 
-    def emit(self, node: fx.Node, op: str, name: str, inputs: list[str] | None = None, **content: Any) -> Operation:
-        """Append the operation that gives the node's value; inputs default to the node's first."""
+    def emit(
+        self, node: fx.Node, op: str, name: str, inputs: list[str] | None = None, sequence: bool = False, **content: Any
+    ) -> Operation:
+        """Append the operation that gives the node's value; inputs default to the node's first.
+
+        sequence    the operator does to a map (T, 1, C) what the call does to a sequence (T, C)
+        """
         unique = self.unique(node, name)
         inputs = [self.input(node)] if inputs is None else inputs
+        if (inputs[0] in self.tokens) != (op == "embedding"):
+            raise UserError(
+                f"layer {name}: {op} of tokens has no operator in the format; only nn.Embedding reads them"
+                if inputs[0] in self.tokens
+                else f"layer {name}: nn.Embedding reads inputs that are onebit.Tokens, not {inputs[0]}"
+            )
+        if inputs[0] in self.sequences and not (sequence or op in OF_SEQUENCES):
+            raise UserError(
+                f"layer {name}: {op} of a sequence (B, T, C) has no operator in the format; sequences take nn.Linear, ReLU, "
+                "Hardtanh, PReLU of one parameter, sums, flatten and the mean over T"
+            )
         if op in OF_MAPS and inputs[0] in self.vectors:
             raise UserError(
                 f"layer {name}: {op} after a global average pooling has no operator in the format; "
@@ -161,6 +195,8 @@ class Lowering:
         if op in VECTORS or inputs[0] in self.vectors:
             self.vectors.add(unique)
         operation = Operation(op, unique, inputs, **content)
+        if op == "embedding" or (inputs[0] in self.sequences and op not in VECTORS):
+            self.sequences.add(unique)
         self.operations.append(operation)
         self.value[node] = unique
         self.order[unique] = self.order.get(inputs[0])
@@ -222,8 +258,24 @@ def _conv(lowering: Lowering, node: fx.Node, name: str, layer: nn.Conv2d) -> Non
 def _linear(lowering: Lowering, node: fx.Node, name: str, layer: nn.Linear) -> None:
     weight = lowering.reorder(lowering.input(node), layer.weight.detach().double())  # (O, I)
     tensors = {"weight": weight} | ({} if layer.bias is None else {"bias": layer.bias.detach().double()})
+    if lowering.input(node) in lowering.sequences:  # of every token: a convolution of 1 x 1
+        tensors["weight"] = weight[:, :, None, None]
+        lowering.emit(node, "conv", name, sequence=True, tensors=tensors)
+        return
     operation = lowering.emit(node, "linear", name, tensors=tensors)
     lowering.order[operation.name] = None
+
+
+def _embedding(lowering: Lowering, node: fx.Node, name: str, layer: nn.Embedding) -> None:
+    if layer.max_norm is not None:
+        raise UserError(f"layer {name}: nn.Embedding with max_norm changes its weights as it runs; leave max_norm out")
+    source = lowering.tokens.get(lowering.input(node))
+    if source is not None and source.count != layer.num_embeddings:
+        raise UserError(
+            f"layer {name}: it has a row for {layer.num_embeddings} tokens, the input {source.name} has {source.count}; give "
+            f"onebit.Tokens({source.length}, {layer.num_embeddings})"
+        )
+    lowering.emit(node, "embedding", name, tensors={"weight": layer.weight.detach().double()})
 
 
 def _binary(lowering: Lowering, node: fx.Node, name: str, layer: BinaryConv2d | BinaryLinear) -> None:
@@ -295,7 +347,14 @@ def _per_channel(op: str, tensor: str, *parameters: str) -> Callable[..., None]:
     """An elementwise layer whose parameters (C,) become the rows of one tensor, or a tensor (C,) if there is only one."""
 
     def convert(lowering: Lowering, node: fx.Node, name: str, layer: nn.Module) -> None:
-        channels = lowering.shape(node)[0]
+        channels, sequence = lowering.shape(node)[0], lowering.input(node) in lowering.sequences
+        if sequence and all(getattr(layer, p).numel() == 1 for p in parameters):
+            channels = lowering.shape(node)[-1]
+        elif sequence:
+            raise UserError(
+                f"layer {name}: {op} of a sequence (B, T, C) has parameters for each of T, which has no operator in the format; "
+                "give it one parameter"
+            )
         rows = [getattr(layer, p).detach().double().expand(channels) for p in parameters]
         values = torch.stack(rows) if len(rows) > 1 else rows[0]
         lowering.emit(node, op, name, tensors={tensor: lowering.reorder(lowering.input(node), values)})
@@ -334,12 +393,12 @@ def _pool(op: str) -> Callable[..., None]:
     return lambda lowering, node, name, layer: pool(lowering, node, name, op, layer)
 
 
-def global_pool(lowering: Lowering, node: fx.Node, name: str) -> None:
-    """The mean over all pixels. That of one pixel is what it was."""
+def global_pool(lowering: Lowering, node: fx.Node, name: str, sequence: bool = False) -> None:
+    """The mean over all pixels, or over the tokens of a sequence. That of one pixel is what it was."""
     if lowering.input(node) in lowering.vectors:
         lowering.skip(node)
     else:
-        lowering.emit(node, "global_avg_pool", name)
+        lowering.emit(node, "global_avg_pool", name, sequence=sequence)
 
 
 def _global_pool(lowering: Lowering, node: fx.Node, name: str, layer: Any) -> None:
@@ -362,7 +421,8 @@ def flatten(lowering: Lowering, node: fx.Node, name: str, layer: nn.Module | Non
     elif whole and line and (len(after) == 1 or math.prod(before[1:]) == 1):
         operation = lowering.emit(node, "flatten", name)
         lowering.memory[operation.name] = lowering.origin(source)
-        lowering.order[operation.name] = (before[0], before[1], before[2]) if math.prod(before[1:]) > 1 else None
+        ordered = source in lowering.sequences or math.prod(before[1:]) == 1
+        lowering.order[operation.name] = None if ordered else (before[0], before[1], before[2])
     else:
         shapes = f"from {before} to {after} of an image" if node.meta["shape"][0] == BATCH else "of the whole batch"
         raise UserError(f"{lowering.call(node)} {shapes} has no operator in the format; use nn.Flatten() or flatten(1)")
@@ -382,6 +442,7 @@ MODULES: dict[type[nn.Module], Callable[..., None]] = {
     nn.Dropout: _same,
     nn.Dropout1d: _same,
     nn.Dropout2d: _same,
+    nn.Embedding: _embedding,
     nn.Flatten: flatten,
     nn.Hardtanh: _hardtanh,
     Hardtanh: lambda lowering, node, name, layer: lowering.emit(node, "hardtanh", name),
@@ -395,6 +456,7 @@ MODULES: dict[type[nn.Module], Callable[..., None]] = {
 NO_OPERATOR = f"has no operator in the format, which has: {', '.join(OPERATORS)}"
 LAYERS_INSTEAD = {  # of functions that take parameters
     "conv2d": "an nn.Conv2d layer",
+    "embedding": "an nn.Embedding layer",
     "linear": "an nn.Linear layer",
     "matmul": "an nn.Linear layer",
     "batch_norm": "an nn.BatchNorm2d layer",

@@ -13,9 +13,9 @@ LINEAR = ("conv", "linear", "binary_conv", "binary_linear")
 
 
 def merge_affines(
-    operations: list[Operation], output: str, places: dict[str, str | None] | None = None
-) -> tuple[list[Operation], str]:
-    """The same network with fewer affine nodes; returns (operations, name of the output).
+    operations: list[Operation], outputs: tuple[str, ...], places: dict[str, str | None] | None = None
+) -> tuple[list[Operation], tuple[str, ...]]:
+    """The same network with fewer affine nodes; returns (operations, names of the nodes that the outputs are).
 
     places   receives, for each operation, the one that has its value afterwards, None where none has
 
@@ -30,7 +30,7 @@ def merge_affines(
             continue
         affine = Affine(*operation.tensors["channels"])
         by_name = {o.name: o for o in operations}
-        uses = Counter(name for o in operations for name in o.inputs) + Counter([output])
+        uses = Counter(name for o in operations for name in o.inputs) + Counter(outputs)
         source = by_name.get(operation.inputs[0])
         readers = [o for o in operations if operation.name in o.inputs]
         terms = [] if source is None else _terms(source, by_name, uses)
@@ -50,8 +50,8 @@ def merge_affines(
         operations = [o for o in operations if o is not operation]
         for other in operations:
             other.inputs = [replacement if name == operation.name else name for name in other.inputs]
-        output = replacement if output == operation.name else output
-    return operations, output
+        outputs = tuple(replacement if output == operation.name else output for output in outputs)
+    return operations, outputs
 
 
 def _move(places: dict[str, str | None], old: str, new: str | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,8 +12,9 @@ import numpy as np
 from torch import nn
 
 from onebit import files
+from onebit.errors import UserError
 from onebit.nn.layers import float32_bytes
-from onebit.packing import arguments
+from onebit.packing import arguments, signature
 from onebit.packing.comparison import compare, probes
 from onebit.packing.functions import FUNCTIONS
 from onebit.packing.lowering import BATCH, Lowering, Operation, converter
@@ -21,6 +23,7 @@ from onebit.packing.preparation import prepared, unwrapped
 from onebit.packing.tracing import trace
 from onebit.runtime import bits, format
 from onebit.runtime.graph import TaskRecord
+from onebit.runtime.inputs import Image, Input
 
 LARGE = 128**2  # pixels of an image
 
@@ -30,6 +33,7 @@ def pack(
     path: str | os.PathLike[str],
     *,
     input_shape: tuple[int, int, int] | None = None,
+    inputs: Mapping[str, Input] | None = None,
     mean: Sequence[float] | float | None = None,
     std: Sequence[float] | float | None = None,
     labels: Sequence[str] | None = None,
@@ -49,16 +53,27 @@ def pack(
     input_shape   (C, H, W) of an image; models from `onebit.models.create` know theirs
     mean, std     normalisation of pixels in [0, 1] that the runtime applies to uint8 images, a number or one per channel;
                   default 0 and 1
-    int8          store the weights that are not binary, those of float convolutions and linear layers, in 8 bits:
-                  q = round(w / scale), scale = max |w| / 127 per output channel; the runtime computes with scale·q
-    labels        names of what the network tells apart; name and recipe are recorded in the file
+    resize        pixels of the shorter side before the centre crop when pictures are read
+    inputs        what goes in, by the names of forward's arguments, which they keep in the file, in the order of forward:
+                  {"image": onebit.Image((3, 32, 32), mean, std), "ids": onebit.Tokens(length, count),
+                  "sensors": onebit.Floats((8,))}. input_shape, mean, std and resize are the short form for one image, which
+                  the file names "input". Other arguments have their defaults
+    int8          store the weights that are not binary, those of float convolutions, linear layers and embeddings, in 8 bits:
+                  q = round(w / scale), scale = max |w| / 127 per output channel (of embeddings, per token); the runtime
+                  computes with scale·q
+    labels        names of what the network tells apart, one for each channel of the first output; name and recipe are
+                  recorded in the file
     task, answer  what the network is for, and how its outputs are read, a row of `onebit.runtime.answers.ANSWERS`
-    scores        in percent by name; of classifiers, the file records the accuracy alone, which may be given as such
+    scores        in percent by name; the accuracy may be given as such
+
+    The model returns one tensor, which the file names "output", or several: a dict (its keys), a named tuple (its fields), a
+    tuple or list ("output0", "output1", ...). Sequences (B, T, C), which embeddings give, take elementwise layers, nn.Linear,
+    sums, and the mean over T; the file keeps them as maps, so that a network that returns one gives (B, C, T, 1).
 
     Returns {"path", "bytes", "float32_bytes", "binary_weights", "int8_weights", "float_weights"}: the file's size, that of
     the parameters and buffers in float32, and the number of weights stored in one bit, in 8 and in 32.
     Before it is written, what the file computes is compared with the model in evaluation mode, in float32 on the CPU, layer by
-    layer on one or two pictures.
+    layer on one or two random inputs.
 
     Raises UserError for a model that cannot be traced, has diverged, or computes something that the file would not, and for a
     file that cannot be written.
@@ -67,47 +82,46 @@ def pack(
     model = unwrapped(model)
     config = getattr(model, "config", {})
     config = config if isinstance(config, Mapping) else {}
-    input_shape = arguments.image_shape(input_shape, config)
-    mean = arguments.per_channel(mean, "mean", input_shape[0], 0.0)
-    std = arguments.per_channel(std, "std", input_shape[0], 1.0)
-    classifies, scores = task == TaskRecord.name, arguments.numbers(scores)
+    sources = arguments.inputs(inputs, input_shape, mean, std, resize, config)
+    scores = arguments.numbers(scores)
     if accuracy is not None:
         scores["accuracy"] = arguments.number(accuracy, "accuracy")
     arguments.check_answer(task, answer)
     arguments.check_percent(scores.get("accuracy"))
-    resize = arguments.whole(resize, "resize")
     graph: dict[str, Any] = {
         "name": arguments.text(name or config.get("name") or type(model).__name__, "name", "give another with name="),
         "method": arguments.text(method or config.get("method") or "custom", "method", "give another with method="),
-        "input": {
-            "shape": list(input_shape),
-            "mean": mean,
-            "std": std,
-            **({} if resize is None else {"resize": resize}),
-        },
-        "labels": arguments.names(labels),
         "recipe": None if recipe is None else arguments.text(recipe, "recipe", "give another with recipe="),
-        "accuracy": scores.get("accuracy") if classifies else None,
-        **(
-            {}
-            if classifies
-            else {
-                "task": {
-                    "name": arguments.text(task, "task", "give another with task="),
-                    "answer": answer,
-                    "scores": scores,
-                }
-            }
-        ),
+        "task": {
+            "name": arguments.text(task, "task", "give another with task="),
+            "answer": answer,
+            "labels": arguments.names(labels),
+            "scores": scores,
+        },
     }
     frozen = prepared(model)
-    images = probes(input_shape, mean, std, BATCH)
-    lowering = Lowering(trace(nn.Sequential(frozen) if converter(frozen) else frozen, images), FUNCTIONS)
+    traced: nn.Module = frozen
+    named = signature.arguments(vars(frozen).get("forward") or frozen.forward, sources)
+    if converter(frozen):  # a layer alone
+        traced, named = nn.Sequential(frozen), {"input": next(iter(named.values()))}
+    values = {argument: probes(source, BATCH) for argument, source in named.items()}
+    lowering = Lowering(trace(traced, values), FUNCTIONS, named)
     places: dict[str, str | None] = {}
-    operations, output = merge_affines(*lowering.run(), places)
-    graph |= {"nodes": [node_of(operation) for operation in operations], "output": output}
+    operations, outputs = lowering.run()
+    operations, nodes = merge_affines(operations, tuple(outputs.values()), places)
+    read = {name for operation in operations for name in operation.inputs}
+    if unread := [argument for argument, source in named.items() if source.name not in read]:
+        raise UserError(f"pack: what the model returns does not depend on {unread[0]}; leave it out of inputs=")
+    graph |= {
+        "inputs": [source.to_dict() for source in named.values()],
+        "nodes": [node_of(operation) for operation in operations],
+        "outputs": [{"name": name, "node": node} for name, node in zip(outputs, nodes, strict=True)],
+    }
     tensors, binary = arrays_of(operations, int8=False)
-    few = images[:1] if images[0, 0].numel() > LARGE else images  # whose layers have values enough
+    large = any(isinstance(source, Image) and math.prod(source.map[:2]) > LARGE for source in named.values())
+    few = {
+        argument: value[:1] if large else value for argument, value in values.items()
+    }  # whose layers have values enough
     compare(lowering, places, graph, tensors, few)
     if int8:
         tensors, binary = arrays_of(operations, int8=True)
@@ -139,7 +153,7 @@ def arrays_of(operations: Sequence[Operation], int8: bool) -> tuple[dict[str, np
             signs = product.signs.numpy()
             arrays["bits"] = bits.pack_weight(signs) if signs.ndim == 4 else bits.pack(signs)
             arrays["channels"] = np.ascontiguousarray(product.channels().numpy())
-        if int8 and operation.op in ("conv", "linear"):
+        if int8 and operation.op in ("conv", "linear", "embedding"):
             arrays["weight"], arrays["weight_scale"] = quantized(arrays["weight"])
         tensors |= {f"{operation.name}.{what}": array for what, array in arrays.items()}
     return tensors, binary

@@ -1,11 +1,10 @@
-"""A model's calls, recorded with torch.fx on pictures, and checked to compute what the model computes."""
+"""A model's calls, recorded with torch.fx on random inputs, and checked to compute what the model computes."""
 
 from __future__ import annotations
 
-import inspect
 import linecache
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
@@ -15,22 +14,30 @@ from torch import Tensor, fx, nn
 
 from onebit.errors import UserError
 from onebit.packing.lowering import converter
+from onebit.packing.signature import bound, outputs
 
 LIBRARIES = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
 
 
 class Tracer(fx.Tracer):
-    """Stops at the layers that the tables know, and remembers where the model's code calls what."""
+    """Stops at the layers that the tables know, and remembers where the model's code calls what. `names` are the arguments that
+    are inputs."""
+
+    def __init__(self, names: Sequence[str]):
+        super().__init__()
+        self.names = names
 
     def is_leaf_module(self, module: nn.Module, qualified_name: str) -> bool:
         return converter(module) is not None or super().is_leaf_module(module, qualified_name)
 
     def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> tuple[Any, list[Any]]:
-        """The image is traced; every other argument has its default."""
-        forward = vars(self.root).get("forward")  # replaced on the instance
-        name = image_argument(forward or root_fn.__get__(self.root))
-        image = self.create_proxy("placeholder", name, (), {})
-        return forward or root_fn, [image] if forward else [self.root, image]
+        """The inputs are traced; every other argument has its default."""
+        forward = vars(self.root).get("forward") or root_fn.__get__(
+            self.root
+        )  # replaced on the instance, or the class's
+        proxies = {name: self.create_proxy("placeholder", name, (), {}) for name in self.names}
+        ordered, named = bound(forward, proxies)
+        return lambda *given: forward(*given, **named), ordered
 
     def create_proxy(self, kind: Any, *arguments: Any, **keywords: Any) -> Any:
         proxy = super().create_proxy(kind, *arguments, **keywords)
@@ -51,41 +58,18 @@ class Calls(fx.Interpreter):
         return self.see(node, super().run_node(node))
 
 
-def image_argument(forward: Any) -> str:
-    """What a forward (bound) calls the image. Raises UserError where it takes none, or other things without a default."""
-    parameters = list(inspect.signature(forward).parameters.values())
-    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    several = any(p.kind is p.VAR_POSITIONAL for p in parameters)
-    others = [*positional[1:], *(p for p in parameters if p.kind is p.KEYWORD_ONLY)]
-    needed = [p.name for p in others if p.default is p.empty]
-    if needed:
-        raise UserError(
-            f"the model takes more than one input ({', '.join(needed)} beside the image); wrap it in a module whose forward "
-            "takes the image alone and gives the others"
-        )
-    if not (positional or several) or getattr(forward, "__func__", None) is nn.Module.forward:
-        raise UserError("the model's forward takes no image; give a module whose forward takes images (B, C, H, W)")
-    return positional[0].name if positional else "x"
+def trace(model: nn.Module, values: Mapping[str, Tensor]) -> fx.GraphModule:
+    """The calls that a model in evaluation mode makes for values by argument of its forward, of batches that are not 1; each
+    node's meta has "shape" and "line" as `Lowering` reads them.
 
-
-def trace(model: nn.Module, images: Tensor) -> fx.GraphModule:
-    """The calls that a model in evaluation mode makes for images (B, C, H, W), B not 1; each node's meta has "shape" and
-    "line" as `Lowering` reads them.
-
-    Raises UserError for a model that does not run on such images, that cannot be traced, whose output is not one tensor,
-    or whose trace computes something else than itself.
+    Raises UserError for a model that does not run on such values, that cannot be traced, whose outputs are not tensors, or
+    whose trace computes something else than itself.
     """
-    image_argument(model.forward)
-    expected = run(model, images)
-    if not isinstance(expected, Tensor):
-        raise UserError(
-            f"the model returns more than one tensor (a {type(expected).__name__}); wrap it in a module that returns the "
-            "logits alone"
-        )
+    expected = outputs(run(model, values))
     try:
-        module = fx.GraphModule(model, Tracer().trace(model))
+        module = fx.GraphModule(model, Tracer(list(values)).trace(model))
         with torch.no_grad():
-            traced = Calls(module, _note).run(images.clone())
+            traced = outputs(Calls(module, _note).run(*(value.clone() for value in values.values())))
     except UserError:
         raise
     except Exception as error:  # whatever the model's code raises where it meets torch.fx's stand-ins
@@ -100,9 +84,8 @@ def trace(model: nn.Module, images: Tensor) -> fx.GraphModule:
             f"the model cannot be traced{f' at {line}' if line else ''}: {reason}; its forward must make the same calls "
             "for every image, without if, int() or len() of tensors"
         ) from error
-    if not torch.allclose(expected, traced, rtol=1e-3, atol=1e-5, equal_nan=True):
-        again = run(model, images)
-        if not torch.allclose(expected, again, rtol=1e-3, atol=1e-5, equal_nan=True):
+    if not _same(expected, traced):
+        if not _same(expected, outputs(run(model, values))):
             raise UserError(
                 "the model answers the same image differently each time, in evaluation mode too: its forward draws random "
                 "numbers or changes its own state; take that out"
@@ -114,18 +97,27 @@ def trace(model: nn.Module, images: Tensor) -> fx.GraphModule:
     return module
 
 
-def run(model: nn.Module, images: Tensor) -> Any:
-    """The model's outputs. Raises UserError, with the layer that failed, for images (B, C, H, W) that it does not take."""
-    channels, height, width = images.shape[1:]
+def _same(some: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> bool:
+    return some.keys() == others.keys() and all(
+        value.shape == others[name].shape and torch.allclose(value, others[name], rtol=1e-3, atol=1e-5, equal_nan=True)
+        for name, value in some.items()
+    )
+
+
+def run(model: nn.Module, values: Mapping[str, Tensor]) -> Any:
+    """What the model returns for values by argument. Raises UserError, with the layer that failed, where it does not take them."""
     try:
-        return _outputs(model, images)
+        return _returned(model, values)
     except Exception as error:
-        if width in (1, 3, 4) and _takes(model, images.permute(0, 3, 1, 2)):
+        (argument, first), *others = values.items()
+        image = not others and first.dim() == 4
+        if image and first.shape[3] in (1, 3, 4) and _takes(model, {argument: first.permute(0, 3, 1, 2)}):
+            channels, height, width = first.shape[1:]
             raise UserError(
                 f"input_shape = {(channels, height, width)} is (height, width, channels); give (channels, height, width): "
                 f"{(width, channels, height)}"
             ) from error
-        if len(images) > 1 and _takes(model, images[:1]):
+        if len(first) > 1 and _takes(model, {name: value[:1] for name, value in values.items()}):
             raise UserError(
                 "the model takes one image and no batch of several: its forward has the batch's size as a number, as in "
                 "view(1, -1); use flatten(1)"
@@ -134,21 +126,26 @@ def run(model: nn.Module, images: Tensor) -> Any:
         selves = [id(frame.f_locals.get("self")) for frame, _ in _frames(error.__traceback__)]
         layer = next((names[found] for found in reversed(selves) if found in names), "")
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        given = (
+            f"images of (C, H, W) = {tuple(first.shape[1:])}"
+            if image
+            else ", ".join(f"{name} {tuple(value.shape[1:])}" for name, value in values.items())
+        )
         raise UserError(
-            f"the model does not run on images of (C, H, W) = {(channels, height, width)}"
-            f"{f', layer {layer}' if layer else ''}: {reason}; is input_shape= right? (Packing runs the model in float32 on "
-            "the CPU.)"
+            f"the model does not run on {given}{f', layer {layer}' if layer else ''}: {reason}; is "
+            f"{'input_shape=' if image else 'inputs='} right? (Packing runs the model in float32 on the CPU.)"
         ) from error
 
 
-def _outputs(model: nn.Module, images: Tensor) -> Any:
+def _returned(model: nn.Module, values: Mapping[str, Tensor]) -> Any:
+    ordered, named = bound(model.forward, {name: value.clone() for name, value in values.items()})
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        return model(images.clone())
+        return model(*ordered, **named)
 
 
-def _takes(model: nn.Module, images: Tensor) -> bool:
+def _takes(model: nn.Module, values: Mapping[str, Tensor]) -> bool:
     try:
-        _outputs(model, images)
+        _returned(model, values)
     except Exception:  # as above
         return False
     return True

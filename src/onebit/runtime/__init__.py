@@ -1,4 +1,7 @@
 """Loads and runs onebit files; needs numpy and safetensors, never PyTorch."""
 
+from onebit.runtime.inputs import Floats as Floats
+from onebit.runtime.inputs import Image as Image
+from onebit.runtime.inputs import Tokens as Tokens
 from onebit.runtime.model import Model as Model
 from onebit.runtime.model import load as load

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onebit.runtime.graph import INPUT, Graph, Node
+from onebit.runtime.graph import Node
+from onebit.runtime.inputs import Image
 
 MAX_CHANNELS = 8
 MAX_PADDING = 64
@@ -33,10 +34,10 @@ class ByteConv:
     bias: np.ndarray
 
 
-def byte_conv(node: Node, tensors: Mapping[str, np.ndarray], graph: Graph) -> ByteConv | None:
-    """The form in which a convolution takes bytes; None if it must take floats. `tensors` are the node's, by their own
-    names."""
-    if node.op != "conv" or node.inputs != (INPUT,) or "weight_scale" not in tensors:
+def byte_conv(node: Node, tensors: Mapping[str, np.ndarray], image: Image) -> ByteConv | None:
+    """The form in which a convolution takes the bytes of an image; None if it must take floats. `tensors` are the node's, by
+    their own names."""
+    if node.op != "conv" or node.inputs != (image.name,) or "weight_scale" not in tensors:
         return None
     weight = tensors["weight"]  # (O, I, KH, KW)
     _, channels, height, width = weight.shape
@@ -48,7 +49,7 @@ def byte_conv(node: Node, tensors: Mapping[str, np.ndarray], graph: Graph) -> By
     scale = tensors["weight_scale"].astype(np.float64)  # (O)
     # As float32, which is what pixels are normalised with.
     mean, std = (
-        np.array(values, np.float32).astype(np.float64)[:, None] for values in (graph.mean, graph.std)
+        np.array(values, np.float32).astype(np.float64)[:, None] for values in (image.mean, image.std)
     )  # (I, 1)
     with np.errstate(over="ignore"):  # checked below
         a, b = (scale / (255 * std)).astype(np.float32), scale * mean / std  # (I, O)

@@ -7,60 +7,89 @@ are read, and the writer runs the same checks as the reader, so what it writes c
 from __future__ import annotations
 
 import json
+import math
 import os
 import stat
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import safetensors
-import safetensors.numpy
 
 from onebit import files
 from onebit.errors import FormatError, UserError
 from onebit.runtime import graph as graphs
+from onebit.runtime import strict_json, version1
+from onebit.runtime.binary import products
 from onebit.runtime.bits import tail_is_zero
+from onebit.runtime.fields import fields, show
 from onebit.runtime.graph import Graph
-from onebit.runtime.operators import OPERATORS, Shape, Tensors, infer_shapes, products
+from onebit.runtime.operators import OPERATORS, infer_shapes
 from onebit.runtime.recognition import explained, recognized
+from onebit.runtime.tensors import DTYPES, Arrays, Shape, Tensors
 
-FORMAT, VERSION = "onebit", "1"
+FORMAT, VERSION = "onebit", "2"
+VERSIONS = ("1", VERSION)  # that are read
 MAX_HEADER = 16 * 2**20  # bytes
 MAX_FILE = 4 * 2**30  # bytes
 MAX_SCALE = 1e30  # of weights in 8 bits: 128 times as much is still finite
-_DTYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "U8": np.dtype("u1"), "I8": np.dtype("i1")}
 
 
-def read(path: str | os.PathLike[str]) -> tuple[Graph, dict[str, np.ndarray]]:
+class Place(NamedTuple):
+    """Where the header says a tensor lies: bytes begin to end behind the header."""
+
+    dtype: str
+    shape: Shape
+    begin: int
+    end: int
+
+
+def read(path: str | os.PathLike[str]) -> tuple[Graph, Arrays]:
     """The checked graph and its tensors ("<node>.<what>"). Raises FormatError, or UserError on an unreadable path."""
-    if not isinstance(path, str | os.PathLike):
-        raise UserError(f"a packed file is named by its path, got {type(path).__name__}")
-    path = Path(path)
-    data = _read_bytes(path)
-    try:
+    data = read_bytes(path)
+    with explaining(path):
         return decode(data)
+
+
+@contextmanager
+def explaining(path: str | os.PathLike[str]) -> Iterator[None]:
+    """What is wrong with the bytes of a file names the file, or says what it is instead."""
+    try:
+        yield
     except FormatError as error:
         damaged = recognized(path).name == "safetensors" and "by onebit" not in str(error)
         other = None if damaged else explained(path, "packed")
-        raise FormatError(other or f"{path}: {error}") from None
+        raise FormatError(other or f"{os.fspath(path)}: {error}") from None
 
 
-def decode(data: bytes) -> tuple[Graph, dict[str, np.ndarray]]:
+def decode(data: bytes) -> tuple[Graph, Arrays]:
     """As `read`, of the bytes of a file."""
-    graph_source, found = _split_header(_header(data))
-    graph, shapes = _check_header(graph_source, Tensors(found))
-    try:
-        tensors = safetensors.numpy.load(data)
-    except safetensors.SafetensorError as error:
-        raise FormatError(f"the tensors are damaged ({str(error)[:200]}); copy or export the file again") from None
+    header, start = _header(data)
+    source, _, places = _split_header(header)
+    graph, shapes = _check_header(source, Tensors({name: place[:2] for name, place in places.items()}))
+    _check_places(places, len(data) - start)
+    tensors = {}
+    for name, (code, shape, begin, _) in places.items():
+        array = np.frombuffer(data, DTYPES[code], math.prod(shape), start + begin)
+        tensors[name] = array.reshape(shape).astype(array.dtype.newbyteorder("="))  # a copy that is aligned
     _check_values(graph, shapes, tensors)
     return graph, tensors
 
 
+def graph_of(data: bytes) -> Graph:
+    """The graph of a file's bytes that were checked already."""
+    return graphs.parse(_split_header(_header(data)[0])[0], OPERATORS)
+
+
+def version(data: bytes) -> str:
+    """The format's version of a file's bytes."""
+    return _split_header(_header(data)[0])[1]
+
+
 def validate(source: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> Graph:
-    """Checks a graph (as JSON object) together with its tensors; raises FormatError, returns the typed graph."""
+    """Checks a graph (as JSON object of version 2) together with its tensors; raises FormatError, returns the typed graph."""
     graph, shapes = _check_header(source, Tensors.of(tensors))
     _check_values(graph, shapes, tensors)
     return graph
@@ -74,10 +103,8 @@ def write(path: str | os.PathLike[str], graph: Mapping[str, Any], tensors: Mappi
 
     The same input gives the same bytes.
     """
-    path = Path(path)
-    checked = validate(graph, tensors)
-    data = encode(checked, tensors)
-    files.write(path, lambda file: file.write(data), follow=True)
+    data = encode(validate(graph, tensors), tensors)
+    files.write(Path(path), lambda file: file.write(data), follow=True)
 
 
 def encode(graph: Graph, tensors: Mapping[str, np.ndarray]) -> bytes:
@@ -86,7 +113,7 @@ def encode(graph: Graph, tensors: Mapping[str, np.ndarray]) -> bytes:
     header: dict[str, Any] = {"__metadata__": {"format": FORMAT, "version": VERSION, "graph": text}}
     blobs: list[bytes] = []
     offset = 0  # bytes
-    for code, dtype in _DTYPES.items():
+    for code, dtype in DTYPES.items():
         for name in sorted(name for name, array in tensors.items() if array.dtype == dtype):
             array = tensors[name]
             blobs.append(array.astype(dtype).tobytes())
@@ -97,10 +124,16 @@ def encode(graph: Graph, tensors: Mapping[str, np.ndarray]) -> bytes:
     encoded += b" " * (-len(encoded) % 8)
     if len(encoded) > MAX_HEADER:
         raise FormatError(f"the graph takes {len(encoded)} bytes, at most {MAX_HEADER} are supported")
+    if 8 + len(encoded) + offset > MAX_FILE:
+        raise FormatError(f"the file would have {8 + len(encoded) + offset} bytes, at most {MAX_FILE} are supported")
     return b"".join([struct.pack("<Q", len(encoded)), encoded, *blobs])
 
 
-def _read_bytes(path: Path) -> bytes:
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
+    """What is in a file. Raises UserError for one that cannot be read, FormatError for one that is too large."""
+    if not isinstance(path, str | os.PathLike):
+        raise UserError(f"a packed file is named by its path, got {type(path).__name__}")
+    path = Path(path)
     try:
         info = os.stat(path)
         if not stat.S_ISREG(info.st_mode):
@@ -108,80 +141,84 @@ def _read_bytes(path: Path) -> bytes:
         if info.st_size > MAX_FILE:
             raise FormatError(f"{path} has {info.st_size} bytes, at most {MAX_FILE} are supported")
         return path.read_bytes()
+    except UserError:
+        raise
     except (OSError, ValueError) as error:  # ValueError: a null character
         raise UserError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
 
 
-def _header(data: bytes) -> dict[str, Any]:
-    """The JSON header of a safetensors file: 8 bytes little-endian length, then the header."""
+def _header(data: bytes) -> tuple[dict[str, Any], int]:
+    """(The JSON header, where the tensors start): 8 bytes little-endian length, then the header."""
     if not data:
         raise FormatError("the file is empty; copy or export it again")
     if len(data) < 8:
         raise FormatError(f"the file has only {len(data)} bytes and is truncated; copy it again")
+    if len(data) > MAX_FILE:
+        raise FormatError(f"the file has {len(data)} bytes, at most {MAX_FILE} are supported")
     (length,) = struct.unpack_from("<Q", data)
     if not 2 <= length <= MAX_HEADER:
         raise FormatError(f"the header length {length} is not from 2 to {MAX_HEADER} bytes; this is not a onebit file")
     if 8 + length > len(data):
         raise FormatError(f"the header claims {length} bytes, the file has {len(data)} in all: it is truncated")
-    header = _json(data[8 : 8 + length], "the header")
-    if not isinstance(header, dict):
+    header = strict_json.loads(data[8 : 8 + length], "the header")
+    if not isinstance(header, dict) or data[8:9] != b"{":
         raise FormatError("the header is not a JSON object; this is not a onebit file")
-    return header
+    return header, 8 + length
 
 
-def _json(data: bytes | str, where: str) -> Any:
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        result = dict(pairs)
-        if len(result) != len(pairs):
-            raise FormatError(f"{where} has a duplicate key")
-        return result
-
-    def refuse(constant: str) -> None:
-        raise FormatError(f"{where} contains {constant}, which is not JSON")
-
-    try:
-        return json.loads(data, object_pairs_hook=unique, parse_constant=refuse)
-    except FormatError:
-        raise
-    except RecursionError:
-        raise FormatError(f"{where} is nested too deeply") from None
-    except ValueError as error:  # JSON, UTF-8 and oversized integers
-        raise FormatError(f"{where} is not valid JSON ({str(error)[:80]}); this is not a onebit file") from None
-
-
-def _split_header(header: dict[str, Any]) -> tuple[Any, dict[str, tuple[str, Shape]]]:
-    """Header -> (graph as JSON object, dtype and shape of every tensor)."""
+def _split_header(header: dict[str, Any]) -> tuple[Any, str, dict[str, Place]]:
+    """Header -> (graph as JSON object of version 2, version, dtype and place of every tensor)."""
     metadata = header.pop("__metadata__", None)
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
         raise FormatError("this safetensors file was not written by onebit; make one with onebit pack")
-    if metadata.get("version") != VERSION:
+    found_version = metadata.get("version")
+    if found_version not in VERSIONS:
         raise FormatError(
-            f"format version {graphs.show(metadata.get('version'))}, this onebit reads {VERSION!r}; update it"
+            f"format version {show(found_version)}, this onebit reads {' and '.join(VERSIONS)}; update it"
         )
     if not isinstance(metadata.get("graph"), str) or set(metadata) != {"format", "version", "graph"}:
         raise FormatError("the metadata must be format, version and graph; export the file again")
-    found = {}
-    for name, entry in header.items():
-        where = f"tensor {name[:80]!r}"
-        entry = graphs.fields(entry, where, {"dtype", "shape", "data_offsets"})
-        shape = entry["shape"]
-        if not isinstance(entry["dtype"], str) or entry["dtype"] not in _DTYPES or not isinstance(shape, list):
-            raise FormatError(f"{where} must have dtype {' or '.join(_DTYPES)} and a shape, got {graphs.show(entry)}")
-        if not all(type(size) is int and 0 <= size <= MAX_FILE for size in shape):
-            raise FormatError(f"{where} has an impossible shape {graphs.show(shape)}")
-        found[name] = (entry["dtype"], tuple(shape))
-    return _json(metadata["graph"], "the graph"), found
+    source = strict_json.loads(metadata["graph"], "the graph")
+    places = {name: _place(entry, f"tensor {name[:80]!r}") for name, entry in header.items()}
+    return version1.translated(source) if found_version == "1" else source, found_version, places
+
+
+def _place(entry: Any, where: str) -> Place:
+    entry = fields(entry, where, {"dtype", "shape", "data_offsets"})
+    code, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if not isinstance(code, str) or code not in DTYPES or not isinstance(shape, list):
+        raise FormatError(f"{where} must have dtype {' or '.join(DTYPES)} and a shape, got {show(entry)}")
+    if not all(type(size) is int and 0 <= size <= MAX_FILE for size in shape):
+        raise FormatError(f"{where} has an impossible shape {show(shape)}")
+    if not isinstance(offsets, list) or len(offsets) != 2 or not all(type(at) is int for at in offsets):
+        raise FormatError(f"{where} must have two data_offsets, got {show(offsets)}")
+    return Place(code, tuple(shape), *offsets)
+
+
+def _check_places(places: Mapping[str, Place], size: int) -> None:
+    """Tensors lie one behind the other, without holes, up to the end of the file: `size` bytes behind the header."""
+    end = 0
+    for name, place in sorted(places.items(), key=lambda item: item[1].begin):
+        claimed = math.prod(place.shape) * DTYPES[place.dtype].itemsize
+        if place.begin != end or place.end - place.begin != claimed:
+            raise FormatError(
+                f"the tensors are damaged ({show(name)} of {claimed} bytes at {place.begin} to {place.end}); "
+                "copy or export the file again"
+            )
+        end = place.end
+    if end != size:
+        raise FormatError(f"the tensors are damaged ({end} bytes are claimed, {size} are there); copy the file again")
 
 
 def _check_header(source: Any, tensors: Tensors) -> tuple[Graph, dict[str, Shape]]:
+    """The graph, and the shape of every value by name: those of nodes and, as (H, W, C) and so on, of inputs."""
     graph = graphs.parse(source, OPERATORS)
-    _, height, width = graph.input_shape
-    shapes = infer_shapes(graph, tensors, height, width)
+    shapes = infer_shapes(graph, tensors)
     tensors.check_all_used()
-    output = shapes[graph.output]
-    if graph.labels is not None and len(graph.labels) != output[-1]:
-        raise FormatError(f"{len(graph.labels)} labels for {output[-1]} outputs; give one label per output or null")
-    return graph, shapes
+    channels, labels = shapes[graph.outputs[0].node][-1], graph.task.labels
+    if labels is not None and len(labels) != channels:
+        raise FormatError(f"{len(labels)} labels for {channels} outputs; give one label per output or null")
+    return graph, {**{source.name: source.map for source in graph.inputs}, **shapes}
 
 
 def _check_values(graph: Graph, shapes: Mapping[str, Shape], tensors: Mapping[str, np.ndarray]) -> None:

@@ -1,9 +1,10 @@
-"""Images in, logits or answers out: what the user holds after `onebit.runtime.load`."""
+"""Values in, outputs or answers out: what the user holds after `onebit.runtime.load`."""
 
 from __future__ import annotations
 
 import os
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -11,12 +12,13 @@ from onebit.errors import UserError
 from onebit.machine import processor
 from onebit.runtime import format as file_format
 from onebit.runtime.answers import Answer
-from onebit.runtime.graph import MAX_SIZE, Graph, TaskRecord, to_dict
-from onebit.runtime.operators import OPERATORS, Tensors, infer_shapes
-from onebit.runtime.reference import Reference, normalized
+from onebit.runtime.backend import Backend
+from onebit.runtime.graph import Description, TaskRecord, to_dict
+from onebit.runtime.inputs import Image, Input
+from onebit.runtime.operators import OPERATORS
+from onebit.runtime.reference import Reference
 
 BACKENDS = ("auto", "engine", "reference")
-RAW = 8  # times what normalised pixels can reach: beyond it, values from 0 to 255 are pixels that nobody normalised
 
 
 class Request(NamedTuple):
@@ -25,29 +27,6 @@ class Request(NamedTuple):
     threads: int | None = None
     isa: str | None = None
     backend: str = "auto"
-
-
-DEFAULT = Request()
-
-
-class Backend(Protocol):
-    @property
-    def isa(self) -> str: ...
-
-    @property
-    def threads(self) -> int: ...
-
-    def run(self, images: np.ndarray) -> np.ndarray:
-        """Normalised float32 (B, C, H, W) -> logits (B, classes) or a map (B, H, W, C)."""
-        ...
-
-    def run_bytes(self, images: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
-        """As `run`, for uint8 (B, H, W, C), which become (byte / 255 - mean) / std."""
-        ...
-
-    def trace(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """Every node's output for normalised float32 (B, H, W, C)."""
-        ...
 
 
 def load(
@@ -70,86 +49,94 @@ def load(
         raise UserError(f"unknown backend {backend!r}; choose one of {', '.join(BACKENDS)}")
     if threads is not None and (type(threads) is not int or not 1 <= threads <= 1024):
         raise UserError(f"threads must be an integer from 1 to 1024, got {threads!r}")
-    return _model(file_format.read(path), Request(threads, isa, backend))
+    data = file_format.read_bytes(path)
+    with file_format.explaining(path):
+        return _model(data, Request(threads, isa, backend))
 
 
-def _model(content: tuple[Graph, dict[str, np.ndarray]], request: Request) -> Model:
-    return Model(*content, _backend(*content, request), request)
+def _model(data: bytes, request: Request) -> Model:
+    return Model(*_opened(data, request), data, request)
 
 
 def _restored(data: bytes, request: tuple[int | None, str | None, str]) -> Model:
     """A network that was pickled, in another process or on another machine."""
-    return _model(file_format.decode(data), Request(*request))
+    return _model(data, Request(*request))
 
 
-def _backend(graph: Graph, tensors: dict[str, np.ndarray], request: Request) -> Backend:
+def _opened(data: bytes, request: Request) -> tuple[Description, Backend]:
+    """What a file's bytes describe, and what runs them."""
     from onebit.runtime import native
 
     threads, isa, name = request
-    if name == "reference" or (name == "auto" and not native.available()):
+    graph, tensors = file_format.decode(data)
+    if name == "reference" or (name == "auto" and not (native.available() and native.runs(graph))):
         if isa is not None:
             raise UserError(f"isa={isa!r} needs the engine, but the reference runs; build the engine or leave isa out")
-        return Reference(graph, tensors)
-    return native.Engine(graph, tensors, None if threads is None else processor.usable(threads), isa)
+        return graph, Reference(graph, tensors)
+    return graph, native.Engine(graph, tensors, None if threads is None else processor.usable(threads), isa)
 
 
 class Model:
     """A loaded network. `model(images)` gives float32 logits (B, classes), or (B, C, H, W) if the output is a map;
     `model.predict(pictures)` gives answers.
 
-    It can be pickled and copied: what travels are the file's bytes and the arguments of `load`, from which the other side
+    It can be pickled and copied: what travel are the file's bytes and the arguments of `load`, from which the other side
     makes its own engine. In the child of a fork it starts its own threads.
     """
 
-    def __init__(
-        self, graph: Graph, tensors: dict[str, np.ndarray], backend: Backend, request: Request = DEFAULT
-    ) -> None:
-        self._graph = graph
+    def __init__(self, description: Description, backend: Backend, data: bytes, request: Request) -> None:
+        self._description = description
         self._backend = backend
-        self._arrays = tensors
+        self._data = data
         self._request = request
-        self._tensors = Tensors.of(tensors)
-        self._sizes: set[tuple[int, int]] = set()
-        self._mean = np.array(graph.mean, np.float32)
-        self._std = np.array(graph.std, np.float32)
-        reach = max(max(abs(mean), abs(1 - mean)) / abs(std) for mean, std in zip(graph.mean, graph.std, strict=True))
-        plain = not any(graph.mean) and set(graph.std) == {1.0}  # the file does not say how its images are normalised
-        self._raw = float("inf") if plain else RAW * reach
+        self._fitting = {tuple(source.map for source in description.inputs)}  # sizes of the inputs, in order
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restored, (file_format.encode(self._graph, self._arrays), tuple(self._request))
+        return _restored, (self._data, tuple(self._request))
 
     @property
     def name(self) -> str:
-        return self._graph.name
+        return self._description.name
 
     @property
     def method(self) -> str:
-        return self._graph.method
+        return self._description.method
+
+    @property
+    def inputs(self) -> tuple[Input, ...]:
+        """What goes in, in order: each an `Image`, `Tokens` or `Floats` with its name and shape."""
+        return self._description.inputs
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The names of what comes out, in order."""
+        return tuple(output.name for output in self._description.outputs)
 
     @property
     def labels(self) -> tuple[str, ...] | None:
-        return self._graph.labels
+        """A name for each channel of the first output."""
+        return self._description.task.labels
 
     @property
     def task(self) -> TaskRecord:
-        """What the network is for, how its outputs are read, and its scores."""
-        return self._graph.task
+        """What the network is for, how its first output is read, and its scores."""
+        return self._description.task
 
     @property
     def input_kind(self) -> str:
-        """What goes in: "image"."""
-        return "image"
+        """What goes in: "image". Raises UserError for a network of other or several inputs."""
+        return self._image().type
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of the image the network was made for."""
-        return self._graph.input_shape
+        """(C, H, W) of the image the network was made for. Raises UserError for a network of other or several inputs."""
+        return self._image().shape
 
     @property
     def resize(self) -> int | None:
-        """Pixels of the shorter side before the centre crop; None where pictures are resized to the network's input."""
-        return self._graph.resize
+        """Pixels of the shorter side before the centre crop; None where pictures are resized to the network's input. Raises
+        UserError for a network of other or several inputs."""
+        return self._image().resize
 
     @property
     def isa(self) -> str:
@@ -167,21 +154,24 @@ class Model:
 
     @property
     def graph(self) -> dict[str, Any]:
-        """The graph as in the file's metadata."""
-        return to_dict(self._graph, OPERATORS)
+        """The graph as files of version 2 hold it, read from the file's bytes."""
+        return to_dict(file_format.graph_of(self._data), OPERATORS)
 
-    def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Logits of some images.
+    def __call__(self, *values: Any, **named: Any) -> Any:
+        """The output, or of several outputs a dict by name: float32 (B, C), or (B, C, H, W) if it is a map.
 
-        uint8 (B, H, W, C) or (H, W, C)  are scaled to 0..1 and normalised by the file's mean and std; resizing is the
-                                         caller's duty, or that of `predict`
-        float32 (B, C, H, W)             are taken as normalised already, as the PyTorch model sees them; from 0 to 255
-                                         and 8 times beyond what (0..1 - mean) / std can be, they are refused
+        Inputs are given in order or by name, with batches of one size:
+
+        images   uint8 (B, H, W, C) or (H, W, C), which are scaled to 0..1 and normalised by the file's mean and std;
+                 resizing is the caller's duty, or that of `predict`. Or float32 (B, C, H, W), taken as normalised already, as
+                 the PyTorch model sees them; from 0 to 255 and 8 times beyond what (0..1 - mean) / std can be, they are refused
+        tokens   integers (B, T) or (T,), from 0 to the input's count - 1
+        floats   float32 (B, C, H, W) or (B, C), finite
+
+        Raises UserError for values that do not fit.
         """
-        images = self._checked(images)
-        if images.dtype == np.uint8:
-            return _channels_first(self._backend.run_bytes(images, self._mean, self._std))
-        return _channels_first(self._backend.run(images))
+        found = {name: channels_first(x) for name, x in self._backend.run(self._checked(values, named)).items()}
+        return found if len(self._description.outputs) > 1 else found[self.outputs[0]]
 
     def predict(self, x: Any, top: int = 1) -> list[Any]:
         """The answer to a picture, [{"label", "score"}, ...] with the `top` best labels, the best first; for several
@@ -190,7 +180,8 @@ class Model:
         x    a path, a Pillow image, or an array uint8 (H, W, C); or several: a list of these, or uint8 (B, H, W, C).
              Each is decoded, turned upright, resized and cut as `onebit run` does, so any size will do.
 
-        Needs Pillow. Raises UserError for what is no picture, and for a network whose outputs are maps.
+        Needs Pillow. Raises UserError for what is no picture, and for a network whose first output is a map, or that takes
+        anything but one image.
         """
         from onebit.runtime.run import predict
 
@@ -203,61 +194,73 @@ class Model:
         found: list[Answer] = predict(self, [x], top)
         return found[0]
 
-    def trace(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """Output of every node by name, (B, C, H, W) or (B, C); int32 A·B of binary nodes as "<node>:accumulator".
+    def trace(self, *values: Any, **named: Any) -> dict[str, np.ndarray]:
+        """Output of every node by name, (B, C, H, W) or (B, C); int32 A·B of binary nodes as "<node>:accumulator". Takes
+        what a call takes.
 
         uint8 images are normalised first. (A call takes them to a first convolution with weights in 8 bits as they are,
         which may differ in the last bits.)"""
-        values = self._backend.trace(normalized(self._checked(images), self._mean, self._std))
-        return {name: _channels_first(value) for name, value in values.items()}
+        given = self._checked(values, named)
+        for source in self.inputs:
+            if isinstance(source, Image) and given[source.name].dtype == np.uint8:
+                given[source.name] = channels_first(source.normalized(given[source.name]))
+        return {name: channels_first(value) for name, value in self._backend.trace(given).items()}
 
     def normalized(self, images: np.ndarray) -> np.ndarray:
-        """float32 (B, C, H, W), as the PyTorch model sees them, of uint8 (B, H, W, C)."""
-        return _channels_first(normalized(self._checked(images), self._mean, self._std))
+        """float32 (B, C, H, W), as the PyTorch model sees them, of uint8 (B, H, W, C). Raises UserError as a call does."""
+        image = self._image()
+        images = self._checked((images,), {})[image.name]
+        return channels_first(image.normalized(images)) if images.dtype == np.uint8 else images
 
-    def _checked(self, images: np.ndarray) -> np.ndarray:
-        """uint8 (B, H, W, C) or float32 (B, C, H, W), of a size that the network takes."""
-        if hasattr(images, "__array__"):  # torch tensors and Pillow images too
-            images = np.asarray(images)
-        if not isinstance(images, np.ndarray):
-            raise UserError(f"images must be a numpy array, got {type(images).__name__}")
-        channels = self.input_shape[0]
-        if images.dtype == np.uint8:
-            if images.ndim == 3:
-                images = images[None]  # (1, H, W, C)
-            if images.ndim != 4 or images.shape[-1] != channels:
-                raise UserError(f"uint8 images must be (B, H, W, {channels}) or (H, W, {channels}), got {images.shape}")
-            self._check_size(images.shape)
-        elif images.dtype == np.float32:
-            if images.ndim != 4 or images.shape[1] != channels:
-                raise UserError(f"float32 images must be (B, {channels}, H, W), got {images.shape}")
-            self._check_size((images.shape[0], *images.shape[2:], channels))
-            if self._raw < images.max() <= 255 and images.min() >= 0:  # never true of NaN
-                raise UserError(
-                    f"float32 images must be normalised, (pixel / 255 - mean) / std, got values from {images.min():g} to "
-                    f"{images.max():g}; give pixels as uint8 (B, H, W, {channels}), or normalise them (model.normalized)"
-                )
-        else:
-            raise UserError(f"images must be uint8 (B, H, W, C) or float32 (B, C, H, W), got {images.dtype}")
-        return images
+    def _image(self) -> Image:
+        image = self._description.image
+        if image is None:
+            raise UserError(self._description.takes())
+        return image
 
-    def _check_size(self, shape: tuple[int, ...]) -> None:
-        batch, height, width, _ = shape
-        if batch < 1:
-            raise UserError("the batch is empty; give at least one image")
-        if (height, width) in self._sizes:
+    def _checked(self, values: tuple[Any, ...], named: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """The inputs by name, as backends take them."""
+        names = [source.name for source in self.inputs]
+        given = dict(zip(names, values)) | dict(named)
+        twice = [name for name in names[: len(values)] if name in named]
+        if len(values) > len(names) or twice or set(given) != set(names):
+            what = f"got {len(values)} values" + (f" and {', '.join(named)}" if named else "")
+            raise UserError(f"{self._description.takes()}, {what}")
+        checked = {}
+        for source in self.inputs:
+            try:
+                checked[source.name] = source.checked(given[source.name])
+            except UserError as error:
+                raise UserError(f"input {source.name}: {error}" if len(names) > 1 else str(error)) from None
+        batches = {name: len(array) for name, array in checked.items()}
+        if len(set(batches.values())) > 1:
+            raise UserError(f"the batches differ: {', '.join(f'{name} {count}' for name, count in batches.items())}")
+        self._check_sizes({source.name: source.sizes(checked[source.name]) for source in self.inputs})
+        return checked
+
+    def _check_sizes(self, sizes: dict[str, tuple[int, ...]]) -> None:
+        key = tuple(sizes.values())
+        if key in self._fitting:
             return
-        if not (1 <= height <= MAX_SIZE and 1 <= width <= MAX_SIZE):
-            raise UserError(f"images of {height} × {width} pixels; height and width must be from 1 to {MAX_SIZE}")
         try:
-            infer_shapes(self._graph, self._tensors, height, width)
+            self._backend.check(sizes)
         except UserError as error:
-            _, h, w = self.input_shape
+            made = {source.name: source.map for source in self.inputs}
+            if self._description.image is None:
+                raise UserError(
+                    f"inputs of {_words(sizes)} do not fit, the network was made for {_words(made)}: {error}"
+                )
+            (height, width, _), (h, w, _) = key[0], self.inputs[0].map
             raise UserError(
                 f"images of {height} × {width} do not fit, the network was made for {h} × {w}: {error}"
             ) from None
-        self._sizes.add((height, width))
+        self._fitting.add(key)
 
 
-def _channels_first(x: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(x.transpose(0, 3, 1, 2)) if x.ndim == 4 else x  # (B, C, H, W)
+def channels_first(x: np.ndarray) -> np.ndarray:
+    """(B, H, W, C) as (B, C, H, W); vectors as they are."""
+    return np.ascontiguousarray(x.transpose(0, 3, 1, 2)) if x.ndim == 4 else x
+
+
+def _words(sizes: Mapping[str, tuple[int, ...]]) -> str:
+    return ", ".join(f"{name} {' × '.join(map(str, size))}" for name, size in sizes.items())

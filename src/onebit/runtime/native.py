@@ -1,4 +1,4 @@
-"""The C++ engine behind the same two methods as the reference."""
+"""The C++ engine behind the same methods as the reference."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ import numpy as np
 
 from onebit.errors import UserError
 from onebit.machine import installation, processor
+from onebit.runtime.binary import CHANNEL, SAMPLE_MEAN
 from onebit.runtime.byte_conv import byte_conv
-from onebit.runtime.graph import INPUT, Graph, Node
-from onebit.runtime.operators import CHANNEL, SAMPLE_MEAN, Tensors, float_weight, infer_shapes
+from onebit.runtime.graph import Description, Graph, Node
+from onebit.runtime.operators import infer_shapes
+from onebit.runtime.tensors import Tensors, float_weight
 
 _MODULE = "onebit.runtime._engine"
 # Of the architecture the engine is built for; the other's do not exist.
@@ -38,6 +40,11 @@ _CONV = ("weight", "weight_scale", "bias")
 def available() -> bool:
     """Whether the compiled engine is installed."""
     return find_spec(_MODULE) is not None
+
+
+def runs(description: Description) -> bool:
+    """Whether the engine runs such a network: of one image and one output."""
+    return description.image is not None and len(description.outputs) == 1
 
 
 def supported() -> list[str]:
@@ -67,10 +74,12 @@ def refusals() -> Iterator[None]:
 
 
 class Engine:
-    """Runs a checked graph: the methods of `model.Backend`."""
+    """Runs a checked graph: the methods of `backend.Backend`."""
 
     def __init__(self, graph: Graph, tensors: Mapping[str, np.ndarray], threads: int | None, isa: str | None) -> None:
-        module = extension()
+        module, image = extension(), graph.image
+        if image is None or len(graph.outputs) != 1:
+            raise UserError(f"the engine runs networks of one image and one output; {graph.takes()}")
         if threads is None:
             threads = processor.count()
         try:
@@ -79,30 +88,29 @@ class Engine:
             raise UserError(f"{threads} threads cannot be started ({error}); give fewer with threads=") from None
         except ValueError as error:
             raise UserError(f"{error} (from isa= or the variable ONEBIT_ISA)") from None
-        channels, height, width = graph.input_shape
-        self._channels = channels
-        self._shapes = infer_shapes(graph, Tensors.of(tensors), height, width)
-        self._names = [INPUT]
+        self._graph, self._tensors, self._image = graph, Tensors.of(tensors), image
+        self._channels = image.shape[0]
+        self._shapes = {image.name: image.map, **infer_shapes(graph, self._tensors)}
+        self._names = [image.name]
         self.byte_convs: set[str] = set()  # those that take images of bytes as they are
         with refusals():
             self._build(graph, tensors)
-        self._output = graph.output
+        (self._output,) = graph.outputs
         self._weights = {
             name.removesuffix(".weight"): t.shape for name, t in tensors.items() if name.endswith(".weight")
         }
 
     def _build(self, graph: Graph, tensors: Mapping[str, np.ndarray]) -> None:
-        index = {INPUT: 0}
+        index = {self._image.name: 0}
         for node in graph.nodes:
             index[node.name] = self._add(node, [index[name] for name in node.inputs], tensors)
             own = {what: tensors[f"{node.name}.{what}"] for what in _CONV if f"{node.name}.{what}" in tensors}
-            if (form := byte_conv(node, own, graph)) is not None:
+            if (form := byte_conv(node, own, self._image)) is not None:
                 window = (node[key] for key in ("stride", "padding", "dilation"))
                 self.byte_convs.add(node.name)
                 self._engine.byte_conv(index[node.name], form.weight, form.a, form.b, form.bias, *window)
             self._names.append(node.name)
-        channels, height, width = graph.input_shape
-        self._engine.finish(index[graph.output], height, width, channels)
+        self._engine.finish(index[graph.outputs[0].node], *self._image.map)
 
     @property
     def isa(self) -> str:
@@ -117,25 +125,30 @@ class Engine:
         """Name of the kernel that runs, by kernel folder."""
         return self._engine.kernels
 
-    def run(self, images: np.ndarray) -> np.ndarray:
-        with refusals():
-            return self._shaped(self._output, self._engine.run_channels_first(np.ascontiguousarray(images)))
+    def check(self, sizes: Mapping[str, tuple[int, ...]]) -> None:
+        infer_shapes(self._graph, self._tensors, sizes)
 
-    def run_bytes(self, images: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
+    def run(self, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        images = np.ascontiguousarray(values[self._image.name])
         with refusals():
-            return self._shaped(self._output, self._engine.run_bytes(np.ascontiguousarray(images), mean, std))
+            if images.dtype == np.uint8:
+                mean, std = (np.array(numbers, np.float32) for numbers in (self._image.mean, self._image.std))
+                found = self._engine.run_bytes(images, mean, std)
+            else:
+                found = self._engine.run_channels_first(images)
+        return {self._output.name: self._shaped(self._output.node, found)}
 
-    def trace(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """Output of every node, and "<node>:accumulator" (int32) of every binary node."""
-        values = {}
+    def trace(self, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        images = np.ascontiguousarray(values[self._image.name].transpose(0, 2, 3, 1))  # (B, H, W, C)
+        traced: dict[str, np.ndarray] = {}
         with refusals():
             found = self._engine.trace(images)
         for index, value, accumulator in found:
             name = self._names[index]
-            values[name] = self._shaped(name, value)
+            traced[name] = self._shaped(name, value)
             if accumulator is not None:
-                values[f"{name}:accumulator"] = self._shaped(name, accumulator)
-        return values
+                traced[f"{name}:accumulator"] = self._shaped(name, accumulator)
+        return traced
 
     def profile(self, images: np.ndarray, rounds: int = 20) -> list[dict[str, Any]]:
         """Where the time of one image goes on one thread, by stage: the node it computes ("node"), those fused behind it

@@ -1,6 +1,6 @@
 """What reading and answering need of a loaded network: `onebit.runtime.model.Model` is one."""
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -28,4 +28,13 @@ class Network(Protocol):
     @property
     def task(self) -> TaskRecord: ...
 
-    def __call__(self, images: np.ndarray) -> np.ndarray: ...
+    @property
+    def outputs(self) -> tuple[str, ...]: ...
+
+    def __call__(self, images: np.ndarray) -> Any: ...
+
+
+def first_output(model: Network, images: np.ndarray) -> np.ndarray:
+    """The output that the network's task reads, of several the first."""
+    found: np.ndarray | dict[str, np.ndarray] = model(images)
+    return found[model.outputs[0]] if isinstance(found, dict) else found

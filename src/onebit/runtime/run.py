@@ -9,7 +9,7 @@ import numpy as np
 from onebit.errors import UserError
 from onebit.runtime import pictures
 from onebit.runtime.answers import Answer, answers
-from onebit.runtime.network import Network
+from onebit.runtime.network import Network, first_output
 
 READERS = {
     "image": pictures
@@ -63,7 +63,7 @@ def predict(model: Network, sources: Sequence[Any], top: int) -> list[Answer]:
 
 
 def answered(model: Network, inputs: list[np.ndarray], top: int) -> list[Answer]:
-    outputs = model(np.stack(inputs))  # (B, labels)
+    outputs = first_output(model, np.stack(inputs))  # (B, labels)
     if outputs.ndim != 2:
         raise UserError(f"{model.name} gives maps {outputs.shape[1:]}, not one number for each label: it has no answer")
     return answers(model.task.answer, outputs, model.labels, top)

@@ -5,18 +5,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from onebit.errors import FormatError, UserError
-from onebit.runtime import graph
+from onebit.runtime import fields
 
 MARKS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}  # with which other encodings begin
 
 
 def check_names(names: Sequence[str], where: str, remedy: str) -> tuple[str, ...]:
     """The names, if a packed file can hold them (docs/format.md). Raises UserError, which starts with `where`."""
-    if len(names) > graph.MAX_LABELS:
-        raise UserError(f"{where}: {len(names)} classes; a packed file holds at most {graph.MAX_LABELS}")
+    if len(names) > fields.MAX_LABELS:
+        raise UserError(f"{where}: {len(names)} classes; a packed file holds at most {fields.MAX_LABELS}")
     for name in names:
         try:
-            graph.text(name, f"{where}: the name of a class")
+            fields.text(name, f"{where}: the name of a class")
         except FormatError as error:
             raise UserError(f"{error}; {remedy}") from error
     return tuple(names)
