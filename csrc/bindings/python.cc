@@ -26,7 +26,7 @@ namespace {
 using Array = nb::ndarray<nb::ro, nb::c_contig, nb::device::cpu>;
 
 constexpr int64_t kMaxBatch = 1 << 30;
-constexpr int kMaxRounds = 1 << 20;
+constexpr int kMaxRounds = 1 << 20, kMaxThreads = 1024;
 
 int64_t between(int64_t low, int64_t value, int64_t high) {
   if (value < low || value > high) throw std::invalid_argument("a number is out of range: " + std::to_string(value));
@@ -51,11 +51,11 @@ nb::ndarray<nb::numpy, T> to_numpy(std::vector<T> values, int64_t batch, Shape s
 
 // One array for each input, in order:
 //   uint8 (B, H, W, C)    an image of bytes
-//   float32 (B, C, H, W)  an image or floats; with `last` (B, H, W, C)
+//   float32 (B, C, H, W)  an image that is normalised, or floats
 //   float32 (B, C)        a vector
 //   int32 (B, T)          tokens
 // and the batch, which they must share.
-std::pair<std::vector<Values>, int64_t> values_of(const std::vector<Array>& arrays, bool last) {
+std::pair<std::vector<Values>, int64_t> values_of(const std::vector<Array>& arrays) {
   std::vector<Values> values;
   int64_t batch = 0;
   for (const Array& array : arrays) {
@@ -72,8 +72,8 @@ std::pair<std::vector<Values>, int64_t> values_of(const std::vector<Array>& arra
       value.bytes = static_cast<const uint8_t*>(array.data());
       value.shape = {size(1), size(2), size(3)};
     } else if (array.dtype() == nb::dtype<float>() && array.ndim() == 4) {
-      (last ? value.channels_last : value.channels_first) = static_cast<const float*>(array.data());
-      value.shape = last ? Shape{size(1), size(2), size(3)} : Shape{size(2), size(3), size(1)};
+      value.channels_first = static_cast<const float*>(array.data());
+      value.shape = {size(2), size(3), size(1)};
     } else if (array.dtype() == nb::dtype<float>() && array.ndim() == 2) {
       value.channels_last = static_cast<const float*>(array.data());
       value.shape = {1, 1, size(1), true};
@@ -87,7 +87,7 @@ std::pair<std::vector<Values>, int64_t> values_of(const std::vector<Array>& arra
 
 // By output, in order: (B, H, W, C) or (B, C)
 nb::list run(Network& network, const std::vector<Array>& arrays) {
-  const auto [values, batch] = values_of(arrays, false);
+  const auto [values, batch] = values_of(arrays);
   Graph& graph = *network.graph;
   std::vector<std::vector<float>> outputs;
   std::vector<Shape> shapes;
@@ -105,9 +105,9 @@ nb::list run(Network& network, const std::vector<Array>& arrays) {
   return result;
 }
 
-// List of (node index, float32 values, int32 accumulators or None); images are normalised (B, H, W, C).
+// List of (node index, float32 values, int32 accumulators or None).
 nb::list trace(Network& network, const std::vector<Array>& arrays) {
-  const auto [values, batch] = values_of(arrays, true);
+  const auto [values, batch] = values_of(arrays);
   std::vector<Traced> traced;
   {
     nb::gil_scoped_release release;
@@ -124,10 +124,10 @@ nb::list trace(Network& network, const std::vector<Array>& arrays) {
   return result;
 }
 
-// List of (node index, index of the last node fused behind it, shape of the input, of the output, seconds); inputs as of
-// trace, or bytes.
+// List of (node index, index of the last node fused behind it, operator, shape of the output, products of each output, their
+// kind or None, seconds).
 nb::list profile(Network& network, const std::vector<Array>& arrays, int64_t rounds) {
-  const auto [values, batch] = values_of(arrays, true);
+  const auto [values, batch] = values_of(arrays);
   std::vector<Profiled> stages;
   {
     nb::gil_scoped_release release;
@@ -135,7 +135,9 @@ nb::list profile(Network& network, const std::vector<Array>& arrays, int64_t rou
   }
   nb::list result;
   for (const Profiled& stage : stages) {
-    result.append(nb::make_tuple(stage.node, stage.tail, tuple_of(stage.in), tuple_of(stage.out), stage.seconds));
+    const nb::object kind = stage.work.kind ? nb::cast(stage.work.kind) : nb::none();
+    result.append(nb::make_tuple(stage.node, stage.tail, network.values[stage.node].op, tuple_of(stage.out),
+                                 stage.work.products, kind, stage.seconds));
   }
   return result;
 }
@@ -204,13 +206,16 @@ NB_MODULE(_engine, module) {
   // A child of a fork ends with what other threads of its parent held, a program with what its daemon threads hold.
   nb::set_leak_warnings(false);
   nb::exception<FormatError>(module, "FormatError");
+  module.def(
+      "chosen_isa", [](const std::string& name) { return std::string(isa_name(choose_isa(name, best_isa()))); },
+      nb::arg("name"));
   module.def("best_isa", [] { return std::string(isa_name(best_isa())); });
   nb::class_<Network>(module, "Network")
       .def(
           "__init__",
           [](Network* self, nb::bytes data, const std::string& isa, int threads, bool oracle) {
             const Isa chosen = choose_isa(isa, best_isa());
-            between(1, threads, 1024);
+            between(1, threads, kMaxThreads);
             const auto* bytes = reinterpret_cast<const uint8_t*>(data.c_str());
             const size_t size = data.size();
             nb::gil_scoped_release release;
@@ -221,20 +226,11 @@ NB_MODULE(_engine, module) {
       .def_prop_ro("isa", [](const Network& network) { return std::string(isa_name(network.graph->isa())); })
       .def_prop_ro("threads", [](const Network& network) { return network.graph->threads(); })
       .def_prop_ro("kernels", kernels)
-      // Of all values in order, the inputs first: the name, and for nodes the operator, else None.
-      .def_prop_ro("values",
+      .def_prop_ro("values",  // names, the inputs first
                    [](const Network& network) {
-                     nb::list values;
-                     for (const auto& [name, op] : network.values) {
-                       values.append(nb::make_tuple(name, op.empty() ? nb::none() : nb::cast(op)));
-                     }
-                     return values;
-                   })
-      .def_prop_ro("default_shapes",
-                   [](const Network& network) {
-                     nb::list shapes;
-                     for (const Shape& shape : network.graph->default_shapes()) shapes.append(tuple_of(shape));
-                     return shapes;
+                     std::vector<std::string> names;
+                     for (const NamedValue& value : network.values) names.push_back(value.name);
+                     return names;
                    })
       .def("out_shapes",
            [](Network& network, const std::vector<std::vector<int64_t>>& sizes) {

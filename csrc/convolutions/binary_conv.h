@@ -86,6 +86,9 @@ class BinaryConv {
   BinaryPlan plan(Shape in) const;
   void reserve(const BinaryPlan& plan, BinaryScratch& scratch) const;
   const Window& window() const { return weights_.window; }
+  int64_t products() const {  // of an output, those of padded taps included
+    return weights_.window.rows.kernel * weights_.window.columns.kernel * group_in_;
+  }
   int64_t weight_bytes() const {
     return product_ ? product_->weight_bytes() : static_cast<int64_t>(packed_.size() * sizeof(packed_[0]));
   }

@@ -29,6 +29,7 @@ class FloatConv {
   Shape out_shape(Shape in) const;
   void reserve(FloatScratch& scratch) const;
   const Window& window() const { return window_; }
+  int64_t products() const { return depth_; }  // of an output, those of padded taps included
   int64_t weight_bytes() const { return static_cast<int64_t>(packed_.size() * sizeof(packed_[0])); }
 
   // Output row y of x (H, W, I) -> finish.out (OW, O), followed, unless null, by `step`, which `finish` describes for

@@ -323,7 +323,7 @@ std::vector<Profiled> Graph::profile(const std::vector<Values>& inputs, int roun
   prepare(cached, false, worker.arena);
   std::vector<Profiled> result;
   for (const Stage& stage : cached.plan.stages) {
-    result.push_back({stage.node, stage.tail, stage.layout.in[0], stage.layout.out, 0});
+    result.push_back({stage.node, stage.tail, stage.layout.out, {}, 0});
   }
   std::vector<double> seconds(result.size());
   for (int round = 0; round < rounds; ++round) {
@@ -331,6 +331,7 @@ std::vector<Profiled> Graph::profile(const std::vector<Values>& inputs, int roun
     load(cached.plan, inputs, 0, worker.arena);
     run_alone(cached.plan, worker.arena, worker, seconds.data());
     for (size_t i = 0; i < result.size(); ++i) {
+      result[i].work = cached.plan.stages[i].op->work(worker.arena.packed[i]);
       result[i].seconds = round == 0 ? seconds[i] : std::min(result[i].seconds, seconds[i]);
     }
   }

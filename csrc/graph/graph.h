@@ -31,7 +31,8 @@ struct Traced {
 // A stage: the node that it computes and the last one that was fused behind it.
 struct Profiled {
   int node, tail;
-  Shape in, out;
+  Shape out;
+  Work work;
   double seconds;
 };
 

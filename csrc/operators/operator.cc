@@ -18,4 +18,6 @@ void Operator::load(const Layout&, const uint8_t*, Packed&) const {}
 
 void Operator::begin(const Layout&, const Packed&, Range, Scratch&) const {}
 
+Work Operator::work(const Packed&) const { return {nullptr, 0}; }
+
 }  // namespace onebit

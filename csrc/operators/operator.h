@@ -60,6 +60,12 @@ struct Elementwise {
   std::vector<float> params;  // (rows, C)
 };
 
+// What an output costs: a sum of so many products, which kernels of this kind take; none for null.
+struct Work {
+  const char* kind;  // "binary", "bytes", "float"
+  int64_t products;
+};
+
 class Operator {
  public:
   virtual ~Operator() = default;
@@ -98,6 +104,7 @@ class Operator {
   virtual void row(const Row& row) const = 0;
 
   virtual int64_t weight_bytes() const { return 0; }  // as the kernels read them
+  virtual Work work(const Packed& packed) const;      // for an input in this form
 };
 
 class Source;

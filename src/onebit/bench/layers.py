@@ -19,8 +19,6 @@ from onebit.bench.contenders import check
 from onebit.bench.networks import image_of, instruction_sets, machine, network, random_inputs
 from onebit.runtime import native
 
-KINDS = {"conv": "float", "linear": "float", "binary_conv": "binary", "binary_linear": "binary"}
-
 
 def bench_layers(
     model: str,
@@ -54,22 +52,18 @@ def profiled(engine: runtime.Model, inputs: np.ndarray, rounds: int) -> dict[str
     """One of the tables of bench_layers, for one input as `engine` takes it."""
     backend = engine.backend
     assert isinstance(backend, native.Engine)
-    nodes = {node["name"]: node for node in engine.graph["nodes"]}
     peaks = {kind: rate / 1e9 for kind, rate in backend.peaks().items()}
     rows = []
-    in_bytes = inputs.dtype == np.uint8
-    inputs = inputs if in_bytes else np.ascontiguousarray(inputs.transpose(0, 2, 3, 1))  # (1, H, W, C)
-    for stage in backend.profile(inputs, rounds):
-        node = nodes[stage["node"]]
-        products = products_per_output(node, stage["input"], backend.weight_shape(stage["node"]))
-        macs = products * prod(stage["output"])
+    (name,) = (source.name for source in engine.inputs)
+    for stage in backend.profile({name: inputs}, rounds):
+        macs = stage["products"] * prod(stage["output"])
         seconds = max(stage["seconds"], 1e-9)
-        kind = "bytes" if in_bytes and stage["node"] in backend.byte_convs else KINDS.get(node["op"])
+        kind = stage["kind"]
         rows.append(
             {
                 "layer": stage["node"],
                 "fused_to": stage["fused_to"],
-                "op": node["op"],
+                "op": stage["op"],
                 "output": stage["output"],
                 "mmac": macs / 1e6,
                 "us": 1e6 * seconds,
@@ -78,15 +72,6 @@ def profiled(engine: runtime.Model, inputs: np.ndarray, rounds: int) -> dict[str
             }
         )
     return {"isa": engine.isa, "peaks_gmacs": peaks, "rows": rows, "total_us": sum(row["us"] for row in rows)}
-
-
-def products_per_output(node: dict[str, Any], inputs: tuple[int, int, int], weight: tuple[int, ...] | None) -> int:
-    """N = KH·KW·I/g of a convolution, I of a linear layer, 0 of others; padded taps count."""
-    if node["op"] == "binary_conv":
-        return prod(node["kernel"]) * node["in_channels"] // node.get("groups", 1)
-    if node["op"] == "binary_linear":
-        return prod(inputs)
-    return prod(weight[1:]) if weight else 0
 
 
 def layer_table(result: dict[str, Any]) -> str:

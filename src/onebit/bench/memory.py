@@ -135,8 +135,8 @@ def opened(engine: str, precision: str, path: str, threads: int) -> tuple[Call, 
         return kind.open(path, precision, threads), {}
     model = runtime.load(path, threads=threads, backend="engine")
     assert isinstance(model.backend, native.Engine)
-    _, height, width = model.input_shape
-    return model, {f"{key}_mb": value / 1e6 for key, value in model.backend.memory(height, width).items()}
+    sizes = {source.name: source.map for source in model.inputs}
+    return model, {f"{key}_mb": value / 1e6 for key, value in model.backend.memory(sizes).items()}
 
 
 def status(key: str) -> int | None:

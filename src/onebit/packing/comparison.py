@@ -63,8 +63,8 @@ def compare(
     """
     checked, arrays = format.validate(graph, tensors), dict(tensors)
     backend: Backend = Reference(checked, arrays)
-    if native.available() and native.runs(checked):
-        backend = native.Engine(checked, arrays, None, None)
+    if native.available():
+        backend = native.Engine(format.encode(checked, arrays), None, None)
     for place in range(min(map(len, values.values()))):
         one = {argument: value[place : place + 1] for argument, value in values.items()}
         comparison = _Comparison(lowering, places, backend, one)

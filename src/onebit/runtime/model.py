@@ -68,12 +68,13 @@ def _opened(data: bytes, request: Request) -> tuple[Description, Backend]:
     from onebit.runtime import native
 
     threads, isa, name = request
-    graph, tensors = file_format.decode(data)
-    if name == "reference" or (name == "auto" and not (native.available() and native.runs(graph))):
+    if name == "reference" or (name == "auto" and not native.available()):
         if isa is not None:
             raise UserError(f"isa={isa!r} needs the engine, but the reference runs; build the engine or leave isa out")
+        graph, tensors = file_format.decode(data)
         return graph, Reference(graph, tensors)
-    return graph, native.Engine(graph, tensors, None if threads is None else processor.usable(threads), isa)
+    engine = native.Engine(data, None if threads is None else processor.usable(threads), isa)
+    return engine.description, engine
 
 
 class Model:

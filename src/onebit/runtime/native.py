@@ -1,4 +1,4 @@
-"""The C++ engine behind the same methods as the reference."""
+"""The C++ engine behind the same methods as the reference. It reads the file by itself."""
 
 from __future__ import annotations
 
@@ -11,13 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from onebit.errors import UserError
+from onebit.errors import FormatError, UserError
 from onebit.machine import installation, processor
-from onebit.runtime.binary import CHANNEL, SAMPLE_MEAN
-from onebit.runtime.byte_conv import byte_conv
-from onebit.runtime.graph import Description, Graph, Node
-from onebit.runtime.operators import infer_shapes
-from onebit.runtime.tensors import Tensors, float_weight
+from onebit.runtime.graph import Description, Output, TaskRecord
+from onebit.runtime.inputs import Floats, Image, Input, Tokens
 
 _MODULE = "onebit.runtime._engine"
 # Of the architecture the engine is built for; the other's do not exist.
@@ -33,18 +30,11 @@ ISAS = (
         "amx",
     )
 )
-ONE = (1, 1)
-_CONV = ("weight", "weight_scale", "bias")
 
 
 def available() -> bool:
     """Whether the compiled engine is installed."""
     return find_spec(_MODULE) is not None
-
-
-def runs(description: Description) -> bool:
-    """Whether the engine runs such a network: of one image and one output."""
-    return description.image is not None and len(description.outputs) == 1
 
 
 def supported() -> list[str]:
@@ -74,43 +64,27 @@ def refusals() -> Iterator[None]:
 
 
 class Engine:
-    """Runs a checked graph: the methods of `backend.Backend`."""
+    """Runs the bytes of a file: the methods of `backend.Backend`.
 
-    def __init__(self, graph: Graph, tensors: Mapping[str, np.ndarray], threads: int | None, isa: str | None) -> None:
-        module, image = extension(), graph.image
-        if image is None or len(graph.outputs) != 1:
-            raise UserError(f"the engine runs networks of one image and one output; {graph.takes()}")
+    Raises FormatError for what is no packed file, UserError for what the engine cannot run.
+    """
+
+    def __init__(self, data: bytes, threads: int | None, isa: str | None) -> None:
+        module = extension()
         if threads is None:
             threads = processor.count()
         try:
-            self._engine = module.Graph(isa or "", threads)
-        except RuntimeError as error:
-            raise UserError(f"{threads} threads cannot be started ({error}); give fewer with threads=") from None
+            isa = module.chosen_isa(isa or "")
         except ValueError as error:
             raise UserError(f"{error} (from isa= or the variable ONEBIT_ISA)") from None
-        self._graph, self._tensors, self._image = graph, Tensors.of(tensors), image
-        self._channels = image.shape[0]
-        self._shapes = {image.name: image.map, **infer_shapes(graph, self._tensors)}
-        self._names = [image.name]
-        self.byte_convs: set[str] = set()  # those that take images of bytes as they are
-        with refusals():
-            self._build(graph, tensors)
-        (self._output,) = graph.outputs
-        self._weights = {
-            name.removesuffix(".weight"): t.shape for name, t in tensors.items() if name.endswith(".weight")
-        }
-
-    def _build(self, graph: Graph, tensors: Mapping[str, np.ndarray]) -> None:
-        index = {self._image.name: 0}
-        for node in graph.nodes:
-            index[node.name] = self._add(node, [index[name] for name in node.inputs], tensors)
-            own = {what: tensors[f"{node.name}.{what}"] for what in _CONV if f"{node.name}.{what}" in tensors}
-            if (form := byte_conv(node, own, self._image)) is not None:
-                window = (node[key] for key in ("stride", "padding", "dilation"))
-                self.byte_convs.add(node.name)
-                self._engine.byte_conv(index[node.name], form.weight, form.a, form.b, form.bias, *window)
-            self._names.append(node.name)
-        self._engine.finish(index[graph.outputs[0].node], *self._image.map)
+        try:
+            with refusals():
+                self._engine = module.Network(data, isa, threads)
+        except module.FormatError as error:
+            raise FormatError(str(error)) from None
+        self.description = _description(self._engine.description)
+        self._names = [source.name for source in self.description.inputs]
+        self._values = self._engine.values  # names of inputs, then of nodes
 
     @property
     def isa(self) -> str:
@@ -126,110 +100,66 @@ class Engine:
         return self._engine.kernels
 
     def check(self, sizes: Mapping[str, tuple[int, ...]]) -> None:
-        infer_shapes(self._graph, self._tensors, sizes)
+        with refusals():
+            self._engine.out_shapes([sizes[name] for name in self._names])
 
     def run(self, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        images = np.ascontiguousarray(values[self._image.name])
         with refusals():
-            if images.dtype == np.uint8:
-                mean, std = (np.array(numbers, np.float32) for numbers in (self._image.mean, self._image.std))
-                found = self._engine.run_bytes(images, mean, std)
-            else:
-                found = self._engine.run_channels_first(images)
-        return {self._output.name: self._shaped(self._output.node, found)}
+            found = self._engine.run(self._ordered(values))
+        return {output.name: value for output, value in zip(self.description.outputs, found, strict=True)}
 
     def trace(self, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        images = np.ascontiguousarray(values[self._image.name].transpose(0, 2, 3, 1))  # (B, H, W, C)
         traced: dict[str, np.ndarray] = {}
         with refusals():
-            found = self._engine.trace(images)
+            found = self._engine.trace(self._ordered(values))
         for index, value, accumulator in found:
-            name = self._names[index]
-            traced[name] = self._shaped(name, value)
+            traced[self._values[index]] = value
             if accumulator is not None:
-                traced[f"{name}:accumulator"] = self._shaped(name, accumulator)
+                traced[f"{self._values[index]}:accumulator"] = accumulator
         return traced
 
-    def profile(self, images: np.ndarray, rounds: int = 20) -> list[dict[str, Any]]:
-        """Where the time of one image goes on one thread, by stage: the node it computes ("node"), those fused behind it
-        ("fused_to"), "input" and "output" shapes (H, W, C), and "seconds", the least of all rounds. The image is
-        normalised float32 (1, H, W, C), or uint8, then as with a mean of 0 and a standard deviation of 1."""
-        if images.dtype == np.uint8:
-            channels = images.shape[-1]
-            rows = self._engine.profile_bytes(images, np.zeros(channels, "f4"), np.ones(channels, "f4"), rounds)
-        else:
-            rows = self._engine.profile(images, rounds)
-        return [
-            {"node": self._names[node], "fused_to": self._names[tail], "input": i, "output": o, "seconds": seconds}
-            for node, tail, i, o, seconds in rows
-        ]
+    def profile(self, values: Mapping[str, np.ndarray], rounds: int = 20) -> list[dict[str, Any]]:
+        """Where the time of the first of the values goes on one thread, by stage: the "node" it computes with its "op", those
+        fused behind it ("fused_to"), the shape of its "output", "products", how many each output is a sum of, of a "kind" that
+        `peaks` has (None: nothing is multiplied), and "seconds", the least of all rounds."""
+        with refusals():
+            rows = self._engine.profile(self._ordered(values), rounds)
+        keys = ("node", "fused_to", "op", "output", "products", "kind", "seconds")
+        return [dict(zip(keys, (self._values[row[0]], self._values[row[1]], *row[2:]), strict=True)) for row in rows]
 
-    def memory(self, height: int, width: int) -> dict[str, int]:
-        """Bytes of the weights as the kernels read them ("weights"), and of all that one thread keeps of an image and between
-        layers ("maps")."""
-        return self._engine.memory(height, width, self._channels)
-
-    def weight_shape(self, node: str) -> tuple[int, ...] | None:
-        """(O, I/g, KH, KW) or (O, I) of a node with float weights."""
-        return self._weights.get(node)
+    def memory(self, sizes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
+        """Bytes of the weights as the kernels read them ("weights"), and of all that one thread keeps of inputs of such sizes
+        and between layers ("maps")."""
+        return self._engine.memory([sizes[name] for name in self._names])
 
     def peaks(self) -> dict[str, float]:
         """The most that this instruction set's kernels reach on one thread with operands in the L1 cache, in
         multiply-accumulates a second: "binary", "float" and "bytes"."""
         return self._engine.peaks()
 
-    def _shaped(self, name: str, value: np.ndarray) -> np.ndarray:
-        return value.reshape(len(value), -1) if len(self._shapes[name]) == 1 else value  # (B, C) or (B, H, W, C)
+    def _ordered(self, values: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        return [np.ascontiguousarray(values[name]) for name in self._names]
 
-    def _add(self, node: Node, inputs: list[int], tensors: Mapping[str, np.ndarray]) -> int:
-        """Adds the node to the engine's graph and returns its index there."""
-        engine, first = self._engine, inputs[0]
 
-        def tensor(what: str) -> np.ndarray | None:
-            array = tensors.get(f"{node.name}.{what}")
-            return None if array is None else np.ascontiguousarray(array)
+def _description(found: Mapping[str, Any]) -> Description:
+    task = found["task"]
+    return Description(
+        name=found["name"],
+        method=found["method"],
+        recipe=found["recipe"],
+        inputs=tuple(_input(entry) for entry in found["inputs"]),
+        outputs=tuple(Output(*output) for output in found["outputs"]),
+        task=TaskRecord(
+            task["name"], task["answer"], None if task["labels"] is None else tuple(task["labels"]), task["scores"]
+        ),
+    )
 
-        def weight() -> np.ndarray:
-            return np.ascontiguousarray(
-                float_weight(tensors[f"{node.name}.weight"], tensors.get(f"{node.name}.weight_scale"))
-            )
 
-        match node.op:
-            case "conv":
-                attributes = (node[key] for key in ("stride", "padding", "dilation", "groups"))
-                return engine.conv(first, weight(), tensor("bias"), *attributes)
-            case "linear":
-                return engine.conv(
-                    first, weight()[:, :, None, None], tensor("bias"), ONE, (0, 0), ONE, 1
-                )  # (O, I, 1, 1)
-            case "binary_conv" | "binary_linear":
-                return self._add_binary(node, first, tensor)
-            case "max_pool" | "avg_pool":
-                include = node.attributes.get("count_include_pad", True)
-                attributes = (node[key] for key in ("kernel", "stride", "padding", "ceil_mode"))
-                return engine.pool(first, node.op == "max_pool", *attributes, include)
-            case "global_avg_pool":
-                return engine.global_avg_pool(first)
-            case "flatten":
-                return engine.flatten(first)
-            case "option_a":
-                return engine.option_a(first, node["stride"], node["pad"])
-            case _:
-                return engine.step(node.op, inputs, tensor("slope" if node.op == "prelu" else "channels"))
-
-    def _add_binary(self, node: Node, first: int, tensor: Any) -> int:
-        threshold = node["threshold"]
-        kind = threshold if isinstance(threshold, str) else "constant"
-        levels = np.zeros(1, np.float32)
-        if threshold == CHANNEL:
-            levels = tensor("threshold")
-        elif threshold != SAMPLE_MEAN:
-            levels[0] = threshold
-        single = node.op == "binary_linear"
-        if single:
-            window = (self._shapes[node.inputs[0]][0], ONE, ONE, (0, 0), ONE, 1)
-        else:
-            names = ("in_channels", "kernel", "stride", "padding", "dilation", "groups")
-            window = tuple(node[name] for name in names)
-        arrays = (tensor("bits"), tensor("channels"), levels)
-        return self._engine.binary_conv(first, *arrays, *window, node["shift"], kind, single)
+def _input(entry: Mapping[str, Any]) -> Input:
+    name, shape = entry["name"], entry["shape"]  # (H, W, C), or (C)
+    if entry["type"] == Tokens.type:
+        return Tokens(shape[0], entry["count"], name)
+    channels_first = shape if len(shape) == 1 else (shape[2], *shape[:2])
+    if entry["type"] == Floats.type:
+        return Floats(channels_first, name)
+    return Image(channels_first, tuple(entry["mean"]), tuple(entry["std"]), entry["resize"], name)
