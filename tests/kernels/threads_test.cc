@@ -6,120 +6,145 @@
 #include <memory>
 #include <new>
 #include <random>
+#include <string>
 #include <thread>
 #include <utility>
 #include <vector>
 
-#include "graph/graph.h"
+#include "file/reader.h"
 
 namespace onebit {
 namespace {
 
-using Random = std::mt19937;
-using Network = int (*)(Graph& graph, Random& random);  // adds the nodes and returns the output
-
 constexpr Shape kSize{11, 13, 3};
 constexpr int64_t kBatches = 9;
 
-std::vector<float> floats(Random& random, int64_t n) {
-  std::normal_distribution<float> normal;
-  std::vector<float> values(n);
-  for (float& value : values) value = normal(random);
-  return values;
-}
-
-Window window(int64_t kernel, int64_t stride, int64_t padding) {
-  return {{kernel, stride, padding, 1}, {kernel, stride, padding, 1}};
-}
-
-int conv(Graph& graph, Random& random, int input, int64_t in, int64_t out) {
-  Node node;
-  node.op = Op::conv;
-  node.inputs = {input};
-  node.conv = std::make_unique<FloatConv>(window(3, 1, 1), in, out, 1, floats(random, out * in * 9),
-                                          floats(random, out), graph.isa());
-  return graph.add(std::move(node));
-}
-
-// With a weight offset and a shift: every term of the output is there.
-int binary_conv(Graph& graph, Random& random, int input, int64_t in, int64_t out, int64_t stride, Threshold threshold,
-                int64_t groups = 1) {
-  BinaryWeights weights;
-  weights.window = window(3, stride, 1);
-  weights.in = in;
-  weights.out = out;
-  weights.groups = groups;
-  const int64_t products = 9 * in / groups;
-  for (int64_t i = 0; i < out * ((products + 7) / 8); ++i) weights.bits.push_back(random() & 0xff);
-  if (products % 8) {  // bits past the end are 0
-    const int64_t row = (products + 7) / 8;
-    for (int64_t o = 0; o < out; ++o) weights.bits[o * row + row - 1] &= (1 << products % 8) - 1;
+// A packed file, made node by node with random tensors; each method returns the name of the node that it adds.
+class File {
+ public:
+  std::string conv(const std::string& input, int64_t in, int64_t out) {
+    const std::string name = node("conv", {input}, R"("padding":[1,1])");
+    floats(name, "weight", {out, in, 3, 3});
+    floats(name, "bias", {out});
+    return name;
   }
-  weights.channels = floats(random, 3 * out);
-  weights.shift = 0.25;
-  weights.threshold = threshold;
-  weights.levels = floats(random, threshold == Threshold::channel ? in : 1);
-  Node node;
-  node.op = Op::binary_conv;
-  node.inputs = {input};
-  node.binary_conv = std::make_unique<BinaryConv>(std::move(weights), graph.isa(), graph.product());
-  return graph.add(std::move(node));
-}
 
-int step(Graph& graph, Step kind, std::vector<int> inputs, std::vector<float> params = {}) {
-  Node node;
-  node.op = Op::step;
-  node.step = kind;
-  node.inputs = std::move(inputs);
-  node.params = std::move(params);
-  return graph.add(std::move(node));
-}
+  // With a weight offset and a shift: every term of the output is there.
+  std::string binary_conv(const std::string& input, int64_t in, int64_t out, int64_t stride,
+                          const std::string& threshold, int64_t groups = 1) {
+    const std::string s = std::to_string(stride), quoted = threshold.empty() ? "0.25" : '"' + threshold + '"';
+    const std::string name = node("binary_conv", {input},
+                                  R"("kernel":[3,3],"padding":[1,1],"stride":[)" + s + "," + s + R"(],"in_channels":)" +
+                                      std::to_string(in) + R"(,"groups":)" + std::to_string(groups) +
+                                      R"(,"shift":0.25,"threshold":)" + quoted);
+    const int64_t products = 9 * in / groups, row = (products + 7) / 8;
+    std::string bits;
+    for (int64_t i = 0; i < out * row; ++i) {
+      const bool last = i % row == row - 1 && products % 8;
+      bits += static_cast<char>(random_() & (last ? (1 << products % 8) - 1 : 0xff));  // bits past the end are 0
+    }
+    tensor(name, "bits", "U8", {out, row}, bits);
+    floats(name, "channels", {3, out});
+    if (threshold == "channel") floats(name, "threshold", {in});
+    return name;
+  }
 
-int simple(Graph& graph, Op op, int input) {
-  Node node;
-  node.op = op;
-  node.inputs = {input};
-  node.pooling.window = window(3, 2, 1);  // read by pools
-  return graph.add(std::move(node));
-}
+  std::string step(const std::string& op, const std::vector<std::string>& inputs, std::vector<int64_t> params = {}) {
+    const std::string name = node(op, inputs);
+    if (!params.empty()) floats(name, "channels", params);
+    return name;
+  }
 
-int classifier(Graph& graph, Random& random, int input, int64_t channels) {
-  Node node;
-  node.op = Op::conv;
-  node.inputs = {simple(graph, Op::global_avg_pool, input)};
-  node.conv = std::make_unique<FloatConv>(window(1, 1, 0), channels, 7, 1, floats(random, 7 * channels),
-                                          std::vector<float>{}, graph.isa());
-  return graph.add(std::move(node));
-}
+  std::string pool(const std::string& op, const std::string& input) {
+    return node(op, {input}, R"("kernel":[3,3],"stride":[2,2],"padding":[1,1])");
+  }
+
+  std::string classifier(const std::string& input, int64_t channels) {
+    const std::string name = node("linear", {node("global_avg_pool", {input})});
+    floats(name, "weight", {7, channels});
+    return name;
+  }
+
+  std::string node(const std::string& op, const std::vector<std::string>& inputs, const std::string& attributes = "") {
+    const std::string name = "n" + std::to_string(count_++);
+    std::string names;
+    for (const std::string& input : inputs) names += (names.empty() ? "" : ",") + ('"' + input + '"');
+    nodes_ += (nodes_.empty() ? "" : ",") + (R"({"op":")" + op + R"(","name":")" + name) + R"(","inputs":[)" + names +
+              "]" + (attributes.empty() ? "" : ",") + attributes + "}";
+    return name;
+  }
+
+  // The file's bytes.
+  std::string bytes(const std::string& output) const {
+    std::string graph =
+        R"({"name":"test","method":"none","inputs":[{"name":"x","type":"image","shape":[3,11,13],"mean":[0,0,0],)"
+        R"("std":[1,1,1]}],"nodes":[)" +
+        nodes_ + R"(],"outputs":[{"name":"y","node":")" + output +
+        R"("}],"task":{"name":"classification","answer":"one"}})";
+    std::string escaped;
+    for (char c : graph) escaped += c == '"' ? R"(\")" : std::string(1, c);
+    const std::string header =
+        R"({"__metadata__":{"format":"onebit","version":"2","graph":")" + escaped + R"("})" + entries_ + "}";
+    std::string file;
+    for (int i = 0; i < 8; ++i) file += static_cast<char>(header.size() >> 8 * i & 0xff);
+    return file + header + data_;
+  }
+
+ private:
+  void floats(const std::string& name, const char* what, const std::vector<int64_t>& sizes) {
+    std::normal_distribution<float> normal;
+    int64_t n = 1;
+    for (int64_t size : sizes) n *= size;
+    std::string data(n * sizeof(float), 0);
+    for (int64_t i = 0; i < n; ++i) {
+      const float value = normal(random_);
+      std::memcpy(&data[i * sizeof(float)], &value, sizeof(float));
+    }
+    tensor(name, what, "F32", sizes, data);
+  }
+
+  void tensor(const std::string& name, const char* what, const char* dtype, const std::vector<int64_t>& sizes,
+              const std::string& data) {
+    std::string shape;
+    for (int64_t size : sizes) shape += (shape.empty() ? "" : ",") + std::to_string(size);
+    entries_ += R"(,")" + name + "." + what + R"(":{"dtype":")" + dtype + R"(","shape":[)" + shape +
+                R"(],"data_offsets":[)" + std::to_string(data_.size()) + ",";
+    data_ += data;
+    entries_ += std::to_string(data_.size()) + "]}";
+  }
+
+  std::mt19937 random_{7};
+  int count_ = 0;
+  std::string nodes_, entries_, data_;
+};
+
+using Maker = std::string (*)(File& file);  // adds the nodes and returns the output
 
 // Two residual blocks: packed rows, fused steps and sums that are written in place.
-int residual(Graph& graph, Random& random) {
-  int x = conv(graph, random, 0, 3, 32);
+std::string residual(File& file) {
+  std::string x = file.conv("x", 3, 32);
   for (int block = 0; block < 2; ++block) {
-    const int y = binary_conv(graph, random, x, 32, 32, 1, Threshold::channel);
-    x = step(graph, Step::add, {y, x});
-    x = step(graph, Step::maxout, {x}, floats(random, 64));
+    const std::string y = file.binary_conv(x, 32, 32, 1, "channel");
+    x = file.step("maxout", {file.step("add", {y, x})}, {2, 32});
   }
-  return classifier(graph, random, x, 32);
+  return file.classifier(x, 32);
 }
 
 // Layers that need the whole map before they start, and windows that are gathered bit by bit.
-int means(Graph& graph, Random& random) {
-  int x = binary_conv(graph, random, 0, 3, 10, 1, Threshold::sample_mean);
-  x = simple(graph, Op::max_pool, x);
-  x = binary_conv(graph, random, x, 10, 20, 2, Threshold::sample_mean, 2);
-  x = step(graph, Step::rprelu, {x}, floats(random, 60));
-  x = simple(graph, Op::avg_pool, x);
-  return simple(graph, Op::flatten, x);
+std::string means(File& file) {
+  std::string x = file.binary_conv("x", 3, 10, 1, "sample_mean");
+  x = file.pool("max_pool", x);
+  x = file.binary_conv(x, 10, 20, 2, "sample_mean", 2);
+  x = file.step("rprelu", {x}, {3, 20});
+  x = file.pool("avg_pool", x);
+  return file.node("flatten", {x});
 }
 
 // Weights of more than one group of stages, a value read twice, and a map as the output.
-int heavy(Graph& graph, Random& random) {
-  const int x = conv(graph, random, 0, 3, 64);
-  const int y = conv(graph, random, x, 64, 128);
-  const int z = binary_conv(graph, random, y, 128, 128, 1, Threshold::constant);
-  const int w = step(graph, Step::hardtanh, {step(graph, Step::add, {y, z})});
-  return step(graph, Step::add, {w, binary_conv(graph, random, w, 128, 128, 1, Threshold::constant)});
+std::string heavy(File& file) {
+  const std::string x = file.conv("x", 3, 64), y = file.conv(x, 64, 128), z = file.binary_conv(y, 128, 128, 1, "");
+  const std::string w = file.step("hardtanh", {file.step("add", {y, z})});
+  return file.step("add", {w, file.binary_conv(w, 128, 128, 1, "")});
 }
 
 // Each part of each loop exactly once, for loops shorter and longer than the number of threads and back to back.
@@ -166,19 +191,18 @@ bool pool_passes_exceptions_on(int threads) {
   return true;
 }
 
-std::unique_ptr<Graph> make(Network network, Isa isa, int threads) {
-  auto graph = std::make_unique<Graph>(isa, threads);
-  Random random(7);
-  const int output = network(*graph, random);
-  graph->finish(output, kSize);
-  return graph;
+std::unique_ptr<Graph> make(Maker maker, Isa isa, int threads) {
+  File file;
+  const std::string output = maker(file), bytes = file.bytes(output);
+  return read_network(reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size(), isa, threads).graph;
 }
 
 std::vector<float> run(Graph& graph, const std::vector<float>& images, int64_t batch) {
-  Images source;
-  source.channels_last = images.data();
-  std::vector<float> out(batch * graph.out_shape(kSize).elements());
-  graph.run(source, batch, kSize, out.data());
+  Values values;
+  values.channels_last = images.data();
+  values.shape = kSize;
+  std::vector<float> out(batch * graph.out_shapes({kSize})[0].elements());
+  graph.run({values}, batch, {out.data()});
   return out;
 }
 
@@ -187,7 +211,7 @@ bool same(const std::vector<float>& a, const std::vector<float>& b) {
 }
 
 // Every batch size on each number of threads, then two callers of one graph at once.
-bool network_agrees(const char* name, Network network, Isa isa, const std::vector<float>& images) {
+bool network_agrees(const char* name, Maker network, Isa isa, const std::vector<float>& images) {
   std::vector<std::vector<float>> expected;  // by batch - 1
   const auto one = make(network, isa, 1);
   for (int64_t batch = 1; batch <= kBatches; ++batch) expected.push_back(run(*one, images, batch));
@@ -226,8 +250,10 @@ int main() {
       passed = false;
     }
   }
-  Random random(1);
-  const std::vector<float> images = floats(random, kBatches * kSize.elements());
+  std::mt19937 random(1);
+  std::normal_distribution<float> normal;
+  std::vector<float> images(kBatches * kSize.elements());
+  for (float& value : images) value = normal(random);
   for (Isa isa : {Isa::scalar, best_isa()}) {
     passed &= network_agrees("residual", residual, isa, images);
     passed &= network_agrees("means", means, isa, images);
