@@ -1,4 +1,5 @@
-"""What docs/adding.md adds: its code as files of the package, its lines as rows of the tables."""
+"""What docs/adding.md adds to the package: its code as files, its lines as rows of the tables. (The operator, which the engine
+is built with, is `test_operator_addition.py`'s.)"""
 
 import re
 import shutil
@@ -33,10 +34,17 @@ class Addition(NamedTuple):
         return [self.file[0], *([] if self.table is None else [self.table[0]])]
 
 
+def sections() -> dict[str, str]:
+    """The page's sections by kind."""
+    return dict(re.findall(r"^## An? ([a-z ]+)\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL))
+
+
 def read() -> dict[str, Addition]:
     """The page's additions by kind: "method", "model", "data set", "task", "recipe"."""
     found = {}
-    for kind, section in re.findall(r"^## An? ([a-z ]+)\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL):
+    for kind, section in sections().items():
+        if kind == "operator":
+            continue
         (text,) = re.findall(r"^```\w+\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
         (path,) = re.findall(r"^`(src/onebit/\w+/[\w<>.-]+)`", section, re.MULTILINE)
         if lines := re.findall(r"^The line, in `([\w/.]+)`: `([^`]+)`", section, re.MULTILINE):
