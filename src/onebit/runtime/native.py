@@ -140,6 +140,8 @@ class Engine:
 
     def trace(self, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         images = np.ascontiguousarray(values[self._image.name].transpose(0, 2, 3, 1))  # (B, H, W, C)
+        if not np.isfinite(images).all():
+            raise UserError("images contain NaN or infinity; check how they were normalised")
         traced: dict[str, np.ndarray] = {}
         with refusals():
             found = self._engine.trace(images)
