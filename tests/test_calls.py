@@ -93,7 +93,7 @@ REFUSED = {
     "a pooling to 2": (lambda n, x: F.adaptive_avg_pool2d(x, 2), "avg_pool2d"),
     "a pooling of a pooling": (lambda n, x: F.max_pool2d(n.pool(x), 1), "AvgPool2d"),
     "a batch of one": (lambda n, x: n.linear(x.mean((2, 3)).view(1, -1)), "flatten(1)"),
-    "a dict": (lambda n, x: {"logits": n.linear(x.mean((2, 3)))}, "wrap"),
+    "a number": (lambda n, x: {"logits": n.linear(x.mean((2, 3))), "count": 3}, "int as 'count'"),
     "an if": (lambda n, x: x if x.sum() > 0 else -x, "x if x.sum() > 0 else -x"),
     "an int": (lambda n, x: x.view(int(x.shape[0]), -1), "int()"),
     "no image": (lambda n, x: torch.ones(2, 5), "does not depend on the image"),
@@ -108,5 +108,10 @@ def test_calls_without_an_operator(what, tmp_path, capfd):
         pack(Call(function).eval(), tmp_path / "net", input_shape=SHAPE)
     message = str(caught.value)
     assert says in message and "\n" not in message and len(message) < 500, message
-    assert "test_calls.py line" in message or what in ("a batch of one", "a dict", "no image", "a pooling of a pooling")
+    assert "test_calls.py line" in message or what in (
+        "a batch of one",
+        "a number",
+        "no image",
+        "a pooling of a pooling",
+    )
     assert not list(tmp_path.iterdir()) and capfd.readouterr().err == ""

@@ -42,12 +42,24 @@ def test_a_packed_file_keeps_its_score(name):
     assert result["accuracy"] == pytest.approx(ACCURACY[name], abs=0.01)
 
 
-def test_a_packed_file_is_written_as_it_was(tmp_path):
-    """Read and written again, a file has the bytes that it had."""
+def test_a_packed_file_is_written_as_version_2(tmp_path):
+    """Of the same graph, tensors and answers; that one, read and written again, has the bytes that it had."""
+    with np.load(OLD / "logits.npz") as content:
+        images = content["images"]
     for name in ACCURACY:
-        graph, tensors = format.read(OLD / f"{name}.safetensors")
-        format.write(tmp_path / name, to_dict(graph, OPERATORS), tensors)
-        assert (tmp_path / name).read_bytes() == (OLD / f"{name}.safetensors").read_bytes()
+        old, new, again = OLD / f"{name}.safetensors", tmp_path / name, tmp_path / f"{name} again"
+        graph, tensors = format.read(old)
+        format.write(new, to_dict(graph, OPERATORS), tensors)
+        assert format.version(old.read_bytes()) == "1" and format.version(new.read_bytes()) == "2"
+        same_graph, same_tensors = format.read(new)
+        assert same_graph == graph and same_tensors.keys() == tensors.keys()
+        for tensor, array in tensors.items():
+            assert array.dtype == same_tensors[tensor].dtype
+            np.testing.assert_array_equal(array, same_tensors[tensor])
+        format.write(again, to_dict(same_graph, OPERATORS), same_tensors)
+        assert again.read_bytes() == new.read_bytes()
+        np.testing.assert_array_equal(load(new, threads=1)(images), load(old, threads=1)(images))
+        assert load(new).graph == load(old).graph
 
 
 def test_a_checkpoint_packs_to_the_same_file(tmp_path):

@@ -178,7 +178,10 @@ REFUSED = {
         lambda net, x: net.linear(x.flatten(1)) + net.linear(changed_after(x.flatten(1), x)),
         "in place",
     ),
-    "two outputs": (lambda net, x: (x, x), "more than one"),
+    "no tensor beside the output": (lambda net, x: (F.relu(x), None), "NoneType as 'output1'"),
+    "outputs in each other": (lambda net, x: {"a": (F.relu(x),)}, "tuple as 'a'"),
+    "a name that no file holds": (lambda net, x: {"a b": F.relu(x)}, "named 'a b'"),
+    "nothing": (lambda net, x: {}, "0 tensors"),
 }
 
 

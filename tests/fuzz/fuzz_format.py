@@ -81,9 +81,12 @@ def write_seeds(folder: Path) -> None:
     """Valid files, small ones, and those of the tests for hostile files."""
     from nets import random_net
     from test_runtime_hostile import BYTES, MUTATIONS, parts, raw
+    from test_runtime_hostile2 import MUTATIONS as MUTATIONS2
+    from test_runtime_hostile2 import parts as parts2
+    from test_runtime_hostile2 import raw as raw2
 
     for seed in range(60):
-        data = raw(*random_net(seed))
+        data = raw2(*random_net(seed))
         if len(data) < 8192:
             (folder / f"net{seed}").write_bytes(data)
     for index, (data, _) in enumerate(BYTES.values()):
@@ -92,6 +95,11 @@ def write_seeds(folder: Path) -> None:
         source = parts()
         change(source)
         (folder / f"mutation{index}").write_bytes(raw(*source))
+    (folder / "several").write_bytes(raw2(*parts2()))
+    for index, (change, _) in enumerate(MUTATIONS2.values()):
+        source = parts2()
+        change(source)
+        (folder / f"several{index}").write_bytes(raw2(*source))
 
 
 def child() -> None:

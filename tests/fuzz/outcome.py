@@ -10,8 +10,11 @@ import numpy as np
 
 from onebit.errors import UserError
 from onebit.runtime import load, native
+from onebit.runtime.format import decode
+from onebit.runtime.inputs import Image, Input, Tokens
 from onebit.runtime.model import Model
 from onebit.runtime.operators import infer_shapes
+from onebit.runtime.tensors import Tensors
 
 SECONDS = 5.0  # of the processor, to load or to refuse
 MAX_IMAGE = 64 * 64 * 16  # elements of an image that is run
@@ -35,9 +38,17 @@ def outcome(data: bytes, path: Path) -> str:
     _check_time(start)
     if not native.available() or _cost(model) > MAX_COST:
         return "loaded"
-    channels, height, width = model.input_shape
-    model(np.full((height, width, channels), 128, np.uint8))
+    model(**{source.name: _value(source) for source in model.inputs})
     return "run"
+
+
+def _value(source: Input) -> np.ndarray:
+    """One of what goes in."""
+    if isinstance(source, Tokens):
+        return np.arange(source.length)[None] % source.count
+    if isinstance(source, Image):
+        return np.full((1, *source.map), 128, np.uint8)
+    return np.full((1, *source.shape), 0.5, np.float32)
 
 
 def _check_time(start: float) -> None:
@@ -47,11 +58,11 @@ def _check_time(start: float) -> None:
 
 
 def _cost(model: Model) -> float:
-    """Outputs times inputs of each, over all nodes; infinite for an image that is too large."""
-    if math.prod(model.input_shape) > MAX_IMAGE:
+    """Outputs times inputs of each, over all nodes; infinite for an input that is too large."""
+    if any(math.prod(source.map) > MAX_IMAGE for source in model.inputs):
         return math.inf
-    graph, tensors = model._graph, model._tensors
-    shapes = infer_shapes(graph, tensors, *model.input_shape[1:])
+    graph, tensors = decode(model._data)
+    shapes = {source.name: source.map for source in graph.inputs} | infer_shapes(graph, Tensors.of(tensors))
     cost = 0
     for node in graph.nodes:
         area = math.prod(shapes[node.inputs[0]])

@@ -30,7 +30,7 @@ def check(path: Path, isa: str, images: np.ndarray) -> None:
         for name, value in expected.items():
             assert values[name].dtype == value.dtype
             np.testing.assert_array_equal(values[name], value, err_msg=f"{isa}, {threads} threads: {name}")
-        output = model.graph["output"]
+        output = model.graph["outputs"][0]["node"]
         np.testing.assert_array_equal(model(images), expected[output], err_msg="fused")
 
 
@@ -39,7 +39,7 @@ def check(path: Path, isa: str, images: np.ndarray) -> None:
 def test_random_networks(tmp_path: Path, isa: str, seed: int) -> None:
     graph, tensors = random_net(seed)
     file_format.write(tmp_path / "net.onebit", graph, tensors)
-    images = np.random.default_rng(seed).normal(size=(2 if seed % 2 else 1, *graph["input"]["shape"]))
+    images = np.random.default_rng(seed).normal(size=(2 if seed % 2 else 1, *graph["inputs"][0]["shape"]))
     check(tmp_path / "net.onebit", isa, images.astype(np.float32))
 
 

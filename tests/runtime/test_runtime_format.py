@@ -29,8 +29,8 @@ def test_any_safetensors_library_opens_it(tmp_path: Path) -> None:
     file_format.write(tmp_path / "a.onebit", graph, tensors)
     with safetensors.safe_open(tmp_path / "a.onebit", framework="numpy") as file:
         metadata = file.metadata()
-        assert (metadata["format"], metadata["version"]) == ("onebit", "1")
-        assert json.loads(metadata["graph"])["output"] == graph["output"]
+        assert (metadata["format"], metadata["version"]) == ("onebit", "2")
+        assert json.loads(metadata["graph"])["outputs"] == graph["outputs"]
         assert set(file.keys()) == tensors.keys()
 
 
@@ -87,7 +87,7 @@ def test_missing_folder_is_named(tmp_path: Path) -> None:
 
 def test_the_writer_validates(tmp_path: Path) -> None:
     graph, tensors = small()
-    name = graph["output"]
+    name = graph["outputs"][0]["node"]
     tensors[f"{name}.channels"] = tensors[f"{name}.channels"].astype(np.float64)
     with pytest.raises(FormatError, match="must be F32, got float64"):
         file_format.write(tmp_path / "a.onebit", graph, tensors)

@@ -15,6 +15,8 @@ import pytest
 from nets import Builder, random_net
 from onebit.runtime import load, native
 from test_runtime_hostile import header_only, parts, raw, refuse
+from test_runtime_hostile2 import parts as parts2
+from test_runtime_hostile2 import raw as raw2
 
 FUZZ = Path(__file__).resolve().parents[1] / "fuzz"
 sys.path.insert(0, str(FUZZ))
@@ -56,7 +58,8 @@ def test_the_corpus_is_harmless(tmp_path: Path) -> None:
 def test_new_hostile_files_are_harmless(tmp_path: Path) -> None:
     for seed in range(200):
         random = Random(seed)
-        outcome(mutate(raw(*(random_net(seed) if seed % 2 else parts())), random), tmp_path / "new.onebit")
+        data = raw(*parts()) if seed % 3 == 0 else raw2(*(random_net(seed) if seed % 3 == 1 else parts2()))
+        outcome(mutate(data, random), tmp_path / "new.onebit")
 
 
 def test_deep_nesting_in_a_field(tmp_path: Path) -> None:
@@ -86,12 +89,12 @@ def test_half_a_character_is_not_text(tmp_path: Path) -> None:
 def test_a_kernel_beyond_the_engine(tmp_path: Path) -> None:
     net = Builder(0, (1, 2**15, 1))
     x = net.conv("input", 1, 1, (2**15 + 1, 1), padding=[1, 0])
-    refuse(tmp_path, raw(net.graph(x), net.tensors), "larger than 32768")
+    refuse(tmp_path, raw(net.graph1(x), net.tensors), "larger than 32768")
 
 
 def test_an_image_beyond_an_activation(tmp_path: Path) -> None:
     net = Builder(0, (2**10, 2**15, 2**15))
-    refuse(tmp_path, raw(net.graph(net.node("global_avg_pool", ["input"])), {}), "more than 268435456 values")
+    refuse(tmp_path, raw(net.graph1(net.node("global_avg_pool", ["input"])), {}), "more than 268435456 values")
 
 
 def test_small_files_cost_little(tmp_path: Path) -> None:
@@ -100,15 +103,15 @@ def test_small_files_cost_little(tmp_path: Path) -> None:
         pytest.skip("the engine is not built")
     net = Builder(0, (1, 4, 4))
     net.node("max_pool", ["input"], kernel=[2**15] * 2, stride=[2**15] * 2, padding=[2**14] * 2)
-    (tmp_path / "pool").write_bytes(raw(net.graph(net.nodes[-1]["name"]), net.tensors))
+    (tmp_path / "pool").write_bytes(raw(net.graph1(net.nodes[-1]["name"]), net.tensors))
     net, x = Builder(0, (1, 4, 4)), "input"
     for _ in range(5000):
         x = net.node("max_pool", [x], kernel=[1, 1], stride=[1, 1])
-    (tmp_path / "chain").write_bytes(raw(net.graph(x), net.tensors))
+    (tmp_path / "chain").write_bytes(raw(net.graph1(x), net.tensors))
     for name, kernel in (("square", (200, 200)), ("tall", (2**14, 1))):
         net = Builder(0, (1, *kernel))
         x = net.binary_conv("input", 1, 8, kernel, padding=list(kernel), shift=0.5)
-        (tmp_path / name).write_bytes(raw(net.graph(x), net.tensors))
+        (tmp_path / name).write_bytes(raw(net.graph1(x), net.tensors))
     replay(tmp_path, [tmp_path / name for name in ("pool", "chain", "square", "tall")])
 
 
@@ -118,7 +121,7 @@ def test_border_classes_of_a_wide_kernel(tmp_path: Path) -> None:
         pytest.skip("the engine is not built")
     net = Builder(0, (3, 5, 7))
     x = net.binary_conv("input", 3, 5, (6, 9), 3, padding=[6, 9], dilation=[2, 1], stride=[1, 2], shift=0.5)
-    (tmp_path / "wide").write_bytes(raw(net.graph(x), net.tensors))
+    (tmp_path / "wide").write_bytes(raw(net.graph1(x), net.tensors))
     images = np.random.default_rng(0).integers(0, 256, (2, 5, 7, 3), dtype=np.uint8)
     engine, reference = (load(tmp_path / "wide", backend=backend)(images) for backend in ("engine", "reference"))
     np.testing.assert_array_equal(engine, reference)

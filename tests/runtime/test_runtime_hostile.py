@@ -1,4 +1,4 @@
-"""Files that must be refused, each with a message that says what is wrong."""
+"""Files of version 1, and bytes of any, that must be refused, each with a message that says what is wrong."""
 
 import json
 import os
@@ -14,12 +14,13 @@ import safetensors.numpy
 from nets import Builder
 from onebit.errors import FormatError, UserError
 from onebit.runtime import format as file_format
+from onebit.runtime import version1
 
 Parts = tuple[dict[str, Any], dict[str, np.ndarray]]
 
 
 def parts() -> Parts:
-    """A valid network: binary_conv "b" -> maxout "m" -> max_pool "p" -> flatten "f" -> linear "l"."""
+    """A valid network of version 1: binary_conv "b" -> maxout "m" -> max_pool "p" -> flatten "f" -> linear "l"."""
     net = Builder(0, (3, 8, 8))
     renamed = {}
     x = net.binary_conv("input", 3, 5, 3, padding=[1, 1], threshold="channel")
@@ -27,7 +28,7 @@ def parts() -> Parts:
     x = net.node("max_pool", [x], kernel=[2, 2], stride=[2, 2])
     x = net.node("flatten", [x])
     x = net.node("linear", [x], {"weight": net.floats(4, 80)})
-    graph = net.graph(x)
+    graph = net.graph1(x)
     for node, short in zip(graph["nodes"], "bmpfl"):
         renamed[node["name"]] = short
         node["name"] = short
@@ -82,7 +83,17 @@ BYTES = {
     "a zip file": (b"PK\x03\x04" + b"\x00" * 60, "header length|truncated"),
     "foreign safetensors": (safetensors.numpy.save({"x": np.zeros(3, np.float32)}), "not written by onebit"),
     "other format": (raw(*parts(), format="gguf"), "not written by onebit"),
-    "next version": (raw(*parts(), version="2"), "format version '2'"),
+    "next version": (raw(*parts(), version="3"), "format version '3'"),
+    "version 1 called 2": (raw(*parts(), version="2"), "graph lacks inputs"),
+    "a byte order mark": (header_only("\ufeff{}"), "not valid JSON"),
+    "a space first": (header_only(" {}"), "not a JSON object"),
+    "UTF-16": (struct.pack("<Q", 8) + "{ } ".encode("utf-16-le"), "not written by onebit|not valid JSON"),
+    "half a character": (header_only('{"\\ud800": 1}'), "not valid Unicode"),
+    "half a character in the graph": (raw('{"a": "\\ud83d!"}', parts()[1]), "not valid Unicode"),
+    "an integer of 41 digits": (header_only('{"a": ' + "9" * 41 + "}"), "not valid JSON"),
+    "65 lists": (header_only('{"a": ' + "[" * 64 + "]" * 64 + "}"), "nested too deeply"),
+    "a graph of 65 lists": (raw("[" * 65 + "]" * 65, parts()[1]), "nested too deeply"),
+    "a tab in a text": (raw('{"a": "\t"}', parts()[1]), "not valid JSON"),
     "extra metadata": (raw(*parts(), more="x"), "metadata must be"),
     "graph not JSON": (raw("{", parts()[1]), "graph is not valid JSON"),
     "graph with NaN": (raw('{"a": NaN}', parts()[1]), "contains NaN"),
@@ -94,6 +105,35 @@ BYTES = {
 @pytest.mark.parametrize("name", BYTES)
 def test_hostile_bytes(tmp_path: Path, name: str) -> None:
     refuse(tmp_path, *BYTES[name])
+
+
+def places(change: Callable[[dict[str, Any]], None]) -> bytes:
+    """The good file with another header, of the same length."""
+    (length,) = struct.unpack_from("<Q", GOOD)
+    header = json.loads(GOOD[8 : 8 + length])
+    change(header)
+    encoded = json.dumps(header).encode()
+    return struct.pack("<Q", len(encoded)) + encoded + GOOD[8 + length :]
+
+
+@pytest.mark.parametrize(
+    ("offsets", "message"),
+    [
+        ([0], "two data_offsets"),
+        (None, "two data_offsets"),
+        ([0, 1.0], "two data_offsets"),
+        ([True, 4], "two data_offsets"),
+        ([0, 4], "damaged"),
+        ([-4, 1276], "damaged"),
+        ([2**70, 2**70 + 1280], "damaged"),
+    ],
+)
+def test_hostile_places(tmp_path: Path, offsets: Any, message: str) -> None:
+    refuse(tmp_path, places(lambda header: header["l.weight"].update(data_offsets=offsets)), message)
+
+
+def test_tensors_that_share_bytes(tmp_path: Path) -> None:
+    refuse(tmp_path, places(lambda h: h["b.threshold"].update(data_offsets=h["b.channels"]["data_offsets"])), "damaged")
 
 
 @pytest.mark.parametrize(
@@ -144,9 +184,19 @@ MUTATIONS: dict[str, tuple[Callable[[Parts], Any], str]] = {
     "name not a string": (set_in("name", to=5), "graph.name must be a string"),
     "long name": (set_in("name", to="x" * 5000), "graph.name must be a string"),
     "accuracy a string": (set_in("accuracy", to="high"), "graph.accuracy must be a finite number"),
-    "labels not strings": (set_in("labels", to=[1, 2, 3, 4]), "graph.labels"),
+    "labels not strings": (set_in("labels", to=[1, 2, 3, 4]), "graph.task.labels"),
     "too few labels": (set_in("labels", to=["a"]), "1 labels for 4 outputs"),
-    "image shape short": (set_in("input", "shape", to=[3, 8]), "graph.input.shape"),
+    "image shape short": (set_in("input", "shape", to=[3, 8]), "input 'input': shape must be"),
+    "image of a type": (set_in("input", "type", to="image"), "unknown key 'type'"),
+    "image without std": (lambda p: p[0]["input"].pop("std"), "graph.input lacks std"),
+    "outputs": (set_in("outputs", to=[{"name": "output", "node": "l"}]), "unknown key 'outputs'"),
+    "task beside accuracy": (
+        lambda p: p[0].update(task={"name": "tags", "answer": "several"}, accuracy=1),
+        "leave one out",
+    ),
+    "task of classification": (set_in("task", to={"name": "classification", "answer": "one"}), "leave one out"),
+    "task with labels": (set_in("task", to={"name": "tags", "answer": "one", "labels": []}), "unknown key 'labels'"),
+    "task null": (set_in("task", to=None), "graph.task must be an object"),
     "image shape zero": (set_in("input", "shape", to=[3, 0, 8]), "from 1 to"),
     "image shape huge": (set_in("input", "shape", to=[3, 10**9, 8]), "from 1 to"),
     "image shape true": (set_in("input", "shape", to=[3, True, 8]), "must be an integer"),
@@ -221,14 +271,14 @@ def test_hostile_graphs(tmp_path: Path, name: str) -> None:
     change(source)
     refuse(tmp_path, raw(*source), message)
     with pytest.raises(FormatError):
-        file_format.write(tmp_path / "written.onebit", *source)
+        file_format.write(tmp_path / "written.onebit", version1.translated(source[0]), source[1])
     assert not (tmp_path / "written.onebit").exists()
 
 
 def test_tail_bits_of_a_binary_linear(tmp_path: Path) -> None:
     net = Builder(0, (10, 1, 1))
     tensors = {"bits": np.full((2, 2), 255, np.uint8), "channels": net.floats(2, 2)}
-    graph = net.graph(net.node("binary_linear", [net.node("flatten", ["input"])], tensors))
+    graph = net.graph1(net.node("binary_linear", [net.node("flatten", ["input"])], tensors))
     refuse(tmp_path, raw(graph, net.tensors), "past its last weight")
 
 

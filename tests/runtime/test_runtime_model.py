@@ -17,7 +17,8 @@ from onebit.runtime import load, native
 def path(tmp_path: Path) -> Path:
     net = Builder(0, (3, 6, 5))
     pooled = net.node("global_avg_pool", [net.binary_conv("input", 3, 4)])
-    graph = net.graph(pooled) | {"labels": ["a", "b", "c", "d"], "method": "bnn", "accuracy": 0.5}
+    task = {"name": "classification", "answer": "one", "labels": ["a", "b", "c", "d"], "scores": {"accuracy": 0.5}}
+    graph = net.graph(pooled) | {"method": "bnn", "task": task}
     path = tmp_path / "net.onebit"
     file_format.write(path, graph, net.tensors)
     return path
@@ -27,7 +28,8 @@ def test_properties(path: Path) -> None:
     model = load(path, backend="reference")
     assert (model.name, model.method, model.input_shape) == ("test", "bnn", (3, 6, 5))
     assert (model.isa, model.threads, model.labels) == ("reference", 1, ("a", "b", "c", "d"))
-    assert model.graph["accuracy"] == 0.5
+    assert model.graph["task"]["scores"] == {"accuracy": 0.5} == model.task.scores
+    assert [source.name for source in model.inputs] == ["input"] and model.outputs == ("output",)
 
 
 def test_uint8_images_are_normalised(path: Path) -> None:
@@ -85,7 +87,8 @@ def test_missing_engine_is_one_clear_error(path: Path, monkeypatch: pytest.Monke
 
 def test_labels_must_fit(tmp_path: Path) -> None:
     net = Builder(0, (3, 6, 5))
-    graph = net.graph(net.node("global_avg_pool", ["input"])) | {"labels": ["only one"]}
+    graph = net.graph(net.node("global_avg_pool", ["input"]))
+    graph["task"]["labels"] = ["only one"]
     with pytest.raises(FormatError, match="1 labels for 3 outputs"):
         file_format.write(tmp_path / "x.onebit", graph, {})
 

@@ -250,7 +250,7 @@ class Model:
             if self._description.image is None:
                 raise UserError(
                     f"inputs of {_words(sizes)} do not fit, the network was made for {_words(made)}: {error}"
-                )
+                ) from None
             (height, width, _), (h, w, _) = key[0], self.inputs[0].map
             raise UserError(
                 f"images of {height} × {width} do not fit, the network was made for {h} × {w}: {error}"

@@ -89,10 +89,10 @@ def recognized(path: str | os.PathLike[str]) -> Kind:
         return Kind("picture", "a picture (BMP)")
     if head.lstrip().lower().startswith((b"<!doctype html", b"<html")):
         return Kind("", "a web page (HTML), as a server sends instead of a file", AGAIN)
+    if head[4:9] == bytes(4) + b"{":  # before a pickle: the length that starts it may look like one
+        return _safetensors(path)
     if head[:1] == b"\x80" and head[1:2] in (b"\2", b"\3", b"\4", b"\5"):
         return Kind("", "a Python pickle, which may execute anything", "save tensors with torch.save or safetensors")
-    if head[8:9] == b"{":
-        return _safetensors(path)
     if os.fspath(path).endswith(".onnx"):
         return Kind("", "an ONNX file")
     return UNKNOWN
