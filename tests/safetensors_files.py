@@ -32,6 +32,8 @@ def files() -> list[bytes]:
         add({"a": entry(shape=sizes)})
         add({"a": entry(shape=sizes, offsets=(0, 0))}, b"")
         add({"a": entry("F32", shape=sizes, offsets=(0, 4))}, b"1234")
+    add({"a": entry("F32", (2**31, 2**31), (0, 0))}, b"")
+    add({"a": entry("F32", (2**31 + 1 - 2**16, 2**31 + 1 + 2**16), (0, 4))}, b"1234")  # 2^62 + 1 elements
     add({"a": entry(shape=(0, 2**32, 2**32), offsets=(0, 0))}, b"")
     add({"a": entry(shape=(2**31, 2**32, 2**32, 0), offsets=(0, 0))}, b"")
     add({"a": entry(shape=(2**31, 2**32, 0), offsets=(0, 0))}, b"")
@@ -63,7 +65,8 @@ def files() -> list[bytes]:
     for first in pair:
         for second in pair:
             sizes = [[max(end - begin, 0)] for begin, end in (first, second)]
-            add({"b": entry("I8", sizes[0], first), "a": entry("U8", sizes[1], second)}, b"\1\2")
+            for data in (b"\1\2", bytes(max(*first, *second))):
+                add({"b": entry("I8", sizes[0], first), "a": entry("U8", sizes[1], second)}, data)
     for dtype in ("F32", "U8", "I8", "u8", "U8 ", "", "F16", "BF16", "I64", "BOOL", "F4", "U\u0130"):
         add({"a": entry(dtype)})
         add({"a": entry(dtype, offsets=(0, 4))}, b"1234")

@@ -7,6 +7,7 @@ is somewhere below 1000. The rules of the graph refuse both.
 
 import json
 import re
+import resource
 import shutil
 import struct
 import subprocess
@@ -19,7 +20,7 @@ import safetensors
 from json_documents import changed_documents, documents, numbers
 from onebit.errors import FormatError
 from onebit.runtime import format as file_format
-from safetensors_files import changed_files, files
+from safetensors_files import changed_files, entry, files
 
 ROOT = Path(__file__).parents[1]
 MAX_DEPTH = 64
@@ -110,10 +111,12 @@ def verdicts(request, tmp_path_factory):
         assert done.returncode == 0, done.stdout + done.stderr
     program = folder / "json_verdicts"
 
-    def run(kind: str, data: list[bytes]) -> list[str]:
+    def run(kind: str, data: list[bytes], memory: int = 0, seconds: float = 120) -> list[str]:
         path = folder / "documents"
         path.write_bytes(b"".join(struct.pack("<I", len(document)) + document for document in data))
-        done = subprocess.run([program, kind, path], capture_output=True, check=True, timeout=120)
+        limit = (lambda: resource.setrlimit(resource.RLIMIT_AS, (memory, memory))) if memory else None
+        command = [program, kind, path]
+        done = subprocess.run(command, capture_output=True, check=True, timeout=seconds, preexec_fn=limit)
         return done.stdout.decode().splitlines(keepends=True)
 
     return run
@@ -171,7 +174,7 @@ def test_messages_are_those_of_python(verdicts, text):
     "data",
     [
         b"",
-        b"1234",
+        b"1234567",
         bytes(8),
         struct.pack("<Q", 2**24 + 1) + b"{}",
         struct.pack("<Q", 3) + b"{}",
@@ -182,3 +185,58 @@ def test_messages_about_the_header_are_those_of_python(verdicts, data):
     with pytest.raises(FormatError) as refusal:
         file_format._header(data)
     assert verdicts("safetensors", [data]) == [f"refused {refusal.value}\n"]
+
+
+@pytest.mark.parametrize(
+    "header, message",
+    [
+        ({"a": {"dtype": "U8", "shape": [1]}}, 'tensor "a" lacks data_offsets'),
+        ({"a": entry(more=1)}, 'tensor "a" has the unknown key "more"; write the file with a matching onebit'),
+        ({"a": 1}, 'tensor "a" must be an object, got 1'),
+        ({"a": entry("F16")}, 'tensor "a" must have dtype F32 or U8 or I8 and a shape, got {"dtype": "F16", '),
+        ({"a": entry(shape=[1.5, "x", None])}, 'tensor "a" has an impossible shape [1.5, "x", null]'),
+        (
+            {"a": entry(offsets=[0, 1, 1])},
+            'the tensors are damaged (tensor "a" has impossible data_offsets [0, 1, 1]); copy',
+        ),
+        ({"a": entry(offsets=[0, 2])}, 'the tensors are damaged (tensor "a" has impossible data_offsets [0, 2]); copy'),
+        ({"a": entry(offsets=[1, 0])}, 'the tensors are damaged (tensor "a" has impossible data_offsets [1, 0]); copy'),
+        (
+            {"a": entry(), "b": entry(offsets=[1, 0])},
+            'the tensors are damaged (tensor "b" has impossible data_offsets [1, 0])',
+        ),
+        ({"a": entry(shape=[2])}, 'the tensors are damaged (tensor "a" has another size than its data_offsets); copy'),
+        ({}, "the tensors are damaged (1 bytes after the last tensor); copy"),
+        ({"__metadata__": []}, "this safetensors file was not written by onebit; make one with onebit pack"),
+        ({"__metadata__": {"a": [True]}}, 'the metadata "a" must be a text, got [true]'),
+        ({"x" * 100: 1}, f'tensor "{"x" * 76}... must be an object, got 1'),
+        ({"é" * 100: 1}, f'tensor "{"é" * 76}... must be an object, got 1'),
+        ({'\n\x7f\x9b\\"': {}}, r'tensor "\u000a\u007f\u009b\\\"" lacks data_offsets'),
+    ],
+    ids=range(16),
+)
+def test_messages_about_tensors(verdicts, header, message):
+    text = json.dumps(header).encode()
+    (line,) = verdicts("safetensors", [struct.pack("<Q", len(text)) + text + b"\1"])
+    assert line.startswith(f"refused {message}")
+
+
+@pytest.mark.parametrize(
+    "piece", ["[],", "1,", "[0],", '{"":0},', "0.1,", '"",', "1e400,", "[" * 60 + "]" * 60 + ",", f"[{'0,' * 512}0],"]
+)
+def test_the_longest_header_costs_little(verdicts, piece):
+    """16 MiB of the smallest values take less than 1 GiB, seconds on any machine."""
+    text = f'["{"x" * 100}",' + piece * ((2**24 - 200) // len(piece))
+    lines = verdicts(
+        "safetensors", [struct.pack("<Q", len(text)) + text[:-1].encode() + b"]"], memory=2**30, seconds=10
+    )
+    assert lines == ["refused the header is not a JSON object; this is not a onebit file\n"]
+
+
+def test_the_most_keys_cost_little(verdicts):
+    text = ",".join(f'"{i:x}":0' for i in range(1_300_000))
+    assert 2**23 < len(text) < 2**24 - 10
+    for last, message in (("x", 'tensor "0" must be an object, got 0'), ("0", "the header has a duplicate key")):
+        header = f'{{{text},"{last}":1}}'.encode()
+        lines = verdicts("safetensors", [struct.pack("<Q", len(header)) + header], memory=2**30, seconds=10)
+        assert lines == [f"refused {message}\n"]
