@@ -30,18 +30,18 @@ sanitize: $(DONE)  ## the engine under AddressSanitizer, UndefinedBehaviorSaniti
 	tests/sanitize.sh $(BIN)/python
 
 SECONDS ?= 600
-fuzz: $(DONE)  ## hostile files for the reader, SECONDS=600 of them; what fails is left in build/fuzz
+fuzz: $(DONE)  ## hostile files for the readers, SECONDS=600 of them; what fails is left in build/fuzz
 	$(BIN)/python -m pip install --quiet atheris nanobind cmake ninja
 	$(BIN)/python tests/fuzz/fuzz_format.py --seconds $(SECONDS)
-	tests/sanitize.sh $(BIN)/python fuzz
+	tests/sanitize.sh $(BIN)/python fuzz $$(($(SECONDS) / 10))
 
 lint: $(DONE)  ## formatting, lint and types, as CI checks them
 	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy
-	$(BIN)/clang-format --dry-run -Werror $$(git ls-files 'csrc/*.cc' 'csrc/*.h' 'tests/kernels/*.[ch]' 'tests/kernels/*.cc')
+	$(BIN)/clang-format --dry-run -Werror $$(git ls-files 'csrc/*.cc' 'csrc/*.h' 'tests/kernels/*.[ch]' 'tests/kernels/*.cc' 'tests/fuzz/*.cc')
 
 format: $(DONE)  ## rewrite the sources in the house format
 	$(BIN)/ruff format . && $(BIN)/ruff check --fix .
-	$(BIN)/clang-format -i $$(git ls-files 'csrc/*.cc' 'csrc/*.h' 'tests/kernels/*.[ch]' 'tests/kernels/*.cc')
+	$(BIN)/clang-format -i $$(git ls-files 'csrc/*.cc' 'csrc/*.h' 'tests/kernels/*.[ch]' 'tests/kernels/*.cc' 'tests/fuzz/*.cc')
 
 $(DONE): pyproject.toml CMakeLists.txt $(shell git ls-files csrc 2>/dev/null || find csrc -type f)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

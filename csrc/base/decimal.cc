@@ -29,8 +29,9 @@ bool is_large(std::string_view token) {
   if (exponent_at != token.npos) {
     std::string_view text = token.substr(exponent_at + 1);
     if (text[0] == '+') text.remove_prefix(1);
+    constexpr int64_t far = int64_t{1} << 40;  // no text has so many digits
     const bool known = std::from_chars(text.data(), text.data() + text.size(), exponent).ec == std::errc();
-    if (!known) return text[0] != '-';  // more digits than any text is long
+    exponent = known ? std::clamp(exponent, -far, far) : text[0] == '-' ? -far : far;
   }
   return exponent + static_cast<int64_t>(point) - static_cast<int64_t>(first) > 0;
 }

@@ -63,10 +63,10 @@ std::map<std::string, std::string, std::less<>> read_metadata(const Value& value
   return metadata;
 }
 
-// A number of elements or bytes that a file may have. -0 is none to the safetensors library.
+// A number of elements or bytes that a file may have. -0 is none to the safetensors library, and negative numbers are
+// far too large without their sign.
 bool is_size(const Value& value) {
-  return value.is(Kind::integer) && !value.is_minus_zero() && value.integer() >= 0 &&
-         static_cast<uint64_t>(value.integer()) <= kMaxFileBytes;
+  return value.is(Kind::integer) && !value.is_minus_zero() && static_cast<uint64_t>(value.integer()) <= kMaxFileBytes;
 }
 
 std::string named(std::string_view tensor) { return "tensor " + json::show(tensor); }

@@ -1,7 +1,12 @@
 // Runs a fuzz target without libFuzzer: changes seeds at random and keeps no record of coverage.
 //
-//   json_fuzz SECONDS SEED FILE...    files that are seeds, or that are run once if SECONDS is 0
+//   json_fuzz SECONDS SEED FINDING FILE...
+//
+// The files are run as they are and then changed for so many seconds. An input that ends in abort(), as sanitizers do
+// with abort_on_error=1, is left as FINDING.
+#include <algorithm>
 #include <chrono>
+#include <csignal>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -55,6 +60,8 @@ const char* const kTokens[] = {"{",
                                "4294967296",
                                "9223372036854775807",
                                "9223372036854775808",
+                               "1e9223372036854775807",
+                               "1e-9223372036854775808",
                                "\"data_offsets\"",
                                "\"__metadata__\":{}",
                                "\xf4\x8f\xbf\xbf",
@@ -99,8 +106,18 @@ void mutate(std::string& data, const std::vector<std::string>& seeds, Random& ra
   if (random() % 64 == 0) data.resize(below(random, data.size()));
 }
 
+const char* finding;         // where to leave the input that is run,
+const std::string* running;  // and it
+
+void leave_finding(int) {
+  std::ofstream(finding, std::ios::binary) << *running;
+  std::fprintf(stderr, "the input is %s\n", finding);
+  std::_Exit(1);
+}
+
 // In memory of exactly its size, so that AddressSanitizer sees every byte past the end.
 void run(const std::string& data) {
+  running = &data;
   const std::unique_ptr<uint8_t[]> exact(new uint8_t[data.size()]);
   std::memcpy(exact.get(), data.data(), data.size());
   LLVMFuzzerTestOneInput(exact.get(), data.size());
@@ -109,14 +126,16 @@ void run(const std::string& data) {
 }  // namespace
 
 int main(int count, char** arguments) {
-  if (count < 4) {
-    std::fprintf(stderr, "usage: %s SECONDS SEED FILE...\n", arguments[0]);
+  if (count < 5) {
+    std::fprintf(stderr, "usage: %s SECONDS SEED FINDING FILE...\n", arguments[0]);
     return 2;
   }
+  finding = arguments[3];
+  std::signal(SIGABRT, leave_finding);
   const std::chrono::seconds seconds(std::atoi(arguments[1]));
   Random random(std::strtoull(arguments[2], nullptr, 10));
   std::vector<std::string> seeds;
-  for (int i = 3; i < count; ++i) {
+  for (int i = 4; i < count; ++i) {
     std::ifstream file(arguments[i], std::ios::binary);
     if (!file) {
       std::fprintf(stderr, "cannot read %s\n", arguments[i]);
