@@ -6,6 +6,8 @@
 #include <stdexcept>
 #include <utility>
 
+#include "base/require.h"
+
 namespace onebit {
 namespace {
 
@@ -13,6 +15,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr size_t kCachedPlans = 4;
 constexpr int kPartsPerThread = 2;  // of a layer's rows: more are balanced better, fewer cost less
+constexpr const char* kCount = "the number of inputs is wrong";
 constexpr const char* kUnfit =
     "inputs contain NaN or infinity (check how images were normalised), or tokens that are out of range";
 
@@ -49,7 +52,13 @@ std::vector<Shape> Graph::default_shapes() const {
   return shapes;
 }
 
+void Graph::check_shapes(const std::vector<Shape>& inputs) const {
+  require(inputs.size() == inputs_.size(), kCount);
+  for (size_t i = 0; i < inputs.size(); ++i) check_shape(inputs_[i], inputs[i]);
+}
+
 std::vector<Shape> Graph::out_shapes(const std::vector<Shape>& inputs) {
+  check_shapes(inputs);
   Running& now = running();
   std::lock_guard<std::mutex> lock(now.mutex);
   const Plan& plan = plan_for(now, inputs).plan;
@@ -235,7 +244,7 @@ void Graph::run_together(Running& now, const Plan& plan, Arena& arena) const {
 }
 
 std::vector<Shape> Graph::shapes_of(const std::vector<Values>& inputs) const {
-  if (inputs.size() != inputs_.size()) throw std::invalid_argument("the number of inputs is wrong");
+  require(inputs.size() == inputs_.size(), kCount);
   std::vector<Shape> shapes;
   for (size_t i = 0; i < inputs.size(); ++i) {
     check_values(inputs_[i], inputs[i]);
@@ -282,6 +291,7 @@ void Graph::run(const std::vector<Values>& inputs, int64_t batch, const std::vec
 }
 
 Memory Graph::memory(const std::vector<Shape>& inputs) {
+  check_shapes(inputs);
   Running& now = running();
   std::lock_guard<std::mutex> lock(now.mutex);
   const CachedPlan& cached = plan_for(now, inputs);
@@ -328,7 +338,7 @@ std::vector<Profiled> Graph::profile(const std::vector<Values>& inputs, int roun
   std::vector<double> seconds(result.size());
   for (int round = 0; round < rounds; ++round) {
     std::fill(seconds.begin(), seconds.end(), 0.0);
-    load(cached.plan, inputs, 0, worker.arena);
+    require(load(cached.plan, inputs, 0, worker.arena), kUnfit);
     run_alone(cached.plan, worker.arena, worker, seconds.data());
     for (size_t i = 0; i < result.size(); ++i) {
       result[i].work = cached.plan.stages[i].op->work(worker.arena.packed[i]);

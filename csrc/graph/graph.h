@@ -110,6 +110,7 @@ class Graph {
     std::mutex mutex;  // one run at a time: they share the arenas
   };
 
+  void check_shapes(const std::vector<Shape>& inputs) const;  // throws std::invalid_argument
   // Checks the values and gives their shapes. Throws std::invalid_argument.
   std::vector<Shape> shapes_of(const std::vector<Values>& inputs) const;
   Running& running();  // throws std::system_error where a child of a fork cannot start its threads

@@ -2,23 +2,21 @@
 
 #include "base/finite.h"
 #include "base/require.h"
+#include "graph/node.h"
 
 namespace onebit {
-void check_values(const Input& input, const Values& values) {
-  const Shape shape = values.shape;
-  require(shape.h >= 1 && shape.w >= 1 && shape.h <= kMaxSize && shape.w <= kMaxSize, "a size is out of range");
+void check_shape(const Input& input, const Shape& shape) {
   require(shape.c == input.shape.c && shape.vector == input.shape.vector, "an input has the wrong number of channels");
-  switch (input.type) {
-    case InputType::image:
-      require(!values.tokens, "an image is not made of tokens");
-      break;
-    case InputType::tokens:
-      require(values.tokens && shape.w == 1, "tokens are integers (B, T)");
-      break;
-    case InputType::floats:
-      require(!values.tokens && !values.bytes, "an input takes floats");
-      break;
-  }
+  require(shape.h >= 1 && shape.w >= 1 && shape.h <= kMaxSize && shape.w <= kMaxSize, "a size is out of range");
+  require(shape.h * shape.w <= kMaxElements / shape.c, "an input is too large");
+  require(input.type != InputType::tokens || shape.w == 1, "tokens have one axis");
+}
+
+void check_values(const Input& input, const Values& values) {
+  check_shape(input, values.shape);
+  const bool tokens = input.type == InputType::tokens, image = input.type == InputType::image;
+  require((values.tokens != nullptr) == tokens, "tokens are integers, other inputs are none");
+  require(!values.bytes || image, "bytes are for images");
 }
 
 const float* load_sample(const Input& input, const Values& values, int64_t sample, float* to, bool& fits) {

@@ -30,7 +30,8 @@ struct Values {
   Shape shape;
 };
 
-// Throws std::invalid_argument if an input cannot take values of this form and shape.
+// Throws std::invalid_argument if an input cannot have the shape, or take values of this form and shape.
+void check_shape(const Input& input, const Shape& shape);
 void check_values(const Input& input, const Values& values);
 
 // Sample number `sample` as (H, W, C): where it lies, or written to `to` (H·W·C floats). `fits` becomes false if a float

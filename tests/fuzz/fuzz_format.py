@@ -26,6 +26,8 @@ MEMORY = 2**30  # bytes that a file may cost
 MAX_FILE = 2**20  # bytes
 sys.path[:0] = [str(HERE), str(HERE.parent / "runtime")]
 
+from sources import sources  # noqa: E402
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -51,7 +53,8 @@ def main() -> int:
             for path in kept.iterdir():
                 shutil.copy(path, CORPUS / path.name[:16])
         return status
-    write_seeds(seeds)
+    for name, data in sources().items():
+        (seeds / name).write_bytes(data)
     folders = [str(found), str(seeds), str(CORPUS)]
     times = [f"-max_total_time={args.seconds}", f"-seed={args.seed}"]
     status = subprocess.run([*child, *times, *limits, *folders]).returncode
@@ -75,31 +78,6 @@ def replay() -> int:
         counts[result] = counts.get(result, 0) + 1
     print(f"replayed {len(files)} files: {counts}")
     return 0
-
-
-def write_seeds(folder: Path) -> None:
-    """Valid files, small ones, and those of the tests for hostile files."""
-    from nets import random_net
-    from test_runtime_hostile import BYTES, MUTATIONS, parts, raw
-    from test_runtime_hostile2 import MUTATIONS as MUTATIONS2
-    from test_runtime_hostile2 import parts as parts2
-    from test_runtime_hostile2 import raw as raw2
-
-    for seed in range(60):
-        data = raw2(*random_net(seed))
-        if len(data) < 8192:
-            (folder / f"net{seed}").write_bytes(data)
-    for index, (data, _) in enumerate(BYTES.values()):
-        (folder / f"bytes{index}").write_bytes(data)
-    for index, (change, _) in enumerate(MUTATIONS.values()):
-        source = parts()
-        change(source)
-        (folder / f"mutation{index}").write_bytes(raw(*source))
-    (folder / "several").write_bytes(raw2(*parts2()))
-    for index, (change, _) in enumerate(MUTATIONS2.values()):
-        source = parts2()
-        change(source)
-        (folder / f"several{index}").write_bytes(raw2(*source))
 
 
 def child() -> None:

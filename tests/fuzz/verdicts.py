@@ -23,10 +23,12 @@ OUT = HERE.parents[1] / "build" / "fuzz"
 sys.path[:0] = [str(HERE), str(HERE.parent / "runtime")]
 
 from hostile_files import mutate  # noqa: E402
+from sources import sources  # noqa: E402
 
 from onebit.errors import FormatError  # noqa: E402
 from onebit.runtime import format, native  # noqa: E402
 
+MAX_GOOD = 2**15  # bytes
 ISA = "scalar"  # what a reader says does not depend on it
 
 
@@ -63,20 +65,19 @@ def verdicts(data: bytes) -> Verdicts:
 
 def seeds() -> list[bytes]:
     """Whole files: networks of the tests, hostile ones, and the corpus."""
-    from sources import sources
-
-    return [*sources(), *(path.read_bytes() for path in sorted((HERE / "corpus").iterdir()))]
+    return [*sources().values(), *(path.read_bytes() for path in sorted((HERE / "corpus").iterdir()))]
 
 
 def changed(files: list[bytes], count: int, seed: int) -> Iterator[bytes]:
-    """`count` files, each one of `files` or a change of it, or of one that was changed before."""
+    """`count` files: all of `files`, then changes of them, nine in ten of those that readers accept."""
     random = Random(seed)
-    pool = list(files)
-    for number in range(count):
-        data = files[number] if number < len(files) else mutate(random.choice(pool), random)
-        if len(pool) < 4 * len(files) and len(data) < 2**16:
-            pool.append(data)
+    good = [data for data in files if verdicts(data).reference is None]
+    yield from files[:count]
+    for _ in range(count - len(files)):
+        data = mutate(random.choice(good if random.random() < 0.9 else files), random)
         yield data
+        if random.random() < 0.05 and verdicts(data).reference is None and len(data) < MAX_GOOD:
+            good[random.randrange(len(good))] = data
 
 
 def main() -> int:

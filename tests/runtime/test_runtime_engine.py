@@ -101,7 +101,7 @@ def test_windows_of_whole_bytes(tmp_path: Path, isa: str, channels: int) -> None
 @pytest.mark.parametrize("seed", range(16))
 def test_products(tmp_path: Path, isa: str, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Binary convolutions counted as products of matrices, by the scalar kernel where there is no other."""
-    monkeypatch.setattr(_engine, "Graph", partial(_engine.Graph, oracle=True))
+    monkeypatch.setattr(_engine, "Network", partial(_engine.Network, oracle=True))
     random = np.random.default_rng(seed)
     height, width = (int(n) for n in random.integers(4, 40 if seed % 4 == 0 else 20, 2))
     net = Builder(seed, (3, height, width))
@@ -217,35 +217,36 @@ def test_default_isa_is_the_best(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert load(write_small(tmp_path)).isa == _engine.best_isa()
 
 
-def test_sizes_are_checked_in_c() -> None:
-    """The extension is called with arrays that do not have the claimed sizes, as no checked file would."""
-    graph = _engine.Graph("scalar", 1)
-    bits, channels, level = np.zeros((4, 9), np.uint8), np.zeros((2, 4), np.float32), np.zeros(1, np.float32)
-    window = {"kernel": (3, 3), "stride": (1, 1), "padding": (0, 0), "dilation": (1, 1), "groups": 1}
-    rest = {"shift": 0.0, "kind": "constant", **window}
-    graph.binary_conv(0, bits, channels, level, in_channels=8, **rest)
-    for kwargs in (
-        {"in_channels": 16},
-        {"in_channels": 8, "groups": 3},
-        {"in_channels": 8, "kernel": (5, 3)},
-        {"in_channels": 8, "kernel": (0, 3)},
-        {"in_channels": 8, "stride": (0, 1)},
-        {"in_channels": 8, "kind": "channel"},
-        {"in_channels": 8, "kind": "?"},
+def test_values_are_checked_in_c(tmp_path: Path) -> None:
+    """The extension is called with arrays that no model would hand over."""
+    network = _engine.Network(write_small(tmp_path).read_bytes(), "scalar", 1)  # of images (3, 4, 4)
+    images = np.zeros((2, 3, 4, 4), np.float32)
+    (answer,) = network.run([images])
+    assert answer.shape == (2, 2, 2, 2)
+    for values, message in (
+        ([], "number of inputs"),
+        ([images, images], "number of inputs"),
+        ([images[:0]], "batch of values"),
+        ([images[0]], "number of axes"),
+        ([images.astype(np.float64)], "a type or a number of axes"),
+        ([np.zeros((2, 4, 4, 4), np.float32)], "number of channels"),
+        ([np.zeros((2, 4, 4, 4), np.uint8)], "number of channels"),
+        ([np.zeros((2, 3), np.float32)], "number of channels"),
+        ([np.zeros((2, 3), np.int32)], "number of channels"),
+        ([np.zeros((2, 3, 2, 4), np.float32)], "too small"),
+        ([np.full((2, 3, 4, 4), np.nan, np.float32)], "NaN or infinity"),
     ):
-        with pytest.raises(ValueError):
-            graph.binary_conv(0, bits, channels, level, **{**rest, **kwargs})
-    with pytest.raises(ValueError, match="unknown node"):
-        graph.step("relu", [7], None)
-    with pytest.raises(ValueError, match="wrong number of inputs"):
-        graph.step("add", [0], None)
-    with pytest.raises(ValueError, match="not finished"):
-        graph.run(np.zeros((1, 5, 5, 8), np.float32))
-    graph.finish(1, 5, 5, 8)
-    with pytest.raises(ValueError, match="number of channels"):
-        graph.run(np.zeros((1, 5, 5, 9), np.float32))
-    with pytest.raises(ValueError, match="too small"):
-        graph.run(np.zeros((1, 2, 5, 8), np.float32))
+        for call in (network.run, network.trace, lambda values: network.profile(values, 1)):
+            with pytest.raises(ValueError, match=message):
+                call(values)
+    for shapes in ([], [(4, 4)], [(4, 4, 2)], [(0, 4, 3)], [(4, 4, 2**40)], [(2**15, 2**15, 3)]):
+        for measure in (network.memory, network.out_shapes):
+            with pytest.raises(ValueError):
+                measure(shapes)
+    with pytest.raises(ValueError, match="out of range"):
+        _engine.Network(write_small(tmp_path).read_bytes(), "scalar", 0)
+    with pytest.raises(ValueError, match="out of range"):
+        network.profile([images], 0)
 
 
 def write_small(tmp_path: Path) -> Path:
