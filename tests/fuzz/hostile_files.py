@@ -16,7 +16,22 @@ from typing import Any
 INTEGERS = [0, 1, -1, 2, 3, 4, 7, 8, 15, 17, 31, 64, 255, 1000, 4095, 2**15 - 1, 2**15, 2**15 + 1, 2**24, 2**24 + 1]
 INTEGERS += [2**28, 2**31 - 1, 2**31, 2**32, 2**53, 2**63 - 1, 2**63, 2**64, 10**300]
 NUMBERS = [0.5, -0.0, 1.0, 1e-13, 1e-45, 3.4e38, 3.41e38, -1e39, 1e308, -2.5]
-TEXTS = ["", "input", "sample_mean", "channel", "median", "F32", "U8", "I64", "\ud800", "x" * 1001, "\x00", "ü", "a.b"]
+TEXTS = [
+    "",
+    "input",
+    "tokens",
+    "sample_mean",
+    "channel",
+    "median",
+    "F32",
+    "U8",
+    "I64",
+    "\ud800",
+    "x" * 1001,
+    "\x00",
+    "ü",
+    "a.b",
+]
 FLOATS = [math.nan, math.inf, -math.inf, 3.4e38, -3.4e38, 1e-45, -0.0, 0.0, 1.0]
 DEEP = "@deep{}@"  # stands for so many nested lists, which json.dumps would not write
 _DEEP = re.compile(r'"@deep(\d+)@"')
@@ -134,21 +149,23 @@ def _rewire(file: File, random: Random) -> None:
     nodes = file.graph["nodes"]
     node = random.choice(nodes)
     if random.random() < 0.2:
-        file.graph["output"] = node["name"]
+        container, key = random.choice(_outputs(file))
+        container[key] = node["name"]
     else:
-        node["inputs"][random.randrange(len(node["inputs"]))] = random.choice(["input", *(n["name"] for n in nodes)])
+        values = [*_inputs(file), *(n["name"] for n in nodes)]
+        node["inputs"][random.randrange(len(node["inputs"]))] = random.choice(values)
 
 
 def _add_nodes(file: File, random: Random) -> None:
     """Nodes without tensors after another, whose readers may then read the last of them."""
     nodes = file.graph["nodes"]
     at = random.randrange(len(nodes))
-    before = random.choice(["input", *(node["name"] for node in nodes[:at])])
+    before = random.choice([*_inputs(file), *(node["name"] for node in nodes[:at])])
     for _ in range(random.choice([1, 1, 2, 5, 200])):
         op = random.choice(PLAIN)
         node: dict[str, Any] = {"op": op, "name": f"new{len(nodes)}.{random.randrange(10**6)}", "inputs": [before]}
         if op == "add":
-            node["inputs"].append(random.choice([before, "input", *(n["name"] for n in nodes[:at])]))
+            node["inputs"].append(random.choice([before, *_inputs(file), *(n["name"] for n in nodes[:at])]))
         if op.endswith("max_pool") or op == "avg_pool":
             kernel = [random.choice([1, 1, 2, 3, 7, 2**15]) for _ in range(2)]
             node |= {"kernel": kernel, "stride": [random.choice([1, 2, 9]) for _ in range(2)]}
@@ -168,14 +185,93 @@ def _drop_node(file: File, random: Random) -> None:
     node = nodes.pop(random.randrange(len(nodes)))
     for other in nodes:
         other["inputs"] = [node["inputs"][0] if name == node["name"] else name for name in other["inputs"]]
-    if file.graph["output"] == node["name"]:
-        file.graph["output"] = nodes[-1]["name"]
+    for container, key in _outputs(file):
+        if container[key] == node["name"]:
+            container[key] = nodes[-1]["name"]
     for name in [name for name in file.tensors if name.rpartition(".")[0] == node["name"]]:
         del file.tensors[name]
 
 
-def _image(file: File, random: Random) -> None:
-    file.graph["input"]["shape"][random.choice([1, 2])] = random.choice([1, 2, 3, 31, 32, 33, 64, 500, 2**15])
+def _inputs(file: File) -> list[str]:
+    """Names of the inputs, of either version."""
+    return ["input"] if "input" in file.graph else [entry["name"] for entry in file.graph["inputs"]]
+
+
+def _outputs(file: File) -> list[tuple[Any, str]]:
+    """Where the graph, of either version, says which nodes its outputs are."""
+    return [(file.graph, "output")] if "output" in file.graph else [(entry, "node") for entry in file.graph["outputs"]]
+
+
+def _size(file: File, random: Random) -> None:
+    """Another size of an input."""
+    size = random.choice([1, 2, 3, 31, 32, 33, 64, 500, 2**15])
+    source = file.graph["input"] if "input" in file.graph else random.choice(file.graph["inputs"])
+    if source.get("type") == "tokens":
+        source["length"] = size
+    else:
+        source["shape"][random.choice([1, 2]) if len(source["shape"]) == 3 else 0] = size
+
+
+def _input(file: File, random: Random) -> None:
+    """An input more, less, of another type or name; version 1 has one."""
+    inputs = file.graph["inputs"]
+    at = random.randrange(len(inputs))
+    name = random.choice(
+        [f"new{random.randrange(100)}", inputs[at]["name"], random.choice(file.graph["nodes"])["name"]]
+    )
+    kinds: list[dict[str, Any]] = [
+        {"type": "image", "shape": [1, 4, 4], "mean": [0], "std": [1]},
+        {"type": "tokens", "length": random.choice([1, 7, 2**15]), "count": random.choice(INTEGERS)},
+        {"type": "floats", "shape": random.choice([[4], [1, 4, 4], [2**24], [2, 2]])},
+    ]
+    match random.randrange(4):
+        case 0:
+            inputs.insert(at, {"name": name, **random.choice(kinds)})
+        case 1:
+            del inputs[at]
+        case 2:
+            inputs[at] = {"name": inputs[at]["name"], **random.choice(kinds)}
+        case _:
+            for node in file.graph["nodes"]:
+                node["inputs"] = [name if source == inputs[at]["name"] else source for source in node["inputs"]]
+            inputs[at]["name"] = name
+
+
+def _output(file: File, random: Random) -> None:
+    """An output more, less, or twice."""
+    outputs = file.graph["outputs"]
+    node = random.choice([*file.graph["nodes"], *file.graph["inputs"]])["name"]
+    match random.randrange(3):
+        case 0:
+            outputs.append({"name": random.choice([node, "output", "more"]), "node": node})
+        case 1:
+            del outputs[random.randrange(len(outputs))]
+        case _:
+            outputs.append(dict(random.choice(outputs)))
+
+
+def _task(file: File, random: Random) -> None:
+    """Something of the task's record, or one where there is none."""
+    task = file.graph.setdefault("task", {"name": "tags", "answer": "several"})
+    key = random.choice(["name", "answer", "labels", "scores", "accuracy"])
+    value = random.choice(["one", "several", "classification", None, {}, {"a": 1}, {"a": None}, ["x"], ["x"] * 7])
+    task[key] = _value(random) if random.random() < 0.3 else value
+
+
+def _embed(file: File, random: Random) -> None:
+    """An embedding, with its weight, of any value, and what may read it."""
+    nodes = file.graph["nodes"]
+    rows, channels = random.choice([1, 2, 7, 9]), random.choice([1, 4])
+    source = random.choice([*_inputs(file), *_inputs(file), nodes[0]["name"]])
+    name = f"embedded{random.randrange(100)}"
+    at = random.randrange(len(nodes) + 1)
+    nodes.insert(at, {"op": "embedding", "name": name, "inputs": [source]})
+    file.tensors[f"{name}.weight"] = ["F32", [rows, channels], bytes(4 * rows * channels)]
+    if random.random() < 0.3:
+        file.tensors[f"{name}.weight"] = ["I8", [rows, channels], bytes(rows * channels)]
+        file.tensors[f"{name}.weight_scale"] = ["F32", [rows], bytes(4 * rows)]
+    if random.random() < 0.5:
+        nodes.insert(at + 1, {"op": random.choice(PLAIN[:2]), "name": name + "r", "inputs": [name]})
 
 
 def _resize(file: File, random: Random) -> None:
@@ -253,5 +349,6 @@ def _change_bytes(data: bytes, random: Random) -> bytes:
     return bytes(changed)
 
 
-CHANGES: list[Callable[[File, Random], None]] = [_field, _number, _attribute, _rewire, _add_nodes, _drop_node, _image]
+CHANGES: list[Callable[[File, Random], None]] = [_field, _number, _attribute, _rewire, _add_nodes, _drop_node, _size]
 CHANGES += [_resize, _window, _element, _tensor_name, _metadata, _number, _rewire]
+CHANGES += [_input, _input, _output, _task, _embed]

@@ -82,6 +82,8 @@ def recognized(path: str | os.PathLike[str]) -> Kind:
         return UNKNOWN
     if head.startswith(b"PK\x03\x04"):
         return _zip(path)
+    if head[4:9] == bytes(4) + b"{":  # before all others: the length that starts it may look like one of them
+        return _safetensors(path)
     for offset, start, kind in SIGNATURES:
         if head.startswith(start, offset):
             return kind
@@ -89,8 +91,6 @@ def recognized(path: str | os.PathLike[str]) -> Kind:
         return Kind("picture", "a picture (BMP)")
     if head.lstrip().lower().startswith((b"<!doctype html", b"<html")):
         return Kind("", "a web page (HTML), as a server sends instead of a file", AGAIN)
-    if head[4:9] == bytes(4) + b"{":  # before a pickle: the length that starts it may look like one
-        return _safetensors(path)
     if head[:1] == b"\x80" and head[1:2] in (b"\2", b"\3", b"\4", b"\5"):
         return Kind("", "a Python pickle, which may execute anything", "save tensors with torch.save or safetensors")
     if os.fspath(path).endswith(".onnx"):
