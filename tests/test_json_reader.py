@@ -95,7 +95,10 @@ def in_order(pairs: Any) -> list[tuple[str, Any]]:
 
 @pytest.fixture(scope="module", params=["", "-DONEBIT_STRTOD"], ids=["from_chars", "strtod"])
 def verdicts(request, tmp_path_factory):
-    """verdicts("json" or "safetensors", documents) -> a line for each; with either way to read decimals."""
+    """verdicts("json" or "safetensors", documents) -> a line for each; with either way to read decimals.
+
+    The fuzz target, built beside, takes its corpus and a second of changes.
+    """
     missing = [tool for tool in ("cmake", "ninja") if shutil.which(tool) is None]
     if not any(map(shutil.which, ("c++", "g++", "clang++"))):
         missing.append("C++ compiler")
@@ -105,11 +108,14 @@ def verdicts(request, tmp_path_factory):
     options = ["-DONEBIT_PYTHON=OFF", "-DONEBIT_DEVELOPER=ON", f"-DCMAKE_CXX_FLAGS={request.param}"]
     for command in (
         ["cmake", "-S", ROOT, "-B", folder, "-G", "Ninja", "-DCMAKE_CXX_FLAGS_RELEASE=-O1", *options],
-        ["cmake", "--build", folder, "--parallel", "1", "--target", "json_verdicts"],
+        ["cmake", "--build", folder, "--parallel", "1", "--target", "json_verdicts", "json_fuzz"],
     ):
         done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
     program = folder / "json_verdicts"
+
+    seeds = sorted((ROOT / "tests" / "fuzz" / "corpus").iterdir())
+    subprocess.run([folder / "json_fuzz", "1", "1", folder / "finding", *seeds], check=True)
 
     def run(kind: str, data: list[bytes], memory: int = 0, seconds: float = 120) -> list[str]:
         path = folder / "documents"
