@@ -18,10 +18,13 @@ import onebit
 from onebit import methods, pack
 from onebit.cli.main import main
 from onebit.errors import UserError
-from onebit.runtime import Floats, Image, Tokens, load
+from onebit.runtime import Floats, Image, Tokens, load, native
 
-ENGINE = "the engine runs networks of one image and one output so far"
-BACKENDS = ["reference", pytest.param("engine", marks=pytest.mark.skip(reason=ENGINE))]  # or: unless native.available()
+
+BACKENDS = [
+    "reference",
+    pytest.param("engine", marks=pytest.mark.skipif(not native.available(), reason="the engine is not built")),
+]
 backends = pytest.mark.parametrize("backend", BACKENDS)
 IMAGE, IDS, SENSORS = Image((3, 6, 7), mean=0.5, std=0.25), Tokens(5, 11), Floats((4,))
 INPUTS = {"image": IMAGE, "ids": IDS, "sensors": SENSORS}

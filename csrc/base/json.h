@@ -11,14 +11,14 @@
 
 namespace onebit::json {
 
-constexpr int kMaxDepth = 64;         // lists and objects around a value
-constexpr int kMaxShown = 80;         // characters
-constexpr size_t kMaxDigits = 4'300;  // of an integer, as in Python
+constexpr int kMaxDepth = 64;      // lists and objects around a value
+constexpr int kMaxShown = 80;      // characters
+constexpr size_t kMaxDigits = 40;  // of an integer, its sign included
 
 enum class Kind : uint8_t {
   null,
   boolean,
-  integer,  // of 64 bits, written without fraction and exponent
+  integer,  // of 64 bits, written without fraction and exponent; -0 is none, and refused
   number,   // any other: a double, which is infinite where it overflowed
   string,
   array,
@@ -33,7 +33,6 @@ class Value {
   Kind kind() const { return kind_; }
   bool is(Kind kind) const { return kind_ == kind; }
   bool is_number() const { return is(Kind::integer) || is(Kind::number); }
-  bool is_minus_zero() const { return minus_zero_; }  // the integer -0, which safetensors takes for a fraction
 
   bool boolean() const { return expect(Kind::boolean).boolean_; }
   int64_t integer() const { return expect(Kind::integer).integer_; }
@@ -64,7 +63,6 @@ class Value {
   };
   uint32_t size_;
   Kind kind_;
-  bool minus_zero_;
 };
 static_assert(sizeof(Value) == 16, "16 MiB of JSON may hold 8 million values");
 

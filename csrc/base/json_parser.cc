@@ -45,7 +45,7 @@ class Parser {
   }
 
  private:
-  [[noreturn]] void fail(const char* reason) const {
+  [[noreturn]] void fail(const std::string& reason) const {
     throw FormatError(where_ + " is not valid JSON (" + reason + " at byte " + std::to_string(at_ - begin_) +
                       "); this is not a onebit file");
   }
@@ -71,7 +71,6 @@ class Parser {
     value.integer_ = 0;
     value.size_ = 0;
     value.kind_ = kind;
-    value.minus_zero_ = false;
     return value;
   }
 
@@ -88,7 +87,9 @@ class Parser {
     if (is_digit(*at_)) return number();
     if (*at_ == '"') return string();
     if (*at_ == '[' || *at_ == '{') {
-      if (depth == kMaxDepth) throw FormatError(where_ + " is nested too deeply");
+      if (depth == kMaxDepth)
+        throw FormatError(where_ + " is nested too deeply; at most " + std::to_string(kMaxDepth) +
+                          " levels are supported");
       return accept('[') ? array(depth + 1) : (++at_, object(depth + 1));
     }
     if (accept("null")) return make(Kind::null);
@@ -192,9 +193,9 @@ class Parser {
     }
     if (!fraction) {
       Value result = make(Kind::integer);
-      result.minus_zero_ = minus && *digits == '0';
+      if (minus && *digits == '0') fail("the integer -0");
+      if (count + minus > kMaxDigits) fail("an integer of " + std::to_string(count + minus) + " digits");
       if (std::from_chars(first, at_, result.integer_).ec == std::errc()) return result;
-      if (count > kMaxDigits) fail("Integer of too many digits");
     }
     Value result = make(Kind::number);
     result.number_ = parse_decimal({first, static_cast<size_t>(at_ - first)});

@@ -1,5 +1,5 @@
-// The engine as a Python module: a file's bytes in, numpy arrays in and out. What callers give is checked here, whatever
-// Python checked.
+// The engine as a Python module: a file's bytes in, numpy arrays in and out. What callers give is checked here,
+// whatever Python checked.
 
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
@@ -124,8 +124,8 @@ nb::list trace(Network& network, const std::vector<Array>& arrays) {
   return result;
 }
 
-// List of (node index, index of the last node fused behind it, operator, shape of the output, products of each output, their
-// kind or None, seconds).
+// List of (node index, index of the last node fused behind it, operator, shape of the output, products of each output,
+// their kind or None, seconds).
 nb::list profile(Network& network, const std::vector<Array>& arrays, int64_t rounds) {
   const auto [values, batch] = values_of(arrays);
   std::vector<Profiled> stages;
@@ -232,13 +232,14 @@ NB_MODULE(_engine, module) {
                      for (const NamedValue& value : network.values) names.push_back(value.name);
                      return names;
                    })
-      .def("out_shapes",
-           [](Network& network, const std::vector<std::vector<int64_t>>& sizes) {
-             nb::list shapes;
-             for (const Shape& shape : network.graph->out_shapes(shapes_of(sizes))) shapes.append(tuple_of(shape));
-             return shapes;
-           },
-           nb::arg("shapes"))
+      .def(
+          "out_shapes",
+          [](Network& network, const std::vector<std::vector<int64_t>>& sizes) {
+            nb::list shapes;
+            for (const Shape& shape : network.graph->out_shapes(shapes_of(sizes))) shapes.append(tuple_of(shape));
+            return shapes;
+          },
+          nb::arg("shapes"))
       .def("peaks",
            [](const Network& network) {
              const Isa isa = network.graph->isa();
@@ -250,14 +251,15 @@ NB_MODULE(_engine, module) {
            })
       .def("run", run, nb::arg("inputs"))
       .def("trace", trace, nb::arg("inputs"))
-      .def("memory",
-           [](Network& network, const std::vector<std::vector<int64_t>>& sizes) {
-             const Memory memory = network.graph->memory(shapes_of(sizes));
-             nb::dict bytes;
-             bytes["weights"] = memory.weights;
-             bytes["maps"] = memory.maps;
-             return bytes;
-           },
-           nb::arg("shapes"))
+      .def(
+          "memory",
+          [](Network& network, const std::vector<std::vector<int64_t>>& sizes) {
+            const Memory memory = network.graph->memory(shapes_of(sizes));
+            nb::dict bytes;
+            bytes["weights"] = memory.weights;
+            bytes["maps"] = memory.maps;
+            return bytes;
+          },
+          nb::arg("shapes"))
       .def("profile", profile, nb::arg("inputs"), nb::arg("rounds"));
 }

@@ -18,10 +18,10 @@
 
 #include "base/buffer.h"
 #include "base/window.h"
+#include "convolutions/binary_product.h"
 #include "kernels/bconv/bconv.h"
 #include "kernels/pack/pack.h"
 #include "kernels/steps/steps.h"
-#include "convolutions/binary_product.h"
 
 namespace onebit {
 

@@ -43,7 +43,8 @@ void read_image(const Value& entry, const std::string& where, Input& input) {
   for (double std : input.std) {
     if (!(std::fabs(std) >= kMinStd)) refuse(where + ": std", "must not contain 0");
   }
-  if (const Value* resize = present(entry, "resize")) input.resize = integer_of(*resize, where + ": resize", 1, kMaxSize);
+  if (const Value* resize = present(entry, "resize"))
+    input.resize = integer_of(*resize, where + ": resize", 1, kMaxSize);
   input.given.mean.assign(input.mean.begin(), input.mean.end());
   input.given.std.assign(input.std.begin(), input.std.end());
 }
@@ -147,7 +148,8 @@ void read_version_1(const Value& graph, Description& found) {
     check_keys(*task, "graph.task", {"name", "answer"}, {"scores"});
     read_task(*task, found.task);
     if (accuracy || found.task.name == TaskRecord().name) {
-      throw FormatError("graph.task is for other tasks than classification, whose score is graph.accuracy; leave one out");
+      throw FormatError(
+          "graph.task is for other tasks than classification, whose score is graph.accuracy; leave one out");
     }
   } else if (accuracy) {
     found.task.scores.emplace_back("accuracy", percent);

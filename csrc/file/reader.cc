@@ -119,8 +119,8 @@ class Builder {
         throw FormatError("node '" + name + "' refers to " + json::show(source) + ", which is cyclic or unknown");
       }
       found.push_back(index->second);
-      const bool tokens = static_cast<size_t>(index->second) < inputs_.size() &&
-                          inputs_[index->second].type == InputType::tokens;
+      const bool tokens =
+          static_cast<size_t>(index->second) < inputs_.size() && inputs_[index->second].type == InputType::tokens;
       if (kind.tokens && !tokens) refuse(where, "reads an input of tokens, not " + json::show(source));
       if (!kind.tokens && tokens) refuse(where, "reads the tokens " + json::show(source) + "; embed them first");
     }

@@ -1,5 +1,5 @@
-// A packed file, read: the only reader that the engine has. src/onebit/runtime/format.py is another one; they accept and
-// refuse the same files.
+// A packed file, read: the only reader that the engine has. src/onebit/runtime/format.py is another one; they accept
+// and refuse the same files.
 #pragma once
 
 #include <cstddef>

@@ -66,7 +66,7 @@ std::map<std::string, std::string, std::less<>> read_metadata(const Value& value
 // A number of elements or bytes that a file may have. -0 is none to the safetensors library, and negative numbers are
 // far too large without their sign.
 bool is_size(const Value& value) {
-  return value.is(Kind::integer) && !value.is_minus_zero() && static_cast<uint64_t>(value.integer()) <= kMaxFileBytes;
+  return value.is(Kind::integer) && static_cast<uint64_t>(value.integer()) <= kMaxFileBytes;
 }
 
 std::string named(std::string_view tensor) { return "tensor " + json::show(tensor); }
@@ -105,7 +105,8 @@ Tensor read_entry(std::string_view name, const Value& entry, Extent& extent) {
   Tensor tensor{*known, {}, nullptr, 0};
   tensor.shape.reserve(shape->size());
   for (const Value& size : *shape) {
-    if (!is_size(size)) throw FormatError(named(name) + " has an impossible shape " + json::show(*shape));
+    if (!is_size(size) || size.integer() == 0)
+      throw FormatError(named(name) + " has an impossible shape " + json::show(*shape));
     tensor.shape.push_back(size.integer());
   }
   if (!offsets->is(Kind::array) || offsets->size() != 2 || !is_size((*offsets)[0]) || !is_size((*offsets)[1])) {
@@ -120,7 +121,7 @@ Tensor read_entry(std::string_view name, const Value& entry, Extent& extent) {
 bool takes(const Tensor& tensor, uint64_t bytes) {
   uint64_t elements = 1;
   for (const int64_t size : tensor.shape) {
-    if (size && elements > UINT64_MAX / static_cast<uint64_t>(size)) return false;
+    if (elements > UINT64_MAX / static_cast<uint64_t>(size)) return false;
     elements *= static_cast<uint64_t>(size);
   }
   return elements <= bytes && elements * static_cast<uint64_t>(dtype_bytes(tensor.dtype)) == bytes;
@@ -154,7 +155,7 @@ int64_t dtype_bytes(Dtype dtype) { return dtype == Dtype::f32 ? 4 : 1; }
 Safetensors parse_safetensors(const uint8_t* data, size_t size) {
   const std::string_view text = header_text(data, size);
   const json::Document header = json::parse(text, "the header");
-  if (!header.root().is(Kind::object)) {
+  if (!header.root().is(Kind::object) || text[0] != '{') {
     throw FormatError("the header is not a JSON object; this is not a onebit file");
   }
   Safetensors file;

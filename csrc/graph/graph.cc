@@ -69,8 +69,8 @@ std::vector<Shape> Graph::out_shapes(const std::vector<Shape>& inputs) {
 
 const Graph::CachedPlan& Graph::plan_for(Running& now, const std::vector<Shape>& inputs) const {
   std::list<CachedPlan>& plans = now.plans;
-  const auto found = std::find_if(plans.begin(), plans.end(),
-                                  [&](const CachedPlan& cached) { return cached.plan.inputs == inputs; });
+  const auto found =
+      std::find_if(plans.begin(), plans.end(), [&](const CachedPlan& cached) { return cached.plan.inputs == inputs; });
   if (found != plans.end()) {
     plans.splice(plans.begin(), plans, found);
   } else {
@@ -162,7 +162,7 @@ void Graph::rows(const Plan& plan, int index, Range range, Arena& arena, Worker&
     for (size_t i = 0; i < stage.inputs.size(); ++i) inputs[i] = value(plan, stage.inputs[i], arena);
   }
   const Map out = value(plan, index, arena);
-  const int64_t row = layout.out.w * layout.out.c;  // floats
+  const int64_t row = layout.out.w * layout.out.c;                                // floats
   const size_t steps = stage.steps.size(), applied = stage.applies_step ? 1 : 0;  // by the operator
   const bool traced = !arena.accumulators.empty() && stage.reads_bits;
   const Step step = steps ? stage.steps[0].step() : Step::add;

@@ -43,9 +43,9 @@ struct Memory {
 
 class Graph {
  public:
-  // The first nodes stand for the inputs, in order; each node reads nodes before it. `outputs` are nodes with operators,
-  // which were made for this instruction set.
-  // Throws std::invalid_argument where the shapes do not fit, or tables would be too large.
+  // The first nodes stand for the inputs, in order; each node reads nodes before it. `outputs` are nodes with
+  // operators, which were made for this instruction set. Throws std::invalid_argument where the shapes do not fit, or
+  // tables would be too large.
   Graph(std::vector<Input> inputs, std::vector<Node> nodes, std::vector<int> outputs, Isa isa, int threads);
   ~Graph();
   Graph(const Graph&) = delete;
@@ -60,8 +60,8 @@ class Graph {
   // Shapes of the outputs for inputs of the given ones. Throws std::invalid_argument if they do not fit.
   std::vector<Shape> out_shapes(const std::vector<Shape>& inputs);
 
-  // A batch of each input -> one of each output, (B, output shape). The result does not depend on the number of threads:
-  // samples are split over threads if there are enough, else the rows of each layer; no sum is ever split.
+  // A batch of each input -> one of each output, (B, output shape). The result does not depend on the number of
+  // threads: samples are split over threads if there are enough, else the rows of each layer; no sum is ever split.
   // Throws std::invalid_argument if a float is NaN or infinite, or a token out of range.
   void run(const std::vector<Values>& inputs, int64_t batch, const std::vector<float*>& outputs);
 
@@ -76,8 +76,8 @@ class Graph {
  private:
   // Memory of one sample's values.
   struct Arena {
-    int64_t plan = 0;    // the serial number of the plan that it was made for
-    bool whole = false;  // whether slots hold whole maps or what groups keep
+    int64_t plan = 0;                   // the serial number of the plan that it was made for
+    bool whole = false;                 // whether slots hold whole maps or what groups keep
     std::vector<Buffer<float>> given;   // by input: its values, unless they are read where the caller has them
     std::vector<const float*> samples;  // by input: the sample in hand; null if it is there as bytes alone
     std::vector<Buffer<float>> slots;

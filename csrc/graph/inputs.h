@@ -34,8 +34,8 @@ struct Values {
 void check_shape(const Input& input, const Shape& shape);
 void check_values(const Input& input, const Values& values);
 
-// Sample number `sample` as (H, W, C): where it lies, or written to `to` (H·W·C floats). `fits` becomes false if a float
-// is NaN or infinite, or a token is out of range.
+// Sample number `sample` as (H, W, C): where it lies, or written to `to` (H·W·C floats). `fits` becomes false if a
+// float is NaN or infinite, or a token is out of range.
 const float* load_sample(const Input& input, const Values& values, int64_t sample, float* to, bool& fits);
 
 }  // namespace onebit

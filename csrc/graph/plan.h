@@ -54,13 +54,13 @@ struct Plan {
   std::vector<Group> groups;
   // Floats of each slot: where whole stages run one after the other, and where groups run row by row.
   std::vector<int64_t> slots, kept_slots;
-  int64_t row = 0;                  // floats of the longest row
-  std::vector<bool> reads_floats;   // by input: whether a stage needs it as floats even if it is given in bytes
-  std::vector<int> outputs;         // stages
+  int64_t row = 0;                 // floats of the longest row
+  std::vector<bool> reads_floats;  // by input: whether a stage needs it as floats even if it is given in bytes
+  std::vector<int> outputs;        // stages
 };
 
-// The inputs come first among the nodes; `outputs` are nodes. With `trace` every node is a stage of its own and no memory
-// is shared, so that all values remain. Throws std::invalid_argument if the shapes do not fit.
+// The inputs come first among the nodes; `outputs` are nodes. With `trace` every node is a stage of its own and no
+// memory is shared, so that all values remain. Throws std::invalid_argument if the shapes do not fit.
 Plan make_plan(const std::vector<Node>& nodes, const std::vector<int>& outputs, const std::vector<Shape>& inputs,
                bool trace);
 

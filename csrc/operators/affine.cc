@@ -4,7 +4,6 @@
 
 namespace onebit {
 
-ONEBIT_OPERATOR(affine){"affine", 1,
-                                   [](Source& source) { return elementwise(source, Step::affine, "channels", 2); }};
+ONEBIT_OPERATOR(affine){"affine", 1, [](Source& source) { return elementwise(source, Step::affine, "channels", 2); }};
 
 }  // namespace onebit

@@ -55,8 +55,7 @@ std::unique_ptr<Operator> make(Source& source) {
   std::vector<float> bias;
   if (source.has("bias")) bias = source.floats("bias", {out});
   const Isa isa = source.target().isa;
-  std::unique_ptr<ByteConv> bytes =
-      of_bytes(source.given(0), attributes.window, attributes.groups, weight, bias, isa);
+  std::unique_ptr<ByteConv> bytes = of_bytes(source.given(0), attributes.window, attributes.groups, weight, bias, isa);
   FloatConv conv(attributes.window, in.c, out, attributes.groups, weight.values, bias, isa);
   return std::make_unique<FloatConvolution>(std::move(conv), std::move(bytes), false);
 }

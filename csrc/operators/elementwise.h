@@ -1,4 +1,5 @@
-// Elementwise operators: a step of kernels/steps, fused behind the operator whose output they read where that is possible.
+// Elementwise operators: a step of kernels/steps, fused behind the operator whose output they read where that is
+// possible.
 #pragma once
 
 #include <algorithm>

@@ -17,8 +17,8 @@ class Flatten : public Operator {
 }  // namespace
 
 ONEBIT_OPERATOR(flatten){"flatten", 1, [](Source& source) -> std::unique_ptr<Operator> {
-                                      source.map(0);
-                                      return std::make_unique<Flatten>();
-                                    }};
+                           source.map(0);
+                           return std::make_unique<Flatten>();
+                         }};
 
 }  // namespace onebit

@@ -28,8 +28,8 @@ class GlobalAvgPool : public Operator {
 
 }  // namespace
 
-ONEBIT_OPERATOR(global_avg_pool){
-    "global_avg_pool", 1,
-    [](Source& source) -> std::unique_ptr<Operator> { return std::make_unique<GlobalAvgPool>(source); }};
+ONEBIT_OPERATOR(global_avg_pool){"global_avg_pool", 1, [](Source& source) -> std::unique_ptr<Operator> {
+                                   return std::make_unique<GlobalAvgPool>(source);
+                                 }};
 
 }  // namespace onebit

@@ -4,7 +4,6 @@
 
 namespace onebit {
 
-ONEBIT_OPERATOR(maxout){"maxout", 1,
-                                   [](Source& source) { return elementwise(source, Step::maxout, "channels", 2); }};
+ONEBIT_OPERATOR(maxout){"maxout", 1, [](Source& source) { return elementwise(source, Step::maxout, "channels", 2); }};
 
 }  // namespace onebit

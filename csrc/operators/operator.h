@@ -119,7 +119,7 @@ struct OperatorKind {
 };
 
 // ONEBIT_OPERATOR(name){"name", inputs, make};
-#define ONEBIT_OPERATOR(name)                 \
+#define ONEBIT_OPERATOR(name)                \
   extern const OperatorKind operator_##name; \
   const OperatorKind operator_##name
 

@@ -4,7 +4,6 @@
 
 namespace onebit {
 
-ONEBIT_OPERATOR(rprelu){"rprelu", 1,
-                                   [](Source& source) { return elementwise(source, Step::rprelu, "channels", 3); }};
+ONEBIT_OPERATOR(rprelu){"rprelu", 1, [](Source& source) { return elementwise(source, Step::rprelu, "channels", 3); }};
 
 }  // namespace onebit

@@ -21,9 +21,7 @@ std::string joined(const std::vector<int64_t>& sizes) {
 }  // namespace
 
 std::string show(Pair pair) { return joined({pair.first, pair.second}); }
-std::string show(Shape shape) {
-  return shape.vector ? joined({shape.c}) : joined({shape.h, shape.w, shape.c});
-}
+std::string show(Shape shape) { return shape.vector ? joined({shape.c}) : joined({shape.h, shape.w, shape.c}); }
 
 const Tensor* TensorTable::find(const std::string& name) const {
   const auto found = tensors_.find(name);
@@ -139,7 +137,8 @@ const Tensor& Source::tensor(const char* what, Dtype dtype, const std::vector<in
     const int64_t size = tensor->shape[i];
     fits = sizes[i] ? size == sizes[i] : size >= 1 && size <= kMaxChannels;
   }
-  if (!fits) throw FormatError("tensor " + name + " must have shape " + joined(sizes) + ", got " + joined(tensor->shape));
+  if (!fits)
+    throw FormatError("tensor " + name + " must have shape " + joined(sizes) + ", got " + joined(tensor->shape));
   return *tensor;
 }
 
@@ -148,7 +147,8 @@ std::vector<float> Source::floats(const char* what, const std::vector<int64_t>& 
   std::vector<float> values(found.bytes / sizeof(float));
   std::memcpy(values.data(), found.data, found.bytes);
   if (!all_finite(values.data(), static_cast<int64_t>(values.size()))) {
-    throw FormatError("tensor " + name_ + "." + what + " contains NaN or infinity; train again with a lower learning rate");
+    throw FormatError("tensor " + name_ + "." + what +
+                      " contains NaN or infinity; train again with a lower learning rate");
   }
   return values;
 }

@@ -80,7 +80,7 @@ class Source {
   int number_or_word(const char* key, const std::vector<std::string>& words, double& value);
 
   Shape shape(int input) const { return shapes_[input]; }
-  Shape map(int input) const;  // refuses a vector
+  Shape map(int input) const;     // refuses a vector
   Shape vector(int input) const;  // refuses a map
   const Given* given(int input) const { return given_[input]; }
 

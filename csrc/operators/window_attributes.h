@@ -12,7 +12,8 @@ struct WindowAttributes {
   int64_t groups;
 
   WindowAttributes(Source& source, Pair kernel) {
-    const Pair stride = source.pair("stride", 1, kMaxSize, {1, 1}), padding = source.pair("padding", 0, kMaxSize, {0, 0});
+    const Pair stride = source.pair("stride", 1, kMaxSize, {1, 1}),
+               padding = source.pair("padding", 0, kMaxSize, {0, 0});
     const Pair dilation = source.pair("dilation", 1, kMaxSize, {1, 1});
     groups = source.integer("groups", 1, kMaxSize, 1);
     window.rows = {kernel.first, stride.first, padding.first, dilation.first};

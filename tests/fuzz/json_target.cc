@@ -71,7 +71,7 @@ void write(const Value& value, std::string& to) {
       to += value.boolean() ? "true" : "false";
       break;
     case Kind::integer:
-      to += value.is_minus_zero() ? "-0" : std::to_string(value.integer());
+      to += std::to_string(value.integer());
       break;
     case Kind::number:
       write_number(value.number(), to);

@@ -94,7 +94,9 @@ def main() -> int:
         if not found.agree:
             path = OUT / f"verdict-{hashlib.sha256(data).hexdigest()[:16]}"
             path.write_bytes(data)
-            print(f"{path}\n  Python: {found.reference or 'accepted'}\n  engine: {found.engine or 'accepted'}", flush=True)
+            print(
+                f"{path}\n  Python: {found.reference or 'accepted'}\n  engine: {found.engine or 'accepted'}", flush=True
+            )
     print(f"{args.files} files in {time.monotonic() - start:.0f} s: {dict(counts)}")
     return 1 if counts["differ"] else 0
 

@@ -33,10 +33,10 @@ class File {
   std::string binary_conv(const std::string& input, int64_t in, int64_t out, int64_t stride,
                           const std::string& threshold, int64_t groups = 1) {
     const std::string s = std::to_string(stride), quoted = threshold.empty() ? "0.25" : '"' + threshold + '"';
-    const std::string name = node("binary_conv", {input},
-                                  R"("kernel":[3,3],"padding":[1,1],"stride":[)" + s + "," + s + R"(],"in_channels":)" +
-                                      std::to_string(in) + R"(,"groups":)" + std::to_string(groups) +
-                                      R"(,"shift":0.25,"threshold":)" + quoted);
+    const std::string name =
+        node("binary_conv", {input},
+             R"("kernel":[3,3],"padding":[1,1],"stride":[)" + s + "," + s + R"(],"in_channels":)" + std::to_string(in) +
+                 R"(,"groups":)" + std::to_string(groups) + R"(,"shift":0.25,"threshold":)" + quoted);
     const int64_t products = 9 * in / groups, row = (products + 7) / 8;
     std::string bits;
     for (int64_t i = 0; i < out * row; ++i) {

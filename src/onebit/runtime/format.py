@@ -188,7 +188,7 @@ def _place(entry: Any, where: str) -> Place:
     code, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(code, str) or code not in DTYPES or not isinstance(shape, list):
         raise FormatError(f"{where} must have dtype {' or '.join(DTYPES)} and a shape, got {show(entry)}")
-    if not all(type(size) is int and 0 <= size <= MAX_FILE for size in shape):
+    if not all(type(size) is int and 1 <= size <= MAX_FILE for size in shape):
         raise FormatError(f"{where} has an impossible shape {show(shape)}")
     if not isinstance(offsets, list) or len(offsets) != 2 or not all(type(at) is int for at in offsets):
         raise FormatError(f"{where} must have two data_offsets, got {show(offsets)}")

@@ -33,6 +33,8 @@ def loads(data: bytes | str, where: str) -> Any:
         raise FormatError(f"{where} contains {constant}, which is not JSON")
 
     def integer(digits: str) -> int:
+        if digits == "-0":  # which the safetensors library takes for a fraction
+            raise FormatError(f"{where} is not valid JSON (the integer -0)")
         if len(digits) > MAX_DIGITS:
             raise FormatError(f"{where} is not valid JSON (an integer of {len(digits)} digits)")
         return int(digits)
