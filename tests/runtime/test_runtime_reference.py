@@ -9,6 +9,9 @@ import pytest
 from nets import Builder
 from onebit.runtime import bits, load
 from onebit.runtime import format as file_format
+from onebit.runtime.fields import number
+from onebit.runtime.graph import Attribute
+from onebit.runtime.operators import OPERATORS, Operator
 
 WINDOWS = [
     {"padding": [1, 1]},
@@ -151,3 +154,36 @@ def test_float_operators(tmp_path: Path) -> None:
     }
     for op, value in expected.items():
         np.testing.assert_allclose(values[names[op]], value, rtol=1e-5, atol=1e-5, err_msg=op)
+
+
+@pytest.mark.parametrize("eight_bits", [False, True])
+def test_embedding(tmp_path: Path, eight_bits: bool) -> None:
+    """Each token's row, for any number of tokens; rows in 8 bits have a scale each."""
+    net = Builder(6, (1, 2, 2))
+    weight = net.floats(7, 3)
+    stored = {"weight": weight}
+    if eight_bits:
+        stored = {"weight": net.random.integers(-128, 128, (7, 3)).astype(np.int8), "weight_scale": net.floats(7)}
+        weight = stored["weight_scale"][:, None] * stored["weight"].astype(np.float32)
+    words = net.node("embedding", ["ids"], stored)
+    graph = net.graph(words)
+    graph["inputs"] = [{"name": "ids", "type": "tokens", "length": 4, "count": 7}]
+    file_format.write(tmp_path / "net", graph, net.tensors)
+    model = load(tmp_path / "net", backend="reference")
+    for length in (1, 4, 9):
+        ids = net.random.integers(0, 7, (2, length))
+        assert np.array_equal(model(ids), weight[ids].transpose(0, 2, 1)[..., None])  # (B, C, T, 1)
+
+
+def test_a_new_operator_is_one_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which the reader, the writer and the reference then have."""
+    scale = Attribute(number, 1.0)
+    row = Operator(
+        1, lambda node, inputs, tensors: inputs[0], lambda node, tensors, x: node["scale"] * x * x, {"scale": scale}
+    )
+    monkeypatch.setitem(OPERATORS, "square", row)
+    net = Builder(7, (2, 3, 4))
+    graph = net.graph(net.node("square", ["input"], scale=2))
+    file_format.write(tmp_path / "net", graph, {})
+    model, x = load(tmp_path / "net", backend="reference"), net.floats(1, 2, 3, 4)
+    assert np.array_equal(model(x), 2 * x * x) and model.graph["nodes"][0]["scale"] == 2
