@@ -20,7 +20,6 @@ from onebit.cli.main import main
 from onebit.errors import UserError
 from onebit.runtime import Floats, Image, Tokens, load, native
 
-
 BACKENDS = [
     "reference",
     pytest.param("engine", marks=pytest.mark.skipif(not native.available(), reason="the engine is not built")),
