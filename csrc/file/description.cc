@@ -56,9 +56,10 @@ Input read_input(const Value& entry, const std::string& where) {
   if (!image && !tokens && !floats) {
     refuse(where, "has the unknown type " + json::show(*type) + "; known: image, tokens, floats");
   }
-  if (!entry.find("name")) refuse(where, "lacks name");
+  const Value* name = entry.find("name");
   Input input;
-  input.name = name_of(*entry.find("name"), where + ".name");
+  if (!name) refuse(where + ".name", "must be 1 to 200 letters, digits or _ . / -, got none");
+  input.name = name_of(*name, where + ".name");
   const std::string own = "input '" + input.name + "'";
   if (image) {
     check_keys(entry, own, {"name", "type", "shape", "mean", "std"}, {"resize"});
@@ -109,7 +110,10 @@ std::vector<NamedOutput> read_outputs(const Value& list) {
 
 std::vector<std::string> read_labels(const Value& list) {
   std::vector<std::string> labels;
-  for (const Value& label : list_of(list, "graph.task.labels", 0, kMaxLabels, "strings")) {
+  if (!list.is(Kind::array) || list.size() > kMaxLabels) {
+    refuse("graph.task.labels", "must be null or a list of at most " + std::to_string(kMaxLabels) + " strings");
+  }
+  for (const Value& label : list) {
     labels.push_back(text_of(label, "graph.task.labels"));
   }
   return labels;

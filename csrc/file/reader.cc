@@ -71,16 +71,16 @@ class Builder {
       given.push_back(outside ? &inputs_[input].given : nullptr);
       if (outside) read_[input] = true;
     }
+    if (!index_.emplace(name, static_cast<int>(nodes.size())).second) {
+      throw FormatError("two nodes are named '" + name + "', or a node and an input; names must be unique");
+    }
     Source source(entry, name, kind->name, in, given, tensors_, target_);
     node.op = kind->make(source);
     source.finish();
     try {
       shapes.push_back(infer(node, in));
     } catch (const std::invalid_argument& error) {
-      source.refuse(error.what());
-    }
-    if (!index_.emplace(name, static_cast<int>(nodes.size())).second) {
-      throw FormatError("two nodes are named '" + name + "', or a node and an input; names must be unique");
+      source.refuse(std::string(error.what()) + "; the image is too small or big");
     }
     values.push_back({name, kind->name});
     nodes.push_back(std::move(node));

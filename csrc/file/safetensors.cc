@@ -110,7 +110,7 @@ Tensor read_entry(std::string_view name, const Value& entry, Extent& extent) {
     tensor.shape.push_back(size.integer());
   }
   if (!offsets->is(Kind::array) || offsets->size() != 2 || !is_size((*offsets)[0]) || !is_size((*offsets)[1])) {
-    fail_offsets(name, json::show(*offsets));
+    throw FormatError(named(name) + " must have two data_offsets, got " + json::show(*offsets));
   }
   extent.begin = static_cast<uint64_t>((*offsets)[0].integer());
   extent.end = static_cast<uint64_t>((*offsets)[1].integer());

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ import safetensors.numpy
 from nets import Builder
 from onebit.errors import FormatError, UserError
 from onebit.runtime import format as file_format
+from onebit.runtime import load, native
 from onebit.runtime import version1
 
 Parts = tuple[dict[str, Any], dict[str, np.ndarray]]
@@ -52,11 +54,15 @@ def header_only(header: str) -> bytes:
 
 
 def refuse(tmp_path: Path, data: bytes, message: str) -> None:
+    """Both readers refuse the file, for the same reason."""
     path = tmp_path / "hostile.onebit"
     path.write_bytes(data)
-    with pytest.raises(FormatError, match=message) as caught:
-        file_format.read(path)
-    assert len(str(caught.value)) < 500 + len(str(path))
+    for backend in ("reference", "engine") if native.available() else ("reference",):
+        with pytest.raises(FormatError) as caught:
+            load(path, backend=backend)
+        found = str(caught.value)
+        assert re.search(message.replace('"', "'"), found.replace('"', "'")), f"{backend}: {found}"
+        assert len(found) < 500 + len(str(path))
 
 
 def test_the_unchanged_file_is_accepted(tmp_path: Path) -> None:
@@ -124,7 +130,7 @@ def places(change: Callable[[dict[str, Any]], None]) -> bytes:
         ([0, 1.0], "two data_offsets"),
         ([True, 4], "two data_offsets"),
         ([0, 4], "damaged"),
-        ([-4, 1276], "damaged"),
+        ([-4, 1276], "damaged|two data_offsets"),
         ([2**70, 2**70 + 1280], "damaged"),
     ],
 )
@@ -222,8 +228,8 @@ MUTATIONS: dict[str, tuple[Callable[[Parts], Any], str]] = {
     "stride of three": (node(0, "stride", [1, 1, 1]), "list of two integers"),
     "padding negative": (node(0, "padding", [-1, 1]), "padding must be an integer"),
     "padding huge": (node(0, "padding", [2**40, 1]), "padding must be an integer"),
-    "output too large": (node(0, "padding", [2**15, 2**15]), "would have the shape"),
-    "dilation too wide": (node(0, "dilation", [20, 20]), "would have the shape"),
+    "output too large": (node(0, "padding", [2**15, 2**15]), "the image is too small or big"),
+    "dilation too wide": (node(0, "dilation", [20, 20]), "the image is too small or big"),
     "kernel too large": (node(0, "kernel", [2**15, 2**15]), "products per output"),
     "kernel missing": (lambda p: p[0]["nodes"][0].pop("kernel"), "lacks kernel"),
     "groups": (node(0, "groups", 2), "must divide"),
@@ -256,7 +262,7 @@ MUTATIONS: dict[str, tuple[Callable[[Parts], Any], str]] = {
         ),
         "scales above 1e\\+30",
     ),
-    "no outputs": (tensor("l.weight", lambda a: a[:0]), r"shape \(any, 80\)"),
+    "no outputs": (tensor("l.weight", lambda a: a[:0]), "impossible shape"),
     "tail bits": (tensor("b.bits", lambda a: a | 0x80), "past its last weight"),
     "NaN scale": (poke("b.channels", np.nan), "b.channels contains NaN"),
     "infinite threshold": (poke("b.threshold", np.inf), "b.threshold contains NaN or infinity"),
