@@ -21,7 +21,7 @@ from onebit.bench.speed import bench_speed, speed_table
 from onebit.cli.main import main
 from onebit.errors import UserError
 from onebit.machine import load as cpu_load
-from onebit.runtime import native
+from onebit.runtime import Image, native
 
 TINY = ("resnet8", "--size", "8", "--rounds", "2")
 
@@ -84,12 +84,12 @@ def test_weights_of_8_bits_take_images_of_bytes(capsys):
 
 @pytest.mark.parametrize("in_bytes", [False, True])
 def test_our_engine_and_the_others_get_the_same_inputs(in_bytes):
-    description = {"shape": [3, 5, 4], "mean": [0.5, 0.4, 0.3], "std": [0.25, 0.2, 0.1]}
-    ours, batches = random_inputs(description, 2, 3, in_bytes=in_bytes)
+    image = Image((3, 5, 4), mean=(0.5, 0.4, 0.3), std=(0.25, 0.2, 0.1))
+    ours, batches = random_inputs(image, 2, 3, in_bytes=in_bytes)
     assert [(x.shape, x.dtype, x.flags.c_contiguous) for x in batches] == [((2, 3, 5, 4), np.float32, True)] * 3
     if in_bytes:
         assert ours.shape == (2, 5, 4, 3) and ours.dtype == np.uint8
-        mean, std = (np.array(description[key], np.float32) for key in ("mean", "std"))
+        mean, std = np.array(image.mean, np.float32), np.array(image.std, np.float32)
         ours = ((ours.astype(np.float32) / np.float32(255) - mean) / std).transpose(0, 3, 1, 2)
     np.testing.assert_array_equal(ours, batches[0])
     assert len({x.tobytes() for batch in batches for x in batch}) == 6
@@ -287,7 +287,11 @@ def test_a_wrong_engine_is_not_timed(monkeypatch):
     from onebit.runtime import native
 
     right = native.Engine.run
-    monkeypatch.setattr(native.Engine, "run", lambda self, images: right(self, images) * np.float32(1.01))
+
+    def wrong(self, values):
+        return {name: value * np.float32(1.01) for name, value in right(self, values).items()}
+
+    monkeypatch.setattr(native.Engine, "run", wrong)
     with pytest.raises(UserError, match="no time is reported"):
         bench_speed("resnet8", size=8, rounds=2)
 
