@@ -2,6 +2,7 @@
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -164,6 +165,79 @@ def test_maps_that_are_read_in_several_ways(tmp_path: Path, isa: str, seed: int)
     x = net.node("max_pool", [x], kernel=[2, 2], stride=[1, 1])
     file_format.write(tmp_path / "net.onebit", net.graph(x), net.tensors)
     check(tmp_path / "net.onebit", isa, net.floats(3, 3, 14, 11))
+
+
+def mixed(seed: int) -> tuple[dict[str, Any], Builder]:
+    """An image, tokens and a vector; the vectors' sum, maps in the middle of what is fused, and one value under two names."""
+    random = np.random.default_rng(seed)
+    channels, length, count = 1 + seed % 3, 2 + seed % 4, 11
+    net = Builder(seed, (channels, 9, 7))
+    inputs = [
+        {"name": "ids", "type": "tokens", "length": length, "count": count},
+        {
+            "name": "photo",
+            "type": "image",
+            "shape": [channels, 9, 7],
+            "mean": [0.4] * channels,
+            "std": [0.2] * channels,
+        },
+        {"name": "sensors", "type": "floats", "shape": [16]},
+        {"name": "depth", "type": "floats", "shape": [16, 3, 2]},
+    ]
+    weight = net.floats(count, 16)
+    words = net.node("embedding", ["ids"], {"weight": weight} if seed % 2 else net.stored(weight))
+    words = net.node("prelu", [words], {"slope": net.floats(16)})
+    words = net.binary_conv(words, 16, 16, 1, threshold="sample_mean" if seed % 3 == 0 else 0)
+    eight = random.integers(-128, 128, (16, channels, 3, 3)).astype(np.int8)
+    first = net.node(
+        "conv",
+        ["photo"],
+        {"weight": eight, "weight_scale": net.floats(16) / 128},
+        padding=[1, 1],
+        stride=[1, 1 + seed % 2],
+    )
+    second = net.node("relu", [net.node("add", [net.binary_conv(first, 16, 16, 3, padding=[1, 1]), first])])
+    pooled = net.node("max_pool", [second], kernel=[3, 3], stride=[2, 2])
+    depth = net.node("hardtanh", ["depth"])
+    total = net.node("global_avg_pool", [words])
+    for vector in (net.node("global_avg_pool", [pooled]), net.node("global_avg_pool", [depth]), "sensors"):
+        total = net.node("add", [total, vector])
+    logits = net.node("linear", [total], {"weight": net.floats(5, 16)})
+    outputs = [
+        {"name": name, "node": node}
+        for name, node in (("logits", logits), ("map", second), ("words", words), ("again", logits), ("total", total))
+    ]
+    return net.graph(logits) | {"inputs": inputs, "outputs": outputs}, net
+
+
+@isas
+@pytest.mark.parametrize("seed", range(6))
+def test_several_inputs_and_outputs(tmp_path: Path, isa: str, seed: int) -> None:
+    graph, net = mixed(seed)
+    file_format.write(tmp_path / "net.onebit", graph, net.tensors)
+    random = np.random.default_rng(seed)
+    reference = load(tmp_path / "net.onebit", backend="reference")
+    for batch in (1, 3):
+        for length, height, width in ((graph["inputs"][0]["length"], 9, 7), (7, 6, 12)):
+            channels = graph["inputs"][1]["shape"][0]
+            pixels = random.integers(0, 256, (batch, height, width, channels), dtype=np.uint8)
+            values = {
+                "ids": random.integers(0, 11, (batch, length)),
+                "photo": pixels if seed % 2 else reference.inputs[1].normalized(pixels).transpose(0, 3, 1, 2),
+                "sensors": net.floats(batch, 16),
+                "depth": net.floats(batch, 16, 2, 5),
+            }
+            expected, traced = reference(**values), reference.trace(**values)
+            for threads in (1, 2):
+                model = load(tmp_path / "net.onebit", isa=isa, threads=threads)
+                found, trace = model(**values), model.trace(**values)
+                assert list(found) == list(expected) == ["logits", "map", "words", "again", "total"]
+                for name, value in (*expected.items(), *traced.items()):
+                    other = found[name] if name in found else trace[name]
+                    assert other.shape == value.shape and other.dtype == value.dtype
+                    np.testing.assert_array_equal(
+                        other, value, err_msg=f"{isa}, {threads} threads, batch {batch}: {name}"
+                    )
 
 
 @isas
