@@ -30,8 +30,10 @@ sanitize: $(DONE)  ## the engine under AddressSanitizer, UndefinedBehaviorSaniti
 	tests/sanitize.sh $(BIN)/python
 
 SECONDS ?= 600
-fuzz: $(DONE)  ## hostile files for the readers, SECONDS=600 of them; what fails is left in build/fuzz
+FILES ?= 100000
+fuzz: $(DONE)  ## hostile files for the readers, FILES=100000 and SECONDS=600 of them; what fails is left in build/fuzz
 	$(BIN)/python -m pip install --quiet atheris nanobind cmake ninja
+	$(BIN)/python tests/fuzz/verdicts.py --files $(FILES)
 	$(BIN)/python tests/fuzz/fuzz_format.py --seconds $(SECONDS)
 	tests/sanitize.sh $(BIN)/python fuzz $$(($(SECONDS) / 10))
 

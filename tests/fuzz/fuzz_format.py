@@ -1,9 +1,9 @@
-"""Feeds hostile files to the reader and the engine, guided by the coverage of the reader; needs atheris.
+"""Feeds hostile files to both readers and the engine, guided by the coverage of the reader in Python; needs atheris.
 
     PYTHONPATH=src python tests/fuzz/fuzz_format.py --seconds 600
     PYTHONPATH=src python tests/fuzz/fuzz_format.py --keep    # the files that add coverage become tests/fuzz/corpus
 
-Each new kind of failure is printed and its file is left in build/fuzz as finding-*; a crash or a hang ends the run, as
+Files on which the readers differ are failures. Each new kind of failure is printed and its file is left in build/fuzz as finding-*; a crash or a hang ends the run, as
 crash-* or timeout-*. The exit status is 1 if there is any.
 """
 
@@ -85,6 +85,7 @@ def child() -> None:
 
     with atheris.instrument_imports(include=["onebit.runtime"]):
         from outcome import outcome
+        from verdicts import verdicts
 
         from onebit.runtime import native
     from hostile_files import mutate
@@ -98,6 +99,8 @@ def child() -> None:
 
     def test(data: bytes) -> None:
         try:
+            found = verdicts(data)  # the reader in Python leads the way
+            assert found.agree, f"the readers differ: {found}"
             outcome(data, path)
         except Exception as error:
             frame = traceback.extract_tb(error.__traceback__)[-1]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from nets import random_net
 from test_runtime_hostile import BYTES, MUTATIONS, parts, raw
-from test_runtime_hostile2 import MUTATIONS as MUTATIONS2
-from test_runtime_hostile2 import parts as parts2
-from test_runtime_hostile2 import raw as raw2
+from test_runtime_hostile_several import MUTATIONS as MUTATIONS2
+from test_runtime_hostile_several import parts as parts2
+from test_runtime_hostile_several import raw as raw2
 
 NETS = 60
 MAX_NET = 8192  # bytes

@@ -15,13 +15,14 @@ import pytest
 from nets import Builder, random_net
 from onebit.runtime import load, native
 from test_runtime_hostile import header_only, parts, raw, refuse
-from test_runtime_hostile2 import parts as parts2
-from test_runtime_hostile2 import raw as raw2
+from test_runtime_hostile_several import parts as parts2
+from test_runtime_hostile_several import raw as raw2
 
 FUZZ = Path(__file__).resolve().parents[1] / "fuzz"
 sys.path.insert(0, str(FUZZ))
 from hostile_files import mutate  # noqa: E402
 from outcome import outcome  # noqa: E402
+from verdicts import changed, seeds, verdicts  # noqa: E402
 
 MEMORY = 2**30  # bytes that a file may cost
 CODE = """
@@ -60,6 +61,17 @@ def test_new_hostile_files_are_harmless(tmp_path: Path) -> None:
         random = Random(seed)
         data = raw(*parts()) if seed % 3 == 0 else raw2(*(random_net(seed) if seed % 3 == 1 else parts2()))
         outcome(mutate(data, random), tmp_path / "new.onebit")
+
+
+@pytest.mark.skipif(not native.available(), reason="the engine is not built")
+def test_both_readers_say_the_same() -> None:
+    """Of all files that fuzzing starts from, and of changed ones; tests/fuzz/verdicts.py takes more."""
+    counts = {True: 0, False: 0}
+    for data in changed(seeds(), 4000, seed=0):
+        found = verdicts(data)
+        assert found.agree, found
+        counts[found.engine is None] += 1
+    assert min(counts.values()) > 400
 
 
 def test_deep_nesting_in_a_field(tmp_path: Path) -> None:
