@@ -1,8 +1,9 @@
-"""How much memory each engine takes, in a process of its own that does nothing else: `onebit bench --memory`.
+"""How much memory each engine takes and how long it loads, in a process of its own that does nothing else: `onebit bench --memory`.
 
 Counted is resident memory beyond that of the process when the engine's package was imported and the inputs made, as Linux
 tells it: the highest value while the network is loaded and run (VmHWM), and the value after the last run (VmRSS). It holds
-the engine's libraries as far as they are touched, weights, maps, and what preparing them took.
+the engine's libraries as far as they are touched, weights, maps, and what preparing them took. Then the file is loaded again, some
+times: what counts is the shortest, beside that of reading its bytes alone.
 """
 
 import json
@@ -10,7 +11,8 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ from onebit.errors import UserError
 from onebit.runtime import native
 
 RUNS = 5
+LOADS = 7
 
 
 def bench_memory(
@@ -40,7 +43,7 @@ def bench_memory(
     int8: bool = False,
 ) -> dict[str, Any]:
     """{"machine", "rows"}: for each engine, precision and number of threads {"engine", "precision", "threads", "batch",
-    "peak_mb", "resident_mb"} in 10^6 bytes; ours also "weights_mb" and "maps_mb" (of one thread).
+    "peak_mb", "resident_mb"} in 10^6 bytes, "load_ms" and "read_ms"; ours also "weights_mb" and "maps_mb" (of one thread).
 
     Raises UserError for values that do not fit, and where Linux does not tell.
     """
@@ -112,7 +115,7 @@ def row_of(engine: str, precision: str, path: str, threads: int, inputs: np.ndar
 
 
 def measured(engine: str, precision: str, path: str, threads: int, inputs: np.ndarray) -> dict[str, float]:
-    """What `row_of` measures, in this process, in 10^6 bytes."""
+    """What `row_of` measures, in this process, in 10^6 bytes and ms."""
     if engine == "onebit":
         native.extension()
     else:
@@ -124,7 +127,22 @@ def measured(engine: str, precision: str, path: str, threads: int, inputs: np.nd
         call(inputs)
     peak, after = (status(key) or 0 for key in ("VmHWM", "VmRSS"))
     peak = max(peak, after)  # Linux counts in portions: either may lag
-    return {"peak_mb": (peak - before) / 1e6, "resident_mb": (after - before) / 1e6, **own}
+    times = {
+        "load_ms": shortest(lambda: opened(engine, precision, path, threads)),
+        "read_ms": shortest(Path(path).read_bytes),
+    }
+    return {"peak_mb": (peak - before) / 1e6, "resident_mb": (after - before) / 1e6, **times, **own}
+
+
+def shortest(call: Callable[[], object]) -> float:
+    """ms of the fastest of LOADS calls, what they give freed between them."""
+    times = []
+    for _ in range(LOADS):
+        start = time.perf_counter()
+        made = call()
+        times.append(time.perf_counter() - start)
+        del made
+    return 1e3 * min(times)
 
 
 def opened(engine: str, precision: str, path: str, threads: int) -> tuple[Call, dict[str, float]]:
@@ -151,10 +169,11 @@ def status(key: str) -> int | None:
 def memory_table(result: dict[str, Any]) -> str:
     """The result of bench_memory as text: a line a row, in 10^6 bytes."""
     lines = [f"{result['machine']}; resident memory beyond the imported package, each in a process of its own"]
-    lines.append(f"{'engine':13} {'precision':23} threads batch   peak MB   after MB")
+    lines[0] += f"; load: the shortest of {LOADS}, of it reading the bytes"
+    lines.append(f"{'engine':13} {'precision':23} threads batch   peak MB   after MB    load ms  read ms")
     for row in result["rows"]:
         line = f"{row['engine']:13} {row['precision']:23} {row['threads']:7} {row['batch']:5} "
-        line += f"{row['peak_mb']:9.1f} {row['resident_mb']:10.1f}"
+        line += f"{row['peak_mb']:9.1f} {row['resident_mb']:10.1f} {row['load_ms']:10.2f} {row['read_ms']:8.2f}"
         if "maps_mb" in row:
             line += f"   (weights {row['weights_mb']:.2f}, maps {row['maps_mb']:.2f} a thread)"
         lines.append(line)
