@@ -91,6 +91,13 @@ void Graph::prepare(const CachedPlan& cached, bool whole, Arena& arena) const {
   const std::vector<int64_t>& slots = whole ? plan.slots : plan.kept_slots;
   for (size_t i = 0; i < slots.size(); ++i) grow(arena.slots, i, slots[i]);
   arena.samples.resize(inputs_.size());
+  arena.outputs.clear();
+  for (const Stage& stage : plan.stages) {
+    const Shape out = stage.layout.out;
+    const Map map{stage.slot == kNowhere ? nullptr : arena.slots[stage.slot].data(), whole ? out.h : stage.kept,
+                  out.w * out.c};
+    arena.outputs.push_back(map);
+  }
   arena.whole = whole;
   if (arena.plan == cached.serial) return;  // packed inputs are whole in any case
   arena.plan = 0;                           // until all is there: memory may run out
@@ -126,28 +133,19 @@ bool Graph::load(const Plan& plan, const std::vector<Values>& inputs, int64_t sa
   }
   bool fits = true;
   for (size_t i = 0; i < inputs_.size(); ++i) {
-    arena.samples[i] = nullptr;
+    arena.samples[i] = {};
     if (inputs[i].bytes && !plan.reads_floats[i]) continue;
-    arena.samples[i] = load_sample(inputs_[i], inputs[i], sample, arena.given[i].data(), fits);
+    const Shape shape = plan.inputs[i];
+    const float* x = load_sample(inputs_[i], inputs[i], sample, arena.given[i].data(), fits);
+    arena.samples[i] = {x, shape.h, shape.w * shape.c};
   }
   return fits;
-}
-
-Map Graph::value(const Plan& plan, int source, const Arena& arena) const {
-  if (is_input(source)) {
-    const Shape shape = plan.inputs[~source];
-    return {arena.samples[~source], shape.h, shape.w * shape.c};
-  }
-  const Stage& stage = plan.stages[source];
-  if (stage.slot == kNowhere) return {};
-  const Shape out = stage.layout.out;
-  return {arena.slots[stage.slot].data(), arena.whole ? out.h : stage.kept, out.w * out.c};
 }
 
 void Graph::pack(const Plan& plan, int index, Arena& arena) const {
   const Stage& stage = plan.stages[index];
   const Operator& op = *stage.op;
-  const Map x = value(plan, stage.inputs[0], arena);
+  const Map& x = value(stage.inputs[0], arena);
   const float threshold = op.threshold(stage.layout, x.data);
   for (int64_t y = 0; y < stage.layout.in[0].h; ++y) op.pack(stage.layout, x.at(y), y, threshold, arena.packed[index]);
 }
@@ -159,9 +157,9 @@ void Graph::rows(const Plan& plan, int index, Range range, Arena& arena, Worker&
   const Operator& op = *stage.op;
   Map* inputs = worker.inputs.data();
   if (!stage.reads_bits) {
-    for (size_t i = 0; i < stage.inputs.size(); ++i) inputs[i] = value(plan, stage.inputs[i], arena);
+    for (size_t i = 0; i < stage.inputs.size(); ++i) inputs[i] = value(stage.inputs[i], arena);
   }
-  const Map out = value(plan, index, arena);
+  const Map& out = arena.outputs[index];
   const int64_t row = layout.out.w * layout.out.c;                                // floats
   const size_t steps = stage.steps.size(), applied = stage.applies_step ? 1 : 0;  // by the operator
   const bool traced = !arena.accumulators.empty() && stage.reads_bits;
@@ -170,14 +168,14 @@ void Graph::rows(const Plan& plan, int index, Range range, Arena& arena, Worker&
   Finish finish = stage.row;
   int64_t band = range.begin;  // where the next one begins
   for (int64_t y = range.begin; y < range.end; ++y) {
-    if (stage.reads_bits && y == band) {
+    if (layout.bands() && y == band) {
       band = std::min(y + layout.band(), range.end);
       op.begin(layout, arena.packed[index], {y, band}, worker.scratch);
     }
-    float* const kept = out.data ? arena.slots[stage.slot].data() + (out.at(y) - out.data) : worker.row.data();
+    float* const kept = out.data ? const_cast<float*>(out.at(y)) : worker.row.data();
     const auto set_step = [&](size_t i) {
       const FusedStep& fused = stage.steps[i];
-      finish.other = fused.other == kNothing ? nullptr : value(plan, fused.other, arena).at(y);
+      finish.other = fused.other == kNothing ? nullptr : value(fused.other, arena).at(y);
       finish.params = fused.params();
     };
     if (applied && steps) set_step(0);
@@ -206,10 +204,14 @@ void Graph::advance(const Plan& plan, const Group& group, int index, int64_t cou
     for (size_t i = 0; i < stage.inputs.size(); ++i) {
       if (stage.inputs[i] < group.begin) continue;
       const int64_t needed = op.rows_needed(stage.layout, static_cast<int>(i), end - 1);
-      advance(plan, group, stage.inputs[i], needed, arena, worker, seconds);
+      if (worker.done[stage.inputs[i]] < needed) {
+        advance(plan, group, stage.inputs[i], needed, arena, worker, seconds);
+      }
     }
     for (const FusedStep& step : stage.steps) {
-      if (step.other >= group.begin) advance(plan, group, step.other, end, arena, worker, seconds);
+      if (step.other >= group.begin && worker.done[step.other] < end) {
+        advance(plan, group, step.other, end, arena, worker, seconds);
+      }
     }
     const auto start = seconds ? Clock::now() : Clock::time_point{};
     rows(plan, index, {y, end}, arena, worker);
@@ -266,7 +268,7 @@ void Graph::run(const std::vector<Values>& inputs, int64_t batch, const std::vec
   const auto store = [&](const Arena& arena, int64_t sample) {
     for (size_t i = 0; i < outputs.size(); ++i) {
       const int64_t size = plan.stages[plan.outputs[i]].layout.out.elements();
-      std::copy_n(value(plan, plan.outputs[i], arena).data, size, outputs[i] + sample * size);
+      std::copy_n(value(plan.outputs[i], arena).data, size, outputs[i] + sample * size);
     }
   };
   for (Worker& worker : now.workers) prepare(cached, worker);

@@ -76,10 +76,11 @@ class Graph {
  private:
   // Memory of one sample's values.
   struct Arena {
-    int64_t plan = 0;                   // the serial number of the plan that it was made for
-    bool whole = false;                 // whether slots hold whole maps or what groups keep
-    std::vector<Buffer<float>> given;   // by input: its values, unless they are read where the caller has them
-    std::vector<const float*> samples;  // by input: the sample in hand; null if it is there as bytes alone
+    int64_t plan = 0;                  // the serial number of the plan that it was made for
+    bool whole = false;                // whether slots hold whole maps or what groups keep
+    std::vector<Buffer<float>> given;  // by input: its values, unless they are read where the caller has them
+    std::vector<Map> samples;          // by input: the sample in hand; nothing if it is there as bytes alone
+    std::vector<Map> outputs;          // by stage; nothing if only its bits are read
     std::vector<Buffer<float>> slots;
     std::vector<Packed> packed;                 // by stage: inputs in other forms
     std::vector<Buffer<int32_t>> accumulators;  // by stage, only to trace
@@ -120,7 +121,9 @@ class Graph {
   // Makes sample number `sample` what the first stages read. False if it may not be given to them.
   bool load(const Plan& plan, const std::vector<Values>& inputs, int64_t sample, Arena& arena) const;
   // What a source holds.
-  Map value(const Plan& plan, int source, const Arena& arena) const;
+  static const Map& value(int source, const Arena& arena) {
+    return is_stage(source) ? arena.outputs[source] : arena.samples[~source];
+  }
   // Packs the input of a stage that packs it itself.
   void pack(const Plan& plan, int stage, Arena& arena) const;
   void rows(const Plan& plan, int index, Range range, Arena& arena, Worker& worker) const;

@@ -23,7 +23,9 @@ struct Layout {
   BinaryPlan binary;  // of operators that read bits
   BytePlan bytes;     // of those that may read images of bytes
 
-  int64_t band() const { return binary.band(); }  // output rows that are computed one after the other, if they can be
+  // Output rows that are best computed one after the other: a band, if they are more than one, or announced by `begin`.
+  int64_t band() const { return binary.band(); }
+  bool bands() const { return binary.product.size > 0; }
 };
 
 // One sample's input of an operator, in the form that it reads instead of floats.
@@ -99,7 +101,7 @@ class Operator {
   // Takes an image of bytes (H, W, C), if layout.bytes says so.
   virtual void load(const Layout& layout, const uint8_t* bytes, Packed& packed) const;
 
-  // Of operators that read bits: called before the rows of each band.
+  // Called before the rows of each band, if layout.bands().
   virtual void begin(const Layout& layout, const Packed& packed, Range rows, Scratch& scratch) const;
   virtual void row(const Row& row) const = 0;
 

@@ -12,8 +12,11 @@ namespace onebit {
 
 class Pooling : public Operator {
  public:
-  // Reads the attributes that both have.
-  explicit Pooling(Source& source) : steps_(source.steps()) {
+  // Over the pixels of a window inside the image: (C) of each of `count` taps -> (C).
+  using Reduce = void (*)(const float* const* taps, size_t count, size_t channels, float* out);
+
+  // Reads the attributes that both have; `mean` divides what is reduced by the number of pixels.
+  Pooling(Source& source, Reduce reduce, bool mean) : reduce_(reduce), mean_(mean) {
     source.map(0);
     const Pair kernel = source.pair("kernel", 1, kMaxSize), stride = source.pair("stride", 1, kMaxSize);
     const Pair padding = source.pair("padding", 0, kMaxSize, {0, 0});
@@ -23,6 +26,7 @@ class Pooling : public Operator {
     rows_ = {kernel.first, stride.first, padding.first, 1};
     columns_ = {kernel.second, stride.second, padding.second, 1};
     ceil_mode_ = source.boolean("ceil_mode", false);
+    if (mean) count_include_pad_ = source.boolean("count_include_pad", true);
   }
 
   Shape infer(const std::vector<Shape>& in) const override {
@@ -47,17 +51,14 @@ class Pooling : public Operator {
       for (const float* row : seen) {
         for (int64_t column = column_begin; column < column_end; ++column) taps.push_back(row + column * in.c);
       }
+      reduce_(taps.data(), taps.size(), in.c, to);
+      if (!mean_) continue;
       const int64_t whole = (std::min(top + rows_.kernel, in.h + rows_.padding) - top) *
                             (std::min(left + columns_.kernel, in.w + columns_.padding) - left);
-      reduce(taps, in.c, whole, to);
+      const float pixels = static_cast<float>(count_include_pad_ ? whole : static_cast<int64_t>(taps.size()));
+      for (int64_t c = 0; c < in.c; ++c) to[c] /= pixels;
     }
   }
-
- protected:
-  // (C) values of a window from those of its pixels inside the image, of which there are `whole` with its padding.
-  virtual void reduce(const std::vector<const float*>& taps, int64_t channels, int64_t whole, float* to) const = 0;
-
-  const StepKernels& steps_;
 
  private:
   // With ceil_mode the last window must start inside the image or its leading padding.
@@ -68,8 +69,10 @@ class Pooling : public Operator {
     return ceil_mode_ && (out - 1) * axis.stride >= n + axis.padding ? out - 1 : out;
   }
 
+  const Reduce reduce_;
+  const bool mean_;
   Axis rows_, columns_;
-  bool ceil_mode_;
+  bool ceil_mode_ = false, count_include_pad_ = true;
 };
 
 }  // namespace onebit
