@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -87,7 +88,7 @@ class Image:
         height, width, _ = self.sizes(images)
         if not (1 <= height <= MAX_SIZE and 1 <= width <= MAX_SIZE):
             raise UserError(f"images of {height} × {width} pixels; height and width must be from 1 to {MAX_SIZE}")
-        if images.dtype == np.float32 and self._raw() < images.max() <= 255 and images.min() >= 0:  # never true of NaN
+        if images.dtype == np.float32 and self._raw < images.max() <= 255 and images.min() >= 0:  # never true of NaN
             raise UserError(
                 f"float32 images must be normalised, (pixel / 255 - mean) / std, got values from {images.min():g} to "
                 f"{images.max():g}; give pixels as uint8 (B, H, W, {channels}), or normalise them (model.normalized)"
@@ -102,7 +103,9 @@ class Image:
         """uint8 (B, H, W, C) -> float32 (B, H, W, C)."""
         return normalized(pixels, np.array(self.mean, np.float32), np.array(self.std, np.float32))
 
+    @cached_property
     def _raw(self) -> float:
+        """What normalised pixels cannot reach."""
         if not any(self.mean) and set(self.std) == {1.0}:  # the file does not say how its images are normalised
             return math.inf
         return RAW * max(max(abs(m), abs(1 - m)) / abs(s) for m, s in zip(self.mean, self.std, strict=True))

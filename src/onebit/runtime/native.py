@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -52,11 +51,10 @@ def extension() -> Any:
         ) from None
 
 
-@contextmanager
-def refusals() -> Iterator[None]:
-    """What the engine refuses is an error of the file's or the caller's."""
+def answered(call: Callable[..., Any], *arguments: Any) -> Any:
+    """What a function of the engine answers; what it refuses is an error of the file's or the caller's."""
     try:
-        yield
+        return call(*arguments)
     except ValueError as error:
         raise UserError(f"the engine cannot run this: {error}") from None
     except RuntimeError as error:  # of the system: a child of a fork starts its threads with its first run
@@ -78,12 +76,12 @@ class Engine:
         except ValueError as error:
             raise UserError(f"{error} (from isa= or the variable ONEBIT_ISA)") from None
         try:
-            with refusals():
-                self._engine = module.Network(data, isa, threads)
+            self._engine = answered(module.Network, data, isa, threads)
         except module.FormatError as error:
             raise FormatError(str(error)) from None
         self.description = _description(self._engine.description)
         self._names = [source.name for source in self.description.inputs]
+        self._outputs = [output.name for output in self.description.outputs]
         self._values = self._engine.values  # names of inputs, then of nodes
 
     @property
@@ -100,18 +98,15 @@ class Engine:
         return self._engine.kernels
 
     def check(self, sizes: Mapping[str, tuple[int, ...]]) -> None:
-        with refusals():
-            self._engine.out_shapes([sizes[name] for name in self._names])
+        answered(self._engine.out_shapes, [sizes[name] for name in self._names])
 
     def run(self, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        with refusals():
-            found = self._engine.run(self._ordered(values))
-        return {output.name: value for output, value in zip(self.description.outputs, found, strict=True)}
+        found = answered(self._engine.run, self._ordered(values))
+        return dict(zip(self._outputs, found, strict=True))
 
     def trace(self, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         traced: dict[str, np.ndarray] = {}
-        with refusals():
-            found = self._engine.trace(self._ordered(values))
+        found = answered(self._engine.trace, self._ordered(values))
         for index, value, accumulator in found:
             traced[self._values[index]] = value
             if accumulator is not None:
@@ -122,15 +117,14 @@ class Engine:
         """Where the time of the first of the values goes on one thread, by stage: the "node" it computes with its "op", those
         fused behind it ("fused_to"), the shape of its "output", "products", how many each output is a sum of, of a "kind" that
         `peaks` has (None: nothing is multiplied), and "seconds", the least of all rounds."""
-        with refusals():
-            rows = self._engine.profile(self._ordered(values), rounds)
+        rows = answered(self._engine.profile, self._ordered(values), rounds)
         keys = ("node", "fused_to", "op", "output", "products", "kind", "seconds")
         return [dict(zip(keys, (self._values[row[0]], self._values[row[1]], *row[2:]), strict=True)) for row in rows]
 
     def memory(self, sizes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
         """Bytes of the weights as the kernels read them ("weights"), and of all that one thread keeps of inputs of such sizes
         and between layers ("maps")."""
-        return self._engine.memory([sizes[name] for name in self._names])
+        return answered(self._engine.memory, [sizes[name] for name in self._names])
 
     def peaks(self) -> dict[str, float]:
         """The most that this instruction set's kernels reach on one thread with operands in the L1 cache, in
