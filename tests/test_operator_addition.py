@@ -64,7 +64,7 @@ def test_an_operator_is_four_places(tmp_path):
     assert [file, *(path for path, _ in rows)] == [
         file,
         "src/onebit/runtime/operators.py",
-        "src/onebit/packing/lowering.py",
+        "src/onebit/packing/layers.py",
         "docs/format.md",
     ]
     build_engine(copy, tmp_path / "build", copy / "src" / "onebit" / "runtime")

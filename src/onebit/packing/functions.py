@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from torch import fx
 
 from onebit.errors import UserError
-from onebit.packing.lowering import Lowering, flatten, global_pool, pair, pool
+from onebit.packing.layers import flatten, global_pool, pair, pool
+from onebit.packing.lowering import Lowering
 
 
 def _arguments(node: fx.Node, **defaults: Any) -> list[Any]:

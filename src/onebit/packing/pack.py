@@ -17,7 +17,8 @@ from onebit.nn.layers import float32_bytes
 from onebit.packing import arguments, signature
 from onebit.packing.comparison import compare, probes
 from onebit.packing.functions import FUNCTIONS
-from onebit.packing.lowering import BATCH, Lowering, Operation, converter
+from onebit.packing.layers import converter
+from onebit.packing.lowering import BATCH, Lowering, Operation
 from onebit.packing.merge import merge_affines
 from onebit.packing.preparation import prepared, unwrapped
 from onebit.packing.tracing import trace
@@ -105,7 +106,7 @@ def pack(
     if converter(frozen):  # a layer alone
         traced, named = nn.Sequential(frozen), {"input": next(iter(named.values()))}
     values = {argument: probes(source, BATCH) for argument, source in named.items()}
-    lowering = Lowering(trace(traced, values), FUNCTIONS, named)
+    lowering = Lowering(trace(traced, values), converter, FUNCTIONS, named)
     places: dict[str, str | None] = {}
     operations, outputs = lowering.run()
     operations, nodes = merge_affines(operations, tuple(outputs.values()), places)
@@ -153,7 +154,7 @@ def arrays_of(operations: Sequence[Operation], int8: bool) -> tuple[dict[str, np
             signs = product.signs.numpy()
             arrays["bits"] = bits.pack_weight(signs) if signs.ndim == 4 else bits.pack(signs)
             arrays["channels"] = np.ascontiguousarray(product.channels().numpy())
-        if int8 and operation.op in ("conv", "linear", "embedding"):
+        if int8 and "weight" in arrays:
             arrays["weight"], arrays["weight_scale"] = quantized(arrays["weight"])
         tensors |= {f"{operation.name}.{what}": array for what, array in arrays.items()}
     return tensors, binary

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from onebit.errors import UserError
-from onebit.packing.lowering import converter
+from onebit.packing.layers import converter
 from onebit.packing.signature import bound, outputs
 
 LIBRARIES = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
