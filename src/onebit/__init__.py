@@ -1,6 +1,6 @@
 """onebit: neural networks whose weights and activations are one bit.
 
-`import onebit` loads nothing else: `onebit.runtime` and the inputs (`Image`, `Tokens`, `Floats`) need only numpy and safetensors,
+`import onebit` loads nothing else: `onebit.runtime` and the inputs (`Image`, `Tokens`, `Floats`) need only numpy,
 all other names need PyTorch and are imported on first use.
 """
 

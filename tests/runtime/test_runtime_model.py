@@ -93,7 +93,7 @@ def test_labels_must_fit(tmp_path: Path) -> None:
         file_format.write(tmp_path / "x.onebit", graph, {})
 
 
-def test_runtime_needs_only_numpy_and_safetensors(path: Path) -> None:
+def test_runtime_needs_only_numpy(path: Path) -> None:
     code = f"""
 import sys
 
@@ -102,7 +102,7 @@ class Block:
         if name.split(".")[0] not in allowed | sys.stdlib_module_names:
             raise ImportError(name + " is blocked")
 
-allowed = {{"numpy", "safetensors", "onebit"}}
+allowed = {{"numpy", "onebit"}}
 sys.meta_path.insert(0, Block())
 import numpy as np
 from onebit.runtime import load

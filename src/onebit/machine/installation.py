@@ -13,7 +13,7 @@ EXTRAS = {  # of pyproject.toml, by the package that is imported; what is not li
     **dict.fromkeys(("onnxruntime", "onnx", "onnxscript", "openvino", "nncf"), "peers"),
 }
 DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn", "lightning_fabric": "lightning-fabric"}  # other names
-REQUIRED = ("numpy", "safetensors")  # which an installation has
+REQUIRED = ("numpy",)  # which an installation has
 
 
 def command(extra: str = "") -> str:

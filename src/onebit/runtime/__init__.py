@@ -1,4 +1,4 @@
-"""Loads and runs onebit files; needs numpy and safetensors, never PyTorch."""
+"""Loads and runs onebit files; needs numpy, never PyTorch."""
 
 from onebit.runtime.inputs import Floats as Floats
 from onebit.runtime.inputs import Image as Image
