@@ -96,7 +96,7 @@ REFUSED = {
     "a number": (lambda n, x: {"logits": n.linear(x.mean((2, 3))), "count": 3}, "int as 'count'"),
     "an if": (lambda n, x: x if x.sum() > 0 else -x, "x if x.sum() > 0 else -x"),
     "an int": (lambda n, x: x.view(int(x.shape[0]), -1), "int()"),
-    "no image": (lambda n, x: torch.ones(2, 5), "does not depend on the image"),
+    "no image": (lambda n, x: torch.ones(2, 5), "does not depend on what it is given"),
 }
 
 

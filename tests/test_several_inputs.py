@@ -241,7 +241,7 @@ ARGUMENTS = {
     "an image with its batch": ({"inputs": INPUTS | {"image": Image((1, 3, 6, 7))}}, "has a batch"),
     "another std": ({"inputs": INPUTS | {"image": Image((3, 6, 7), std=(1, 0, 1))}}, "must not contain 0"),
     "other shapes": ({"inputs": INPUTS | {"sensors": Floats((5,))}}, "sensors (5,), layer dense: "),
-    "labels of another number": ({"inputs": INPUTS, "labels": ["a"]}, "1 labels for 3 outputs"),
+    "labels of another number": ({"inputs": INPUTS, "labels": ["a"]}, "1 labels for the 3 channels"),
 }
 
 
@@ -292,14 +292,17 @@ def test_maps_of_floats_go_into_convolutions(tmp_path):
 
 GIVEN = {k: v.numpy() for k, v in values(2).items()}
 CALLS: dict[str, tuple[Callable[[Any], Any], str]] = {
-    "nothing": (lambda m: m(), "got 0 values"),
+    "nothing": (lambda m: m(), "image, ids, sensors is missing"),
     "one too few": (
         lambda m: m(GIVEN["image"], GIVEN["ids"]),
-        "call it from Python: model(image, ids, sensors), got 2 values",
+        "sensors (floats (4,)): sensors is missing",
     ),
-    "one too many": (lambda m: m(*GIVEN.values(), 1), "got 4 values"),
-    "one twice": (lambda m: m(*GIVEN.values(), ids=GIVEN["ids"]), "got 3 values and ids"),
-    "an unknown name": (lambda m: m(GIVEN["image"], GIVEN["ids"], sensor=GIVEN["sensors"]), "and sensor"),
+    "one too many": (lambda m: m(*GIVEN.values(), 1), "4 values are given in order"),
+    "one twice": (lambda m: m(*GIVEN.values(), ids=GIVEN["ids"]), "ids is given twice"),
+    "an unknown name": (
+        lambda m: m(GIVEN["image"], GIVEN["ids"], sensor=GIVEN["sensors"]),
+        "sensors is missing; sensor is unknown",
+    ),
     "batches that differ": (
         lambda m: m(**GIVEN | {"ids": GIVEN["ids"][:1]}),
         "the batches differ: image 2, ids 1, sensors 2",
@@ -345,9 +348,12 @@ CALLS: dict[str, tuple[Callable[[Any], Any], str]] = {
         lambda m: m.input_shape,
         "mixed takes image (an image (3, 6, 7)), ids (5 tokens from 0 to 10), sensors (floats (4,))",
     ),
-    "its kind": (lambda m: m.input_kind, "model(image, ids, sensors)"),
-    "its resize": (lambda m: m.resize, "model(image, ids, sensors)"),
-    "a picture": (lambda m: m.predict(np.zeros((6, 7, 3), np.uint8)), "model(image, ids, sensors)"),
+    "its kind": (lambda m: m.input_kind, "onebit.runtime.load(FILE)(image=..., ids=..., sensors=...)"),
+    "its resize": (lambda m: m.resize, "onebit.runtime.load(FILE)(image=..., ids=..., sensors=...)"),
+    "a picture": (
+        lambda m: m.predict(np.zeros((6, 7, 3), np.uint8)),
+        "onebit.runtime.load(FILE)(image=..., ids=..., sensors=...)",
+    ),
 }
 
 
@@ -368,7 +374,7 @@ def test_sizes_that_do_not_fit(tmp_path):
     model = Tokenwise(TOKENWISE["flattened"]).eval()
     pack(model, tmp_path / "net", inputs={"ids": Tokens(5, 9)})
     with pytest.raises(
-        UserError, match=r"inputs of ids 6 × 1 × 1 do not fit, .*made for ids 5 × 1 × 1: .*shape \(any, 36\)"
+        UserError, match=r"inputs of ids \(6, 1, 1\) do not fit, .*made for ids \(5, 1, 1\): .*shape \(any, 36\)"
     ):
         load(tmp_path / "net", backend="reference")(np.zeros((1, 6), int))
 
@@ -405,7 +411,11 @@ def test_commands_for_images_say_what_it_takes(packed, tmp_path, monkeypatch, ca
     monkeypatch.chdir(tmp_path)
     assert main([str(path) if part == "NET" else part for part in command]) == 2
     out, err = capfd.readouterr()
-    assert out == "" and err.count("\n") == 1 and "call it from Python: model(image, ids, sensors)" in err, err
+    assert (
+        out == ""
+        and err.count("\n") == 1
+        and "call it from Python: onebit.runtime.load(FILE)(image=..., ids=..., sensors=...)" in err
+    ), err
 
 
 def test_several_outputs_of_one_image_answer_by_the_first(packed, tmp_path, monkeypatch, capfd):

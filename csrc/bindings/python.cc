@@ -234,9 +234,9 @@ NB_MODULE(_engine, module) {
                    })
       .def(
           "out_shapes",
-          [](Network& network, const std::vector<std::vector<int64_t>>& sizes) {
+          [](const Network& network, const std::vector<std::vector<int64_t>>& sizes) {
             nb::list shapes;
-            for (const Shape& shape : network.graph->out_shapes(shapes_of(sizes))) shapes.append(tuple_of(shape));
+            for (const Shape& shape : network.graph->infer_shapes(shapes_of(sizes))) shapes.append(tuple_of(shape));
             return shapes;
           },
           nb::arg("shapes"))
@@ -254,7 +254,12 @@ NB_MODULE(_engine, module) {
       .def(
           "memory",
           [](Network& network, const std::vector<std::vector<int64_t>>& sizes) {
-            const Memory memory = network.graph->memory(shapes_of(sizes));
+            const std::vector<Shape> shapes = shapes_of(sizes);
+            Memory memory;
+            {
+              nb::gil_scoped_release release;  // it may have to wait for a run
+              memory = network.graph->memory(shapes);
+            }
             nb::dict bytes;
             bytes["weights"] = memory.weights;
             bytes["maps"] = memory.maps;

@@ -157,8 +157,8 @@ Network read_network(const uint8_t* data, size_t size, Isa isa, int threads, boo
   tensors.check_all_taken();
   const int64_t channels = builder.shapes[outputs[0]].c;
   if (about.task.labels && static_cast<int64_t>(about.task.labels->size()) != channels) {
-    throw FormatError(std::to_string(about.task.labels->size()) + " labels for " + std::to_string(channels) +
-                      " outputs; give one label per output or null");
+    throw FormatError(std::to_string(about.task.labels->size()) + " labels for the " + std::to_string(channels) +
+                      " channels of the first output, " + about.outputs[0].name + "; give one for each, or null");
   }
   network.values = std::move(builder.values);
   network.graph = std::make_unique<Graph>(about.inputs, std::move(builder.nodes), std::move(outputs), isa, threads);

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <chrono>
 #include <stdexcept>
+#include <string>
 #include <utility>
 
 #include "base/require.h"
@@ -15,9 +16,8 @@ using Clock = std::chrono::steady_clock;
 
 constexpr size_t kCachedPlans = 4;
 constexpr int kPartsPerThread = 2;  // of a layer's rows: more are balanced better, fewer cost less
+constexpr int kFits = -1;  // in place of the number of an input whose values do not
 constexpr const char* kCount = "the number of inputs is wrong";
-constexpr const char* kUnfit =
-    "inputs contain NaN or infinity (check how images were normalised), or tokens that are out of range";
 
 }  // namespace
 
@@ -28,9 +28,7 @@ Graph::Graph(std::vector<Input> inputs, std::vector<Node> nodes, std::vector<int
       isa_(isa),
       steps_(select_steps(isa)),
       threads_(threads) {
-  auto running = std::make_unique<Running>(threads);
-  plan_for(*running, default_shapes());
-  running_ = running.release();
+  running_ = new Running(threads);
 }
 
 Graph::~Graph() {
@@ -57,6 +55,19 @@ void Graph::check_shapes(const std::vector<Shape>& inputs) const {
   for (size_t i = 0; i < inputs.size(); ++i) check_shape(inputs_[i], inputs[i]);
 }
 
+std::vector<Shape> Graph::infer_shapes(const std::vector<Shape>& inputs) const {
+  check_shapes(inputs);
+  std::vector<Shape> shapes = inputs;
+  for (size_t index = inputs.size(); index < nodes_.size(); ++index) {
+    std::vector<Shape> in;
+    for (int input : nodes_[index].inputs) in.push_back(shapes[input]);
+    shapes.push_back(infer(nodes_[index], in));
+  }
+  std::vector<Shape> outputs;
+  for (int output : outputs_) outputs.push_back(shapes[output]);
+  return outputs;
+}
+
 std::vector<Shape> Graph::out_shapes(const std::vector<Shape>& inputs) {
   check_shapes(inputs);
   Running& now = running();
@@ -81,7 +92,9 @@ const Graph::CachedPlan& Graph::plan_for(Running& now, const std::vector<Shape>&
 }
 
 void Graph::prepare(const CachedPlan& cached, bool whole, Arena& arena) const {
-  if (arena.plan == cached.serial && arena.whole == whole) return;
+  const bool planned = arena.plan == cached.serial;
+  if (planned && arena.whole == whole) return;
+  arena.plan = 0;  // until all is there: memory may run out
   const Plan& plan = cached.plan;
   const auto grow = [](std::vector<Buffer<float>>& buffers, size_t i, int64_t size) {
     if (buffers.size() <= i) buffers.resize(i + 1);
@@ -94,17 +107,16 @@ void Graph::prepare(const CachedPlan& cached, bool whole, Arena& arena) const {
   arena.outputs.clear();
   for (const Stage& stage : plan.stages) {
     const Shape out = stage.layout.out;
-    const Map map{stage.slot == kNowhere ? nullptr : arena.slots[stage.slot].data(), whole ? out.h : stage.kept,
-                  out.w * out.c};
-    arena.outputs.push_back(map);
+    const float* data = stage.slot == kNowhere ? nullptr : arena.slots[stage.slot].data();
+    arena.outputs.push_back({data, whole ? out.h : stage.kept, out.w * out.c});
   }
   arena.whole = whole;
-  if (arena.plan == cached.serial) return;  // packed inputs are whole in any case
-  arena.plan = 0;                           // until all is there: memory may run out
-  arena.packed.clear();
-  for (const Stage& stage : plan.stages) {
-    arena.packed.emplace_back();
-    stage.op->reserve(stage.layout, arena.packed.back());
+  if (!planned) {  // packed inputs are whole in any case
+    arena.packed.clear();
+    for (const Stage& stage : plan.stages) {
+      arena.packed.emplace_back();
+      stage.op->reserve(stage.layout, arena.packed.back());
+    }
   }
   arena.plan = cached.serial;
 }
@@ -121,7 +133,7 @@ void Graph::prepare(const CachedPlan& cached, Worker& worker) const {
   worker.plan = cached.serial;
 }
 
-bool Graph::load(const Plan& plan, const std::vector<Values>& inputs, int64_t sample, Arena& arena) const {
+int Graph::load(const Plan& plan, const std::vector<Values>& inputs, int64_t sample, Arena& arena) const {
   for (size_t i = 0; i < plan.stages.size(); ++i) {
     const Stage& stage = plan.stages[i];
     if (stage.layout.bytes.rows == 0) continue;
@@ -131,15 +143,25 @@ bool Graph::load(const Plan& plan, const std::vector<Values>& inputs, int64_t sa
     const uint8_t* bytes = inputs[input].bytes + sample * plan.inputs[input].elements();
     stage.op->load(stage.layout, bytes, arena.packed[i]);
   }
-  bool fits = true;
+  int unfit = kFits;
   for (size_t i = 0; i < inputs_.size(); ++i) {
     arena.samples[i] = {};
     if (inputs[i].bytes && !plan.reads_floats[i]) continue;
     const Shape shape = plan.inputs[i];
+    bool fits = true;
     const float* x = load_sample(inputs_[i], inputs[i], sample, arena.given[i].data(), fits);
     arena.samples[i] = {x, shape.h, shape.w * shape.c};
+    if (!fits) unfit = static_cast<int>(i);
   }
-  return fits;
+  return unfit;
+}
+
+void Graph::check_fits(int unfit) const {
+  if (unfit == kFits) return;
+  static const char* const kReasons[] = {"images contain NaN or infinity; check how they were normalised",
+                                         "tokens are out of range", "floats contain NaN or infinity"};  // by InputType
+  const std::string reason = kReasons[static_cast<int>(inputs_[unfit].type)];
+  throw std::invalid_argument(inputs_.size() == 1 ? reason : "input " + inputs_[unfit].name + ": " + reason);
 }
 
 void Graph::pack(const Plan& plan, int index, Arena& arena) const {
@@ -261,9 +283,10 @@ void Graph::run(const std::vector<Values>& inputs, int64_t batch, const std::vec
   std::lock_guard<std::mutex> lock(now.mutex);
   const CachedPlan& cached = plan_for(now, shapes);
   const Plan& plan = cached.plan;
-  std::atomic<bool> fits{true};
+  std::atomic<int> unfit{kFits};
   const auto load_checked = [&](Arena& arena, int64_t sample) {
-    if (!load(plan, inputs, sample, arena)) fits = false;
+    const int found = load(plan, inputs, sample, arena);
+    if (found != kFits) unfit = found;
   };
   const auto store = [&](const Arena& arena, int64_t sample) {
     for (size_t i = 0; i < outputs.size(); ++i) {
@@ -289,7 +312,7 @@ void Graph::run(const std::vector<Values>& inputs, int64_t batch, const std::vec
       store(worker.arena, sample);
     });
   }
-  if (!fits) throw std::invalid_argument(kUnfit);
+  check_fits(unfit);
 }
 
 Memory Graph::memory(const std::vector<Shape>& inputs) {
@@ -340,7 +363,7 @@ std::vector<Profiled> Graph::profile(const std::vector<Values>& inputs, int roun
   std::vector<double> seconds(result.size());
   for (int round = 0; round < rounds; ++round) {
     std::fill(seconds.begin(), seconds.end(), 0.0);
-    require(load(cached.plan, inputs, 0, worker.arena), kUnfit);
+    check_fits(load(cached.plan, inputs, 0, worker.arena));
     run_alone(cached.plan, worker.arena, worker, seconds.data());
     for (size_t i = 0; i < result.size(); ++i) {
       result[i].work = cached.plan.stages[i].op->work(worker.arena.packed[i]);
@@ -366,7 +389,7 @@ std::vector<Traced> Graph::trace(const std::vector<Values>& inputs, int64_t batc
     result.push_back({stage.node, stage.layout.out, {}, {}});
   }
   for (int64_t sample = 0; sample < batch; ++sample) {
-    if (!load(plan, inputs, sample, arena)) throw std::invalid_argument(kUnfit);
+    check_fits(load(plan, inputs, sample, arena));
     run_together(now, plan, arena);
     for (size_t i = 0; i < plan.stages.size(); ++i) {
       const Buffer<float>& values = arena.slots[plan.stages[i].slot];

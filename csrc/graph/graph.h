@@ -44,8 +44,7 @@ struct Memory {
 class Graph {
  public:
   // The first nodes stand for the inputs, in order; each node reads nodes before it. `outputs` are nodes with
-  // operators, which were made for this instruction set. Throws std::invalid_argument where the shapes do not fit, or
-  // tables would be too large.
+  // operators, which were made for this instruction set.
   Graph(std::vector<Input> inputs, std::vector<Node> nodes, std::vector<int> outputs, Isa isa, int threads);
   ~Graph();
   Graph(const Graph&) = delete;
@@ -57,7 +56,9 @@ class Graph {
   const std::vector<Node>& nodes() const { return nodes_; }
   std::vector<Shape> default_shapes() const;
 
-  // Shapes of the outputs for inputs of the given ones. Throws std::invalid_argument if they do not fit.
+  // Shapes of the outputs for inputs of the given ones. Throws std::invalid_argument if they do not fit. The first waits
+  // for no run and plans nothing; the second makes the plan of a run, which may be refused as too large, too.
+  std::vector<Shape> infer_shapes(const std::vector<Shape>& inputs) const;
   std::vector<Shape> out_shapes(const std::vector<Shape>& inputs);
 
   // A batch of each input -> one of each output, (B, output shape). The result does not depend on the number of
@@ -118,8 +119,10 @@ class Graph {
   const CachedPlan& plan_for(Running& now, const std::vector<Shape>& inputs) const;
   void prepare(const CachedPlan& plan, bool whole, Arena& arena) const;
   void prepare(const CachedPlan& plan, Worker& worker) const;
-  // Makes sample number `sample` what the first stages read. False if it may not be given to them.
-  bool load(const Plan& plan, const std::vector<Values>& inputs, int64_t sample, Arena& arena) const;
+  // Makes sample number `sample` what the first stages read. Gives the number of an input whose values may not be given
+  // to them, or kFits.
+  int load(const Plan& plan, const std::vector<Values>& inputs, int64_t sample, Arena& arena) const;
+  void check_fits(int unfit) const;  // throws std::invalid_argument, as `load` says
   // What a source holds.
   static const Map& value(int source, const Arena& arena) {
     return is_stage(source) ? arena.outputs[source] : arena.samples[~source];

@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/require.h"
 #include "operators/operator.h"
 #include "operators/source.h"
 
@@ -14,9 +15,13 @@ namespace onebit {
 
 class ElementwiseOperator : public Operator {
  public:
-  explicit ElementwiseOperator(Elementwise step) : step_(std::move(step)) {}
+  // `channels`: that the parameters are for; 0: any.
+  explicit ElementwiseOperator(Elementwise step, int64_t channels = 0) : step_(std::move(step)), channels_(channels) {}
 
-  Shape infer(const std::vector<Shape>& in) const override { return in[0]; }
+  Shape infer(const std::vector<Shape>& in) const override {
+    require(channels_ == 0 || in[0].c == channels_, "the parameters are for another number of channels");
+    return in[0];
+  }
   int64_t rows_needed(const Layout&, int, int64_t y) const override { return y + 1; }
   const Elementwise* elementwise() const override { return &step_; }
 
@@ -29,6 +34,7 @@ class ElementwiseOperator : public Operator {
 
  private:
   Elementwise step_;
+  int64_t channels_;
 };
 
 // The operator of a step whose parameters are the tensor `what`, (rows, C), or (C) for `rows` 0; null: it has none.
@@ -36,7 +42,7 @@ inline std::unique_ptr<Operator> elementwise(Source& source, Step step, const ch
   std::vector<float> params;
   const int64_t channels = source.shape(0).c;
   if (what) params = rows ? source.floats(what, {rows, channels}) : source.floats(what, {channels});
-  return std::make_unique<ElementwiseOperator>(Elementwise{step, std::move(params)});
+  return std::make_unique<ElementwiseOperator>(Elementwise{step, std::move(params)}, what ? channels : 0);
 }
 
 }  // namespace onebit

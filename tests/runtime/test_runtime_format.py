@@ -3,6 +3,8 @@
 import errno
 import json
 import os
+import struct
+import time
 from pathlib import Path
 from typing import Any
 
@@ -92,3 +94,11 @@ def test_the_writer_validates(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="must be F32, got float64"):
         file_format.write(tmp_path / "a.onebit", graph, tensors)
     assert not list(tmp_path.iterdir())
+
+
+def test_escaped_quotes_without_an_end_take_no_time() -> None:
+    text = b'{"' + b'\\"' * 200_000
+    start = time.process_time()
+    with pytest.raises(FormatError, match="not valid JSON"):
+        file_format.decode(struct.pack("<Q", len(text)) + text)
+    assert time.process_time() - start < 1

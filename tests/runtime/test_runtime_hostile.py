@@ -190,7 +190,7 @@ MUTATIONS: dict[str, tuple[Callable[[Parts], Any], str]] = {
     "long name": (set_in("name", to="x" * 5000), "graph.name must be a string"),
     "accuracy a string": (set_in("accuracy", to="high"), "graph.accuracy must be a finite number"),
     "labels not strings": (set_in("labels", to=[1, 2, 3, 4]), "graph.task.labels"),
-    "too few labels": (set_in("labels", to=["a"]), "1 labels for 4 outputs"),
+    "too few labels": (set_in("labels", to=["a"]), "1 labels for the 4 channels"),
     "image shape short": (set_in("input", "shape", to=[3, 8]), "input 'input': shape must be"),
     "image of a type": (set_in("input", "type", to="image"), "unknown key 'type'"),
     "image without std": (lambda p: p[0]["input"].pop("std"), "graph.input lacks std"),

@@ -28,4 +28,14 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
         from onebit.runtime import inspection
 
         result = inspection.describe(options.model)
-    return result, "\n".join(one_line(f"{key.replace('_', ' '):15} {value}") for key, value in result.items())
+    return result, "\n".join(line for key, value in result.items() for line in lines(key.replace("_", " "), value))
+
+
+def lines(key: str, value: Any) -> list[str]:
+    """A value, or on a line each the objects of a list, as text."""
+    if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+        return [
+            one_line(f"{key.removesuffix('s'):15} {', '.join(f'{name} {part}' for name, part in item.items())}")
+            for item in value
+        ]
+    return [one_line(f"{key:15} {value}")]

@@ -185,8 +185,9 @@ def after_step(model: nn.Module, clipping: Tensor | None = None) -> None:
 
 
 def float32_bytes(model: nn.Module) -> int:
-    """Bytes of what the network needs to run in float32: weights, biases, norms' parameters and statistics."""
-    layers = [m for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear | nn.modules.batchnorm._BatchNorm)]
+    """Bytes in float32 of weights (of embeddings, too), biases, and batch norms' parameters and statistics."""
+    kinds = nn.Conv2d | nn.Linear | nn.Embedding | nn.modules.batchnorm._BatchNorm
+    layers = [m for m in model.modules() if isinstance(m, kinds)]
     own = {id(t): t for m in layers for t in [*m._parameters.values(), *m._buffers.values()] if t is not None}
     return 4 * sum(t.numel() for t in own.values() if t.is_floating_point())
 

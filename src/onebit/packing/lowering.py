@@ -119,7 +119,9 @@ class Lowering:
 
     def output(self, node: Any) -> str:
         if node not in self.value:
-            raise UserError("the model returns something that does not depend on the image; return the logits")
+            raise UserError(
+                "the model returns something that does not depend on what it is given; return what it computes"
+            )
         output = self.value[node]
         if output in {source.name for source in self.inputs.values()}:
             raise UserError("the model returns its input as it is; leave it out of what the model returns")

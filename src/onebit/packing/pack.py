@@ -110,9 +110,13 @@ def pack(
     places: dict[str, str | None] = {}
     operations, outputs = lowering.run()
     operations, nodes = merge_affines(operations, tuple(outputs.values()), places)
+    operations = needed(operations, nodes, places)
     read = {name for operation in operations for name in operation.inputs}
     if unread := [argument for argument, source in named.items() if source.name not in read]:
-        raise UserError(f"pack: what the model returns does not depend on {unread[0]}; leave it out of inputs=")
+        raise UserError(
+            f"pack: what the model returns does not depend on {unread[0]}; leave it out of inputs=, and give forward's argument a "
+            "default"
+        )
     graph |= {
         "inputs": [source.to_dict() for source in named.values()],
         "nodes": [node_of(operation) for operation in operations],
@@ -135,6 +139,19 @@ def pack(
         "int8_weights": sum(a.size for a in tensors.values() if a.dtype == np.int8),
         "float_weights": sum(a.size for a in tensors.values() if a.dtype == np.float32),
     }
+
+
+def needed(operations: Sequence[Operation], outputs: Sequence[str], places: dict[str, str | None]) -> list[Operation]:
+    """The operations that an output depends on; `places` forgets the others."""
+    names = set(outputs)
+    kept = []
+    for operation in reversed(operations):
+        if operation.name in names:
+            names |= set(operation.inputs)
+            kept.append(operation)
+    gone = {operation.name for operation in operations} - {operation.name for operation in kept}
+    places.update({name: None for name, place in places.items() if place in gone})
+    return kept[::-1]
 
 
 def node_of(operation: Operation) -> dict[str, Any]:

@@ -52,7 +52,8 @@ def arguments(forward: Any, inputs: Mapping[str, Input] | Input) -> dict[str, In
         )
     if missing := [name for name, p in named.items() if p.default is p.empty and name not in inputs]:
         raise UserError(
-            f"the model takes more than inputs= names ({', '.join(missing)}); name every argument of its forward"
+            f"the model takes more than inputs= names ({', '.join(missing)}); name every argument of its forward, or give those "
+            "that the packed network is to do without a default"
         )
     return {name: inputs[name] for name in named if name in inputs}
 

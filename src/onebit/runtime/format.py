@@ -217,7 +217,10 @@ def _check_header(source: Any, tensors: Tensors) -> tuple[Graph, dict[str, Shape
     tensors.check_all_used()
     channels, labels = shapes[graph.outputs[0].node][-1], graph.task.labels
     if labels is not None and len(labels) != channels:
-        raise FormatError(f"{len(labels)} labels for {channels} outputs; give one label per output or null")
+        raise FormatError(
+            f"{len(labels)} labels for the {channels} channels of the first output, {graph.outputs[0].name}; give one for each, or "
+            "null"
+        )
     return graph, {**{source.name: source.map for source in graph.inputs}, **shapes}
 
 

@@ -99,10 +99,14 @@ class Description:
         first = self.inputs[0]
         return first if len(self.inputs) == 1 and isinstance(first, Image) else None
 
+    def needs(self) -> str:
+        """The inputs in words, for messages."""
+        return f"{self.name} takes " + ", ".join(f"{source.name} ({source.words()})" for source in self.inputs)
+
     def takes(self) -> str:
-        """The inputs in words, and how to give them, for messages."""
-        words = ", ".join(f"{source.name} ({source.words()})" for source in self.inputs)
-        return f"{self.name} takes {words}; call it from Python: model({', '.join(s.name for s in self.inputs)})"
+        """The same, and how to give them."""
+        given = ", ".join(f"{source.name}=..." for source in self.inputs)
+        return f"{self.needs()}; call it from Python: onebit.runtime.load(FILE)({given})"
 
 
 @dataclass(frozen=True, kw_only=True)

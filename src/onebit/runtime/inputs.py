@@ -184,8 +184,9 @@ class Floats:
         return f"floats {self.shape}"
 
     def checked(self, value: Any) -> np.ndarray:
-        """float32 (B, C, H, W) or (B, C), finite."""
+        """float32 (B, C, H, W), or (B, C) or (C,), finite."""
         floats = _array(value, "floats")
+        floats = floats[None] if len(self.shape) == 1 and floats.ndim == 1 else floats
         wanted = f"(B, {self.shape[0]}{', H, W' if len(self.shape) == 3 else ''})"
         if floats.dtype != np.float32:
             raise UserError(f"floats must be float32 {wanted}, got {floats.dtype}")
@@ -235,7 +236,11 @@ def _map_shape(value: Any, where: str) -> tuple[int, int, int]:
 
 def _array(value: Any, what: str) -> np.ndarray:
     if hasattr(value, "__array__"):  # torch tensors and Pillow images too
-        value = np.asarray(value)
+        try:
+            value = np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
+        except (TypeError, ValueError, RuntimeError) as error:  # tensors of types, or places, that numpy has not
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise UserError(f"{what} cannot be made a numpy array: {reason}; give float32, uint8 or integers") from None
     if not isinstance(value, np.ndarray):
         raise UserError(f"{what} must be a numpy array, got {type(value).__name__}")
     return value

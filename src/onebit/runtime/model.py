@@ -18,6 +18,7 @@ from onebit.runtime.inputs import Image, Input
 from onebit.runtime.operators import OPERATORS
 from onebit.runtime.reference import Reference
 
+MAX_SIZES = 1000  # of inputs that are remembered as fitting
 BACKENDS = ("auto", "engine", "reference")
 
 
@@ -47,6 +48,8 @@ def load(
     """
     if backend not in BACKENDS:
         raise UserError(f"unknown backend {backend!r}; choose one of {', '.join(BACKENDS)}")
+    if isa is not None and not isinstance(isa, str):
+        raise UserError(f"isa must be the name of an instruction set, got {isa!r}")
     if threads is not None and (type(threads) is not int or not 1 <= threads <= 1024):
         raise UserError(f"threads must be an integer from 1 to 1024, got {threads!r}")
     data = file_format.read_bytes(path)
@@ -160,7 +163,7 @@ class Model:
         """The graph as files of version 2 hold it, read from the file's bytes."""
         return to_dict(file_format.graph_of(self._data), OPERATORS)
 
-    def __call__(self, *values: Any, **named: Any) -> Any:
+    def __call__(self, /, *values: Any, **named: Any) -> Any:
         """The output, or of several outputs a dict by name: float32 (B, C), or (B, C, H, W) if it is a map.
 
         Inputs are given in order or by name, with batches of one size:
@@ -169,7 +172,7 @@ class Model:
                  resizing is the caller's duty, or that of `predict`. Or float32 (B, C, H, W), taken as normalised already, as
                  the PyTorch model sees them; from 0 to 255 and 8 times beyond what (0..1 - mean) / std can be, they are refused
         tokens   integers (B, T) or (T,), from 0 to the input's count - 1
-        floats   float32 (B, C, H, W) or (B, C), finite
+        floats   float32 (B, C, H, W), or (B, C) or (C,), finite
 
         Raises UserError for values that do not fit.
         """
@@ -199,7 +202,7 @@ class Model:
         found: list[Answer] = predict(self, [x], top)
         return found[0]
 
-    def trace(self, *values: Any, **named: Any) -> dict[str, np.ndarray]:
+    def trace(self, /, *values: Any, **named: Any) -> dict[str, np.ndarray]:
         """Output of every node by name, (B, C, H, W) or (B, C); int32 A·B of binary nodes as "<node>:accumulator". Takes
         what a call takes.
 
@@ -235,8 +238,17 @@ class Model:
         given = dict(zip(names, values)) | dict(named)
         twice = [name for name in names[: len(values)] if name in named]
         if len(values) > len(names) or twice or set(given) != set(names):
-            what = f"got {len(values)} values" + (f" and {', '.join(named)}" if named else "")
-            raise UserError(f"{self._description.takes()}, {what}")
+            missing, unknown = (
+                [name for name in names if name not in given],
+                [name for name in named if name not in names],
+            )
+            faults = [
+                f"{len(values)} values are given in order" if len(values) > len(names) else "",
+                f"{', '.join(missing)} is missing" if missing else "",
+                f"{', '.join(unknown)} is unknown" if unknown else "",
+                f"{', '.join(twice)} is given twice" if twice else "",
+            ]
+            raise UserError(f"{self._description.needs()}: {'; '.join(filter(None, faults))}")
         checked = {}
         for source in self.inputs:
             try:
@@ -265,6 +277,8 @@ class Model:
             raise UserError(
                 f"images of {height} × {width} do not fit, the network was made for {h} × {w}: {error}"
             ) from None
+        if len(self._fitting) >= MAX_SIZES:
+            self._fitting.clear()
         self._fitting.add(key)
 
 
@@ -274,4 +288,4 @@ def channels_first(x: np.ndarray) -> np.ndarray:
 
 
 def _words(sizes: Mapping[str, tuple[int, ...]]) -> str:
-    return ", ".join(f"{name} {' × '.join(map(str, size))}" for name, size in sizes.items())
+    return ", ".join(f"{name} ({', '.join(map(str, size))})" for name, size in sizes.items())

@@ -16,7 +16,7 @@ from onebit.errors import FormatError
 
 MAX_DEPTH = 64
 MAX_DIGITS = 40  # with the sign; of integers, since the largest number of any field has 39
-_STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)', re.DOTALL)  # or what is left: never tried again from within
 _NO_BRACKETS = bytes(sorted(set(range(256)) - set(b"[]{}")))
 
 
