@@ -44,8 +44,7 @@ int main(int argc, char** argv) {
   const size_t size = (size_t)in.height * in.width * in.channels, count = (size_t)out.height * out.width * out.channels;
   uint8_t* pixels = malloc(size);
   float* values = malloc(count * sizeof *values);
-  if (!pixels || !values) return failed("there is not enough memory");
-  if (!read_pixels(argv[2], in, pixels, size)) {
+  if (!pixels || !values || !read_pixels(argv[2], in, pixels, size)) {
     fprintf(stderr, "classify: give a %s of %d x %d pixels\n", in.channels == 1 ? "P5" : "P6", in.width, in.height);
     return 1;
   }
