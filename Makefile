@@ -4,13 +4,19 @@ VENV := .venv
 BIN := $(VENV)/bin
 DONE := $(VENV)/.installed
 
-.PHONY: demo test test-arm test-bochs sanitize fuzz lint format clean
+.PHONY: demo test c-library test-arm test-bochs sanitize fuzz lint format clean
 
 demo: $(DONE)  ## train, pack and run RBNN, AdaBin, ReBNN and their parent on embedded digits; prints one table
 	$(BIN)/python -m onebit.reproduction.demo
 
 test: $(DONE)  ## all tests, warnings as errors, in one process a processor
 	$(BIN)/python -m pytest -q --numprocesses=auto --dist=loadscope
+
+c-library:  ## the engine as a library for C, static and shared (docs/c.md); needs CMake and a compiler, no Python
+	cmake -S . -B build/c -DONEBIT_PYTHON=OFF -DONEBIT_C_LIBRARY=ON
+	cmake --build build/c --target onebit_c
+	@echo "build/c/lib holds the libraries, csrc/bindings/c/onebit.h is their header;"
+	@echo "cmake --install build/c --prefix /usr/local installs both, for pkg-config and CMake's find_package"
 
 test-arm:  ## the kernels for 64-bit ARM, cross-compiled and run by an emulator
 	@for tool in cmake aarch64-linux-gnu-g++ qemu-aarch64; do \
@@ -39,11 +45,11 @@ fuzz: $(DONE)  ## hostile files for the readers, FILES=100000 and SECONDS=600 of
 
 lint: $(DONE)  ## formatting, lint and types, as CI checks them
 	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy
-	$(BIN)/clang-format --dry-run -Werror $$(git ls-files 'csrc/*.cc' 'csrc/*.h' 'tests/kernels/*.[ch]' 'tests/kernels/*.cc' 'tests/fuzz/*.cc')
+	$(BIN)/clang-format --dry-run -Werror $$(git ls-files 'csrc/*.cc' 'csrc/*.h' 'tests/kernels/*.[ch]' 'tests/kernels/*.cc' 'tests/fuzz/*.cc' 'examples/*.c')
 
 format: $(DONE)  ## rewrite the sources in the house format
 	$(BIN)/ruff format . && $(BIN)/ruff check --fix .
-	$(BIN)/clang-format -i $$(git ls-files 'csrc/*.cc' 'csrc/*.h' 'tests/kernels/*.[ch]' 'tests/kernels/*.cc' 'tests/fuzz/*.cc')
+	$(BIN)/clang-format -i $$(git ls-files 'csrc/*.cc' 'csrc/*.h' 'tests/kernels/*.[ch]' 'tests/kernels/*.cc' 'tests/fuzz/*.cc' 'examples/*.c')
 
 $(DONE): pyproject.toml CMakeLists.txt $(shell git ls-files csrc 2>/dev/null || find csrc -type f)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
