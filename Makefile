@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DONE := $(VENV)/.installed
 
-.PHONY: demo test c-library test-arm test-bochs sanitize fuzz lint format clean
+.PHONY: demo test wheel c-library test-arm test-bochs sanitize fuzz lint format clean
 
 demo: $(DONE)  ## train, pack and run RBNN, AdaBin, ReBNN and their parent on embedded digits; prints one table
 	$(BIN)/python -m onebit.reproduction.demo
@@ -17,6 +17,14 @@ c-library:  ## the engine as a library for C, static and shared (docs/c.md); nee
 	cmake --build build/c --target onebit_c
 	@echo "build/c/lib holds the libraries, csrc/bindings/c/onebit.h is their header;"
 	@echo "cmake --install build/c --prefix /usr/local installs both, for pkg-config and CMake's find_package"
+
+DIST ?= dist
+wheel: $(DONE)  ## in dist: the sources, and a wheel for this system, built from them; its name says which systems it fits
+	$(BIN)/python -m build --outdir $(DIST)
+ifeq ($(shell uname),Linux)
+	PATH="$(BIN):$$PATH" $(BIN)/python -m auditwheel repair --wheel-dir $(DIST) $(DIST)/onebit-*-linux_*.whl
+	rm $(DIST)/onebit-*-linux_*.whl
+endif
 
 test-arm:  ## the kernels for 64-bit ARM, cross-compiled and run by an emulator
 	@for tool in cmake aarch64-linux-gnu-g++ qemu-aarch64; do \
@@ -57,4 +65,4 @@ $(DONE): pyproject.toml CMakeLists.txt $(shell git ls-files csrc 2>/dev/null || 
 	touch $@
 
 clean:
-	rm -rf $(VENV) build
+	rm -rf $(VENV) build dist

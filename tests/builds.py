@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 
-def tool(name: str) -> str:
+def tool(name: str, remedy: str = "pip install '.[dev]'") -> str:
     """The program, beside this Python or on the path; without it, or a compiler, the test is skipped."""
     found = shutil.which(name, path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
     if found is None:
-        pytest.skip(f"{name} is not installed: pip install '.[dev]'")
+        pytest.skip(f"{name} is not installed: {remedy}")
     if not any(map(shutil.which, ("c++", "g++", "clang++"))):
         pytest.skip("no C++ compiler is installed: apt-get install g++")
     return found

@@ -264,7 +264,7 @@ def test_training_evaluation_and_run_see_the_same(tmp_path):
 
 
 def test_predict(tmp_path):
-    """Paths, Pillow images and arrays, one or several, of any size: the answers of `onebit run`."""
+    """Paths, bytes of files, Pillow images and arrays, one or several, of any size: the answers of `onebit run`."""
     model = pixels.network(tmp_path / "net", (3, 8, 8), resize=9)
     array = np.zeros((20, 30, 3), np.uint8) + np.array([10, 250, 30], np.uint8)
     path = tmp_path / "green.png"
@@ -272,7 +272,14 @@ def test_predict(tmp_path):
     with_the_path = model.predict(path, top=2)
     assert [p["label"] for p in with_the_path] == ["green", "blue"]
     assert with_the_path[0]["score"] == pytest.approx(250 / 255, abs=1e-4)
-    for one in (str(path), Image.open(path), array, torch.from_numpy(array), with_alpha(array, 255, np.uint8)):
+    for one in (
+        str(path),
+        path.read_bytes(),
+        Image.open(path),
+        array,
+        torch.from_numpy(array),
+        with_alpha(array, 255, np.uint8),
+    ):
         assert model.predict(one, top=2) == with_the_path
     assert model.predict(path) == with_the_path[:1]
     for several in ([path, array, Image.fromarray(array)], np.stack([array] * 3), (array,) * 3):
@@ -289,11 +296,12 @@ def test_predict(tmp_path):
     ("wrong", "says"),
     (
         (np.zeros((8, 8, 3), np.float32), "must be uint8.*got float32"),
+        (b"", "^0 bytes cannot be read as an image: it is empty$"),
         (np.zeros((8, 8, 3), np.uint16), "must be uint8.*got uint16"),
         (np.zeros((3, 8, 8), np.uint8), r"\(H, W, C\)"),
         (np.zeros((0, 8, 3), np.uint8), r"\(H, W, C\)"),
         (Image.fromarray(RAMP.astype(np.float32)), "unknown range"),
-        (7, "a path, a Pillow image or an array, got int"),
+        (7, "a Pillow image or an array, got int"),
         ("nowhere.png", "nowhere.png cannot be read as an image: No such file"),
         (".", "Is a directory"),
     ),

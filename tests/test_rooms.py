@@ -152,5 +152,7 @@ def test_what_a_page_names_exists(page):
             names |= {f"{node.module}.{alias.name}" for alias in node.names}
     for name in names:
         resolve_name(name)
-    for path in re.findall(r"(?<![\w./])(?:src|csrc|tests|docs|benchmarks|recipes)/[\w./-]*\w", text):
+    for path in re.findall(
+        r"(?<![\w./])(?:(?:src|csrc|tests|docs|benchmarks|recipes)/|examples/(?=\w+\.))[\w./-]*\w", text
+    ):
         assert (ROOT / path).exists(), f"{path}, which {page.name} names"

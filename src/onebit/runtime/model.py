@@ -185,8 +185,8 @@ class Model:
         """The answer to a picture, [{"label", "score"}, ...] with the `top` best labels, the best first; for several
         pictures a list of answers.
 
-        x    a path, a Pillow image, or an array uint8 (H, W, C); or several: a list of these, or uint8 (B, H, W, C).
-             Each is decoded, turned upright, resized and cut as `onebit run` does, so any size will do.
+        x    a path, the bytes of an image file, a Pillow image, or an array uint8 (H, W, C); or several: a list of these,
+             or uint8 (B, H, W, C). Each is decoded, turned upright, resized and cut as `onebit run` does, so any size will do.
 
         Needs Pillow. Raises UserError for what is no picture, and for a network whose first output is a map, or that takes
         anything but one image.

@@ -51,21 +51,22 @@ def check_model(model: Network) -> None:
 def read(source: Any, model: Network) -> np.ndarray:
     """A picture as the network was evaluated on: uint8 (H, W, C).
 
-    source    a path, a Pillow image, or an array uint8 (H, W, C) or (H, W)
+    source    a path, the bytes of an image file, a Pillow image, or an array uint8 (H, W, C) or (H, W)
 
-    Raises UserError, which starts with the path, for one that cannot be read.
+    Raises UserError, which starts with the path if there is one, for what cannot be read.
     """
     channels, height, width = model.input_shape
     if isinstance(source, np.ndarray) and source.dtype == np.uint8 and source.shape == (height, width, channels):
         return source
     check_model(model)
     mode = "L" if channels == 1 else "RGB"
-    if isinstance(source, str | os.PathLike):
+    if isinstance(source, bytes | str | os.PathLike):
         try:
-            picture = decode(content_of(source), mode)
+            picture = decode(source if isinstance(source, bytes) else content_of(source), mode)
         except (OSError, ValueError) as error:
+            what = f"{len(source)} bytes" if isinstance(source, bytes) else os.fspath(source)
             reason = getattr(error, "strerror", None) or error
-            raise UserError(f"{os.fspath(source)} cannot be read as an image: {reason}") from error
+            raise UserError(f"{what} cannot be read as an image: {reason}") from error
     else:
         picture = picture_of(source, mode)
     pixels = np.asarray(cut(picture, height, width, model.resize), np.uint8)
@@ -94,7 +95,9 @@ def picture_of(source: Any, mode: str) -> Image.Image:
         except ValueError as error:
             raise UserError(f"the image cannot be used: {error}") from error
     if not hasattr(source, "__array__"):
-        raise UserError(f"a picture is a path, a Pillow image or an array, got {type(source).__name__}")
+        raise UserError(
+            f"a picture is a path, the bytes of an image file, a Pillow image or an array, got {type(source).__name__}"
+        )
     pixels = np.asarray(source)
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[:, :, 0]
