@@ -45,7 +45,7 @@ def answers(tmp_path: Path, *arguments: object) -> list[dict[str, object]]:
     out = tmp_path / "answers"
     done = subprocess.run(
         [sys.executable, ROOT / "examples" / "ray_folder.py", MODEL, *arguments, out],
-        env=os.environ | {"HOME": str(tmp_path), "RAY_USAGE_STATS_ENABLED": "0"},
+        env=os.environ | {"HOME": str(tmp_path), "RAY_USAGE_STATS_ENABLED": "0", "RAY_ADDRESS": "local"},
         cwd=tmp_path,
         capture_output=True,
         text=True,
