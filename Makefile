@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DONE := $(VENV)/.installed
 
-.PHONY: demo test test-arm test-bochs sanitize fuzz lint format clean
+.PHONY: demo test test-arm test-wasm test-bochs sanitize fuzz lint format clean
 
 demo: $(DONE)  ## train, pack and run RBNN, AdaBin, ReBNN and their parent on embedded digits; prints one table
 	$(BIN)/python -m onebit.reproduction.demo
@@ -21,6 +21,18 @@ test-arm:  ## the kernels for 64-bit ARM, cross-compiled and run by an emulator
 	  -DONEBIT_PYTHON=OFF -DONEBIT_KERNEL_TESTS=ON -DONEBIT_DEVELOPER=ON
 	cmake --build build/aarch64 --target kernel_test
 	cd build/aarch64 && ctest --verbose --tests-regex '^kernels$$'
+
+WASM_TOOLS = for tool in cmake em++ node; do \
+	  command -v $$tool >/dev/null && continue; \
+	  echo "make $@: no $$tool; on Debian: apt-get install cmake make emscripten nodejs" >&2; exit 1; \
+	done
+WASM = NODE_PATH=/usr/share/nodejs cmake -S . -B build/wasm -DCMAKE_TOOLCHAIN_FILE=cmake/wasm.cmake \
+	-DONEBIT_PYTHON=OFF -DONEBIT_KERNEL_TESTS=ON -DONEBIT_DEVELOPER=ON
+test-wasm:  ## the kernels for WebAssembly, compiled by Emscripten and run by node
+	@$(WASM_TOOLS)
+	$(WASM)
+	NODE_PATH=/usr/share/nodejs cmake --build build/wasm --target kernel_test
+	cd build/wasm && ctest --verbose --tests-regex '^kernels$$'
 
 test-bochs:  ## the kernels for AVX-512 VPOPCNTDQ and AMX in an emulator; needs root and Debian 13
 	tests/kernels/bochs/run.sh
