@@ -4,13 +4,19 @@ VENV := .venv
 BIN := $(VENV)/bin
 DONE := $(VENV)/.installed
 
-.PHONY: demo test test-arm test-wasm test-bochs sanitize fuzz lint format clean
+.PHONY: demo test c-library test-arm test-wasm test-bochs sanitize fuzz lint format clean
 
 demo: $(DONE)  ## train, pack and run RBNN, AdaBin, ReBNN and their parent on embedded digits; prints one table
 	$(BIN)/python -m onebit.reproduction.demo
 
 test: $(DONE)  ## all tests, warnings as errors, in one process a processor
 	$(BIN)/python -m pytest -q --numprocesses=auto --dist=loadscope
+
+c-library:  ## the engine as a library for C, static and shared (docs/c.md); needs CMake and a compiler, no Python
+	cmake -S . -B build/c -DONEBIT_PYTHON=OFF -DONEBIT_C_LIBRARY=ON
+	cmake --build build/c --target onebit_c
+	@echo "build/c/lib holds the libraries, csrc/bindings/c/onebit.h is their header;"
+	@echo "cmake --install build/c --prefix /usr/local installs both, for pkg-config and CMake's find_package"
 
 test-arm:  ## the kernels for 64-bit ARM, cross-compiled and run by an emulator
 	@for tool in cmake aarch64-linux-gnu-g++ qemu-aarch64; do \

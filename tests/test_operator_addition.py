@@ -54,7 +54,8 @@ def test_an_operator_is_four_places(tmp_path):
     copy = tmp_path / "onebit"
     for folder in ("src", "csrc", "docs", "tests"):
         shutil.copytree(additions.ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
-    shutil.copy(additions.ROOT / "CMakeLists.txt", copy)
+    for name in ("CMakeLists.txt", "pyproject.toml"):
+        shutil.copy(additions.ROOT / name, copy)
     file = f"csrc/operators/{NAME}.cc"
     assert not (additions.ROOT / file).exists()
     (copy / file).write_text(code, encoding="utf-8")

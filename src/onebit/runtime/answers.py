@@ -13,8 +13,9 @@ Answer = list[dict[str, Any]]
 
 def one(outputs: np.ndarray) -> np.ndarray:
     """One label of all: softmax of logits (B, labels); the scores of an input sum to 1."""
-    exponents = np.exp(outputs - outputs.max(axis=1, keepdims=True))
-    return exponents / exponents.sum(axis=1, keepdims=True)
+    logits = outputs.astype(np.float64)  # whose rounding is the same in C
+    exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return (exponents / exponents.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
 def several(outputs: np.ndarray) -> np.ndarray:
