@@ -379,7 +379,7 @@ int run_all() {
 #include "kernels/fconv/kernels.inc"
       },
       ran);
-  for (int round = 0; round < 400; ++round) test_multiply(multiply, kDraws[round % 3]);
+  for (int round = 0; round < 400; ++round) test_multiply(multiply, kDraws[round % 4]);
 
 #undef ONEBIT_KERNEL
 
