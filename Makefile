@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DONE := $(VENV)/.installed
 
-.PHONY: demo test c-library test-arm test-wasm test-bochs sanitize fuzz lint format clean
+.PHONY: demo test c-library test-arm test-wasm web test-bochs sanitize fuzz lint format clean
 
 demo: $(DONE)  ## train, pack and run RBNN, AdaBin, ReBNN and their parent on embedded digits; prints one table
 	$(BIN)/python -m onebit.reproduction.demo
@@ -39,6 +39,13 @@ test-wasm:  ## the kernels for WebAssembly, compiled by Emscripten and run by no
 	$(WASM)
 	NODE_PATH=/usr/share/nodejs cmake --build build/wasm --target kernel_test
 	cd build/wasm && ctest --verbose --tests-regex '^kernels$$'
+
+web:  ## the page that runs packed files in a browser: build/web/index.html, which needs nothing else
+	@$(WASM_TOOLS)
+	$(WASM)
+	NODE_PATH=/usr/share/nodejs cmake --build build/wasm --target web
+	cmake -E make_directory build/web
+	cmake -E copy build/wasm/web/index.html build/wasm/web/onebit.js build/web
 
 test-bochs:  ## the kernels for AVX-512 VPOPCNTDQ and AMX in an emulator; needs root and Debian 13
 	tests/kernels/bochs/run.sh
