@@ -1,5 +1,7 @@
 "use strict";
-// Pictures as networks take them: src/onebit/runtime/pictures.py in JavaScript, to the bit. A canvas resizes otherwise.
+// Pictures as networks take them: src/onebit/runtime/pictures.py in JavaScript, which a canvas would resize otherwise.
+// The bytes are the same where Pillow resizes rows first. For some shapes some of its versions resize columns first,
+// others of long pictures a part: bytes may then differ by 1 or 2.
 //
 // Pictures are {width, height, channels, data}: bytes (height, width, channels).
 

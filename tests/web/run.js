@@ -1,45 +1,52 @@
-// node run.js onebit.js jobs.json: runs networks with the engine for WebAssembly, and says what came out as JSON.
-// A job: {model, isa, image: bytes (1, H, W, C) in base64, rounds: if given, for the median time of one}.
+// node run.js onebit.js jobs.json: what the engine for WebAssembly makes of each job, as JSON.
+//
+//   {model, isa}          loads a file
+//   ... image             and runs it on bytes (1, H, W, C), in base64
+//   ... rounds            so many times more, for the median of the milliseconds
+//   {picture, size}       a picture whose data is in base64, cut to size: [height, width, resize]
 "use strict";
 const fs = require("fs");
 const path = require("path");
 
 const web = path.join(__dirname, "..", "..", "web");
 const { Network } = require(path.join(web, "engine.js"));
+const { cut } = require(path.join(web, "pictures.js"));
 
-function milliseconds(network, image, rounds) {
-  const times = [];
-  for (let round = 0; round < rounds; ++round) {
+function median(rounds, call) {
+  const times = Array.from({ length: rounds }, () => {
     const start = performance.now();
-    network.run([{ form: "bytes", data: image }]);
-    times.push(performance.now() - start);
-  }
+    call();
+    return performance.now() - start;
+  });
   return times.sort((a, b) => a - b)[rounds >> 1];
 }
 
-function done(engine, { model, isa, image, rounds }) {
+function answered(network, image, rounds) {
+  const inputs = [{ form: "bytes", data: image }];
+  const [logits] = network.run(inputs);
+  const result = { isa: network.isa, logits: Array.from(logits), answer: network.answer(logits, 3) };
+  if (rounds) result.milliseconds = median(rounds, () => network.run(inputs));
+  return result;
+}
+
+function done(engine, { model, isa, image, rounds, picture, size }) {
+  if (picture) {
+    const data = Buffer.from(picture.data, "base64");
+    return { data: Buffer.from(cut({ ...picture, data }, ...size)).toString("base64") };
+  }
+  let network;
   try {
-    const network = new Network(engine, fs.readFileSync(model), isa);
-    const { height, width, channels } = network.inputs[0].shape;
-    const bytes = image ? Buffer.from(image, "base64") : new Uint8Array(height * width * channels);
-    const [logits] = network.run([{ form: "bytes", data: bytes }]);
-    const result = {
-      isa: network.isa,
-      name: network.name,
-      labels: network.labels,
-      logits: Array.from(logits),
-      answer: network.answer(logits, 3),
-    };
-    if (rounds) result.milliseconds = milliseconds(network, bytes, rounds);
-    network.free();
-    return result;
+    network = new Network(engine, fs.readFileSync(model), isa);
+    return image ? answered(network, Buffer.from(image, "base64"), rounds) : {};
   } catch (error) {
-    return { error: `${error.constructor.name}: ${error.message}` };
+    return { kind: error.constructor.name, error: error.message };
+  } finally {
+    network?.free();
   }
 }
 
 const [script, jobs] = process.argv.slice(2);
 require(path.resolve(script))().then((engine) => {
   const results = JSON.parse(fs.readFileSync(jobs, "utf8")).map((job) => done(engine, job));
-  process.stdout.write(JSON.stringify(results));
+  fs.writeSync(1, JSON.stringify(results));
 });
