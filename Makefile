@@ -64,11 +64,11 @@ fuzz: $(DONE)  ## hostile files for the readers, FILES=100000 and SECONDS=600 of
 
 lint: $(DONE)  ## formatting, lint and types, as CI checks them
 	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy
-	$(BIN)/clang-format --dry-run -Werror $$(git ls-files 'csrc/*.cc' 'csrc/*.h' 'tests/kernels/*.[ch]' 'tests/kernels/*.cc' 'tests/fuzz/*.cc')
+	$(BIN)/clang-format --dry-run -Werror $$(git ls-files 'csrc/*.cc' 'csrc/*.h' 'tests/kernels/*.[ch]' 'tests/kernels/*.cc' 'tests/fuzz/*.cc' 'examples/*.c')
 
 format: $(DONE)  ## rewrite the sources in the house format
 	$(BIN)/ruff format . && $(BIN)/ruff check --fix .
-	$(BIN)/clang-format -i $$(git ls-files 'csrc/*.cc' 'csrc/*.h' 'tests/kernels/*.[ch]' 'tests/kernels/*.cc' 'tests/fuzz/*.cc')
+	$(BIN)/clang-format -i $$(git ls-files 'csrc/*.cc' 'csrc/*.h' 'tests/kernels/*.[ch]' 'tests/kernels/*.cc' 'tests/fuzz/*.cc' 'examples/*.c')
 
 $(DONE): pyproject.toml CMakeLists.txt $(shell git ls-files csrc 2>/dev/null || find csrc -type f)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -1,7 +1,8 @@
 #!/bin/sh
 # The engine under sanitizers (docs/format.md, "Safety"); any report ends the run with an error.
-#   1. AddressSanitizer and UndefinedBehaviorSanitizer: the runtime's tests, on a copy of the package
-#   2. ThreadSanitizer: tests/kernels/threads_test.cc; Python itself is not written for it
+#   1. AddressSanitizer and UndefinedBehaviorSanitizer: the runtime's tests, on a copy of the package, and
+#      tests/kernels/c_test.c on packed files, with a look for leaks
+#   2. ThreadSanitizer: tests/kernels/threads_test.cc and c_test.c; Python itself is not written for it
 #   3. with "fuzz" in their place: the engine takes the files that tests/fuzz has found, and changed ones go for so many
 #      seconds (10) into the C++ readers of JSON and safetensors, led by coverage where there is a Clang with libFuzzer
 # usage: tests/sanitize.sh <python> [fuzz [seconds]]. The Python's folder has nanobind, CMake and Ninja. Needs GCC.
@@ -14,7 +15,8 @@ BUILD=$PWD/build/sanitize
 configure() {  # configure <folder> <sanitizer> [option...]
   folder=$BUILD/$1 sanitizer=$2
   shift 2
-  cmake -S . -B "$folder" -G Ninja -DCMAKE_CXX_COMPILER=g++ -DONEBIT_SANITIZE="$sanitizer" "$@" >"$folder.log"
+  cmake -S . -B "$folder" -G Ninja -DCMAKE_C_COMPILER=gcc -DCMAKE_CXX_COMPILER=g++ \
+    -DONEBIT_SANITIZE="$sanitizer" "$@" >"$folder.log"
 }
 
 fuzz_readers() {  # fuzz_readers <seconds>
@@ -44,7 +46,7 @@ mkdir -p "$PACKAGE"
 cp -R src/onebit "$PACKAGE/"
 rm -f "$PACKAGE"/onebit/runtime/_engine*.so
 configure address address -DPython_EXECUTABLE="$(command -v "$PYTHON")" \
-  -DCMAKE_LIBRARY_OUTPUT_DIRECTORY="$PACKAGE/onebit/runtime"
+  -DCMAKE_LIBRARY_OUTPUT_DIRECTORY="$PACKAGE/onebit/runtime" -DONEBIT_C_LIBRARY=ON
 ninja -C "$BUILD/address" --quiet _engine
 # libstdc++ comes second so that the sanitizer finds the function that throws; Python leaks on purpose.
 SANITIZED="LD_PRELOAD=$(g++ -print-file-name=libasan.so):$(g++ -print-file-name=libstdc++.so.6)
@@ -61,6 +63,11 @@ for tests in engine hostile hostile_several model fuzz; do
   env $SANITIZED "$PYTHON" -m pytest -q -p no:cacheprovider "tests/runtime/test_runtime_$tests.py"
 done
 
-configure thread thread -DONEBIT_PYTHON=OFF
-ninja -C "$BUILD/thread" --quiet threads_test
+ninja -C "$BUILD/address" --quiet c_test
+ASAN_OPTIONS=detect_leaks=1:allocator_may_return_null=1:max_allocation_size_mb=1024 \
+  "$BUILD/address/csrc/bindings/c/c_test" tests/old/*.safetensors
+
+configure thread thread -DONEBIT_PYTHON=OFF -DONEBIT_C_LIBRARY=ON
+ninja -C "$BUILD/thread" --quiet threads_test c_test
 TSAN_OPTIONS=halt_on_error=1 "$BUILD/thread/threads_test"
+TSAN_OPTIONS=halt_on_error=1 "$BUILD/thread/csrc/bindings/c/c_test" tests/old/*.safetensors
