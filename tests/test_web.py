@@ -232,6 +232,8 @@ def test_the_camera(page, packed):
 
 
 def test_the_page_asked_for_nothing_and_complained_of_nothing(page):
-    asked = [event["params"]["request"]["url"] for event in page.events if event["method"] == "Network.requestWillBeSent"]
+    asked = [
+        event["params"]["request"]["url"] for event in page.events if event["method"] == "Network.requestWillBeSent"
+    ]
     assert asked and {address.partition(":")[0] for address in asked} <= {"file", "data", "blob"}
     assert [event for event in page.events if event["method"] in ("Runtime.exceptionThrown", "Log.entryAdded")] == []
