@@ -103,7 +103,10 @@ def in_node(call: str) -> float:
 
 def in_chromium(call: str, address: str) -> float:
     program: Any = shutil.which("chromium")
-    with tempfile.TemporaryDirectory() as profile, browser.opened(program, Path(profile)) as page:
+    with (
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile,
+        browser.opened(program, Path(profile)) as page,
+    ):
         page.open(address)
         return page.value(f"(async () => {{ {PAGE}{SHARED} return {call}; }})()")
 

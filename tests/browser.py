@@ -93,7 +93,10 @@ def opened(program: str, folder: Path, *flags: str) -> Iterator[Page]:
     try:
         page = Page(ours_out, ours_in)
         yield page
+        page.session = {}
+        page.call("Browser.close")
         page.back.close()
+        process.wait(20)  # its processes have left the folder
     finally:
         os.close(ours_out)
         process.terminate()

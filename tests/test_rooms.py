@@ -42,9 +42,9 @@ MODULES = {
 }
 SOURCES = [
     path
-    for folder in ("src", "csrc", "tests")
+    for folder in ("src", "csrc", "tests", "web")
     for path in sorted((ROOT / folder).rglob("*"))
-    if path.suffix in (".py", ".cc", ".h", ".inc", ".c", ".sh")
+    if path.suffix in (".py", ".cc", ".h", ".inc", ".c", ".sh", ".js", ".css", ".html")
 ]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 WITHOUT_TORCH = (

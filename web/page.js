@@ -2,7 +2,7 @@
 // The page: a network, a picture or the camera, and what the one says of the other.
 
 const TOP = 5;
-const ROUNDS = 15; // of a measurement, at most ...
+const ROUNDS = 300; // of a measurement, at most ...
 const PATIENCE = 300; // ... and milliseconds
 
 const element = (id) => document.getElementById(id);
@@ -168,6 +168,7 @@ async function startCamera() {
   element("preview").hidden = true;
   element("camera").setAttribute("aria-pressed", "true");
   element("camera").textContent = "Stop the camera";
+  element("labels").setAttribute("aria-live", "off"); // nobody can listen to every frame
   await video.play();
   const next = () => {
     if (!state.stream) return;
@@ -185,6 +186,7 @@ function stopCamera() {
   element("video").hidden = true;
   element("camera").setAttribute("aria-pressed", "false");
   element("camera").textContent = "Use the camera";
+  element("labels").setAttribute("aria-live", "polite");
 }
 
 // Networks first, so that both may be dropped at once.
