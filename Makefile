@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DONE := $(VENV)/.installed
 
-.PHONY: demo test wheel c-library test-arm test-bochs sanitize fuzz lint format clean
+.PHONY: demo test wheel c-library test-arm test-wasm web test-bochs sanitize fuzz lint format clean
 
 demo: $(DONE)  ## train, pack and run RBNN, AdaBin, ReBNN and their parent on embedded digits; prints one table
 	$(BIN)/python -m onebit.reproduction.demo
@@ -35,6 +35,25 @@ test-arm:  ## the kernels for 64-bit ARM, cross-compiled and run by an emulator
 	  -DONEBIT_PYTHON=OFF -DONEBIT_KERNEL_TESTS=ON -DONEBIT_DEVELOPER=ON
 	cmake --build build/aarch64 --target kernel_test
 	cd build/aarch64 && ctest --verbose --tests-regex '^kernels$$'
+
+WASM_TOOLS = for tool in cmake em++ node; do \
+	  command -v $$tool >/dev/null && continue; \
+	  echo "make $@: no $$tool; on Debian: apt-get install cmake make emscripten nodejs" >&2; exit 1; \
+	done
+WASM = NODE_PATH=/usr/share/nodejs cmake -S . -B build/wasm -DCMAKE_TOOLCHAIN_FILE=cmake/wasm.cmake \
+	-DONEBIT_PYTHON=OFF -DONEBIT_KERNEL_TESTS=ON -DONEBIT_DEVELOPER=ON
+test-wasm:  ## the kernels for WebAssembly, compiled by Emscripten and run by node
+	@$(WASM_TOOLS)
+	$(WASM)
+	NODE_PATH=/usr/share/nodejs cmake --build build/wasm --target kernel_test
+	cd build/wasm && ctest --verbose --tests-regex '^kernels$$'
+
+web:  ## the page that runs packed files in a browser: build/web/index.html, which needs nothing else
+	@$(WASM_TOOLS)
+	$(WASM)
+	NODE_PATH=/usr/share/nodejs cmake --build build/wasm --target web
+	cmake -E make_directory build/web
+	cmake -E copy build/wasm/web/index.html build/wasm/web/onebit.js build/web
 
 test-bochs:  ## the kernels for AVX-512 VPOPCNTDQ and AMX in an emulator; needs root and Debian 13
 	tests/kernels/bochs/run.sh

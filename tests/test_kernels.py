@@ -1,5 +1,5 @@
 """The kernels' own test (tests/kernels), which needs no Python: built here for this processor, and for 64-bit ARM where
-a cross compiler and an emulator are installed."""
+a cross compiler and an emulator are installed, and for WebAssembly where Emscripten and node are."""
 
 import os
 import re
@@ -13,10 +13,10 @@ ROOT = Path(__file__).parents[1]
 COMPILERS = tuple(filter(None, (os.environ.get("CXX"), "c++", "g++", "clang++")))
 
 
-def need(*tools: str) -> None:
+def need(*tools: str, packages: str = "") -> None:
     missing = [tool for tool in tools if shutil.which(tool) is None]
     if missing:
-        pytest.skip(f"not installed: {', '.join(missing)}")
+        pytest.skip(f"not installed: {', '.join(missing)}{packages and f'; apt-get install {packages}'}")
 
 
 def build_and_run(folder: Path, *options: str) -> str:
@@ -61,3 +61,13 @@ def test_kernels_for_arm(tmp_path: Path, native_output: str) -> None:
     ):
         assert kernel in output
     assert digest(output) == digest(native_output), "the same numbers on both architectures"
+
+
+def test_kernels_for_webassembly(tmp_path: Path, native_output: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    need("em++", "node", packages="emscripten nodejs")
+    monkeypatch.setenv("NODE_PATH", "/usr/share/nodejs")  # where Debian has what Emscripten's linker needs
+    output = build_and_run(tmp_path, f"-DCMAKE_TOOLCHAIN_FILE={ROOT / 'cmake' / 'wasm.cmake'}")
+    for kernel in ("count", "multiply", "pack", "steps", "bytes"):
+        assert f"{kernel}_simd128" in output
+    assert "5 kernels equal the scalar ones" in output
+    assert digest(output) == digest(native_output), "the same numbers as on this processor"

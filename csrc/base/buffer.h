@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <new>
 
@@ -11,10 +12,11 @@ template <typename T>
 class Buffer {
  public:
   Buffer() = default;
-  explicit Buffer(size_t size) : size_(size) {
+  explicit Buffer(int64_t size) : size_(static_cast<size_t>(size)) {
     if (size == 0) return;
-    data_ = static_cast<T*>(::operator new(size * sizeof(T), std::align_val_t{64}));
-    std::memset(static_cast<void*>(data_), 0, size * sizeof(T));
+    if (static_cast<uint64_t>(size) > PTRDIFF_MAX / sizeof(T)) throw std::bad_alloc();  // where sizes have 32 bits
+    data_ = static_cast<T*>(::operator new(size_ * sizeof(T), std::align_val_t{64}));
+    std::memset(static_cast<void*>(data_), 0, size_ * sizeof(T));
   }
   Buffer(Buffer&& other) noexcept : data_(other.data_), size_(other.size_) {
     other.data_ = nullptr;

@@ -19,10 +19,13 @@ constexpr const char* kNames[] = {
     // by Isa
     "scalar",
 #if defined(ONEBIT_X86)
-    "avx2",   "avx512", "avx512vnni", "avx512vp", "amx",
+    "avx2",    "avx512", "avx512vnni", "avx512vp", "amx",
 #endif
 #if defined(ONEBIT_ARM64)
     "neon",
+#endif
+#if defined(ONEBIT_WASM)
+    "simd128",
 #endif
 };
 
@@ -76,6 +79,8 @@ Isa best_isa() {
   return amx && tiles_allowed() ? Isa::amx : Isa::avx512vp;
 #elif defined(ONEBIT_ARM64)
   return Isa::neon;
+#elif defined(ONEBIT_WASM)
+  return Isa::simd128;
 #else
   return Isa::scalar;
 #endif

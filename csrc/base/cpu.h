@@ -19,6 +19,9 @@ enum class Isa {
 #if defined(ONEBIT_ARM64)
   neon,  // Advanced SIMD, which every AArch64 CPU with an operating system has
 #endif
+#if defined(ONEBIT_WASM)
+  simd128,  // 128-bit SIMD of WebAssembly: a module with such code loads nowhere else
+#endif
 };
 
 const char* isa_name(Isa isa);

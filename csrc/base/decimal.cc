@@ -67,7 +67,10 @@ double parse_decimal(std::string_view token) {
 
 std::string print_decimal(double value) {
   char digits[64];
-  std::snprintf(digits, sizeof digits, "%.17g", value);
+  for (int precision = 1; precision <= 17; ++precision) {
+    std::snprintf(digits, sizeof digits, "%.*g", precision, value);
+    if (std::strtod(digits, nullptr) == value) break;
+  }
   std::string text = digits;
   const size_t point = text.find(decimal_point());
   if (point != text.npos) text.replace(point, std::string_view(decimal_point()).size(), ".");

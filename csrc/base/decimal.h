@@ -10,7 +10,7 @@ namespace onebit {
 // lies outside the range.
 double parse_decimal(std::string_view token);
 
-// In at most 17 digits that read back as the same double, the fewest where the library knows how; infinity is "inf".
+// In the fewest digits that read back as the same double; infinity is "inf".
 std::string print_decimal(double value);
 
 }  // namespace onebit

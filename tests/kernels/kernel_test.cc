@@ -161,7 +161,7 @@ void test_products(const std::vector<ProductKernel>& kernels) {
   }
 }
 
-void test_bytes(const std::vector<ByteKernel>& kernels, bool extreme) {
+void test_bytes(const std::vector<ByteKernel>& kernels, bool extreme, float (*draw)()) {
   ByteMultiply m;
   m.channels = between(1, 4);
   m.rows = between(1, 7);
@@ -185,8 +185,8 @@ void test_bytes(const std::vector<ByteKernel>& kernels, bool extreme) {
   m.bytes = x.fill([&] { return static_cast<uint8_t>(extreme ? 255 : between(0, 255)); }).data();
   m.weights =
       weights.fill([&] { return static_cast<int8_t>(extreme ? (low ? -128 : 127) : between(0, 255) - 128); }).data();
-  m.scales = scales.fill(value).data();
-  m.base = base.fill(value).data();
+  m.scales = scales.fill(draw).data();
+  m.base = base.fill([&] { return draw() * draw(); }).data();
   const auto run = [&](const ByteKernel& kernel, float* out) {
     ByteMultiply own = m;
     own.out = out;
@@ -197,7 +197,7 @@ void test_bytes(const std::vector<ByteKernel>& kernels, bool extreme) {
                       m.pixels, m.outputs));
 }
 
-void test_multiply(const std::vector<MultiplyKernel>& kernels) {
+void test_multiply(const std::vector<MultiplyKernel>& kernels, float (*draw)()) {
   Multiply m;
   m.count = between(1, 4);
   m.run = between(1, 40);
@@ -209,10 +209,10 @@ void test_multiply(const std::vector<MultiplyKernel>& kernels) {
   const size_t depth = m.count * m.run, reach = (m.pixels - 1) * m.step + m.run;
   Input<float> x(reach + m.count - 1), weights(m.blocks * depth * 16), bias(m.blocks * 16);
   std::vector<const float*> rows;
-  for (size_t r = 0; r < m.count; ++r) rows.push_back(x.fill(value).data() + r);
+  for (size_t r = 0; r < m.count; ++r) rows.push_back(x.fill(draw).data() + r);
   m.rows = rows.data();
-  m.weights = weights.fill(value).data();
-  m.bias = bias.fill(value).data();
+  m.weights = weights.fill(draw).data();
+  m.bias = bias.fill([&] { return draw() * draw(); }).data();
   const auto run = [&](const MultiplyKernel& kernel, float* out) {
     Multiply own = m;
     own.out = out;
@@ -339,7 +339,7 @@ void test_names() {
     const Isa isa = static_cast<Isa>(level);
     if (choose_isa(isa_name(isa), best_isa()) != isa) fail(std::string("cannot choose ") + isa_name(isa));
   }
-#if defined(ONEBIT_ARM64)
+#if defined(ONEBIT_ARM64) || defined(ONEBIT_WASM)
   const char* const foreign = "avx2";
 #else
   const char* const foreign = "neon";
@@ -371,7 +371,7 @@ int run_all() {
 #include "kernels/qconv/kernels.inc"
       },
       ran);
-  for (int round = 0; round < 300; ++round) test_bytes(bytes, round % 10 == 0);
+  for (int round = 0; round < 300; ++round) test_bytes(bytes, round % 10 == 0, kDraws[round % 3]);
 
   std::printf("fconv:");
   const auto multiply = runnable<MultiplyKernel>(
@@ -379,7 +379,7 @@ int run_all() {
 #include "kernels/fconv/kernels.inc"
       },
       ran);
-  for (int round = 0; round < 400; ++round) test_multiply(multiply);
+  for (int round = 0; round < 400; ++round) test_multiply(multiply, kDraws[round % 4]);
 
 #undef ONEBIT_KERNEL
 

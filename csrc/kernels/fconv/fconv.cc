@@ -1,7 +1,6 @@
 #include "kernels/fconv/fconv.h"
 
-#include <cmath>
-
+#include "base/fma.h"
 #include "base/select.h"
 
 namespace onebit {
@@ -11,7 +10,7 @@ using Vector = float;
 constexpr int kWidth = 1;
 
 inline Vector broadcast(float x) { return x; }
-inline Vector fma(Vector a, Vector b, Vector c) { return std::fma(a, b, c); }
+inline Vector fma(Vector a, Vector b, Vector c) { return fma_once(a, b, c); }
 
 }  // namespace
 }  // namespace onebit

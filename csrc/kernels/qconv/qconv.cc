@@ -1,7 +1,6 @@
 #include "kernels/qconv/qconv.h"
 
-#include <cmath>
-
+#include "base/fma.h"
 #include "base/select.h"
 
 namespace onebit {
@@ -20,7 +19,7 @@ void bytes_scalar(const ByteMultiply& m) {
             for (size_t b = 0; b < 4; ++b) sum += from[4 * k + b] * w[b];
           }
         }
-        y = std::fma(m.scales[c * m.blocks * kByteLanes + o], static_cast<float>(sum), y);
+        y = fma_once(m.scales[c * m.blocks * kByteLanes + o], static_cast<float>(sum), y);
       }
       m.out[p * m.out_step + o] = y;
     }

@@ -1,0 +1,13 @@
+# One file of all: puts scripts and styles where index.html links them.
+file(READ ${sources}/index.html text)
+file(READ ${sources}/style.css style)
+string(REPLACE "<link rel=\"stylesheet\" href=\"style.css\" />" "<style>\n${style}</style>" text "${text}")
+foreach(script ${engine} ${sources}/engine.js ${sources}/pictures.js ${sources}/page.js)
+  file(READ ${script} code)
+  get_filename_component(name ${script} NAME)
+  string(REPLACE "<script src=\"${name}\"></script>" "<script>\n${code}</script>" text "${text}")
+endforeach()
+if(text MATCHES "<script src|<link rel=\"stylesheet\"")
+  message(FATAL_ERROR "index.html links what was not put into the page")
+endif()
+file(WRITE ${page} "${text}")
