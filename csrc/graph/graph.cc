@@ -16,7 +16,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr size_t kCachedPlans = 4;
 constexpr int kPartsPerThread = 2;  // of a layer's rows: more are balanced better, fewer cost less
-constexpr int kFits = -1;  // in place of the number of an input whose values do not
+constexpr int kFits = -1;           // in place of the number of an input whose values do not
 constexpr const char* kCount = "the number of inputs is wrong";
 
 }  // namespace

@@ -56,8 +56,8 @@ class Graph {
   const std::vector<Node>& nodes() const { return nodes_; }
   std::vector<Shape> default_shapes() const;
 
-  // Shapes of the outputs for inputs of the given ones. Throws std::invalid_argument if they do not fit. The first waits
-  // for no run and plans nothing; the second makes the plan of a run, which may be refused as too large, too.
+  // Shapes of the outputs for inputs of the given ones. Throws std::invalid_argument if they do not fit. The first
+  // waits for no run and plans nothing; the second makes the plan of a run, which may be refused as too large, too.
   std::vector<Shape> infer_shapes(const std::vector<Shape>& inputs) const;
   std::vector<Shape> out_shapes(const std::vector<Shape>& inputs);
 

@@ -72,9 +72,9 @@ class Operator {
  public:
   virtual ~Operator() = default;
 
-  // The shape of the output, for inputs of any sizes that a call may have: behind `flatten` the number of channels differs,
-  // too. Throws std::invalid_argument where they do not fit; the caller checks that the output is neither empty nor too
-  // large.
+  // The shape of the output, for inputs of any sizes that a call may have: behind `flatten` the number of channels
+  // differs, too. Throws std::invalid_argument where they do not fit; the caller checks that the output is neither
+  // empty nor too large.
   virtual Shape infer(const std::vector<Shape>& in) const = 0;
 
   // layout.in and layout.out are there. `given` says whether the first input is one of the network's.
