@@ -13,18 +13,22 @@ constexpr int64_t kTile = 48;  // pixels computed before the step behind them, w
 constexpr int64_t kMaxPadding = 64;
 constexpr int64_t kExact = 1 << 24;  // integers below it are exact as floats
 
+int64_t words_of(const Axis& columns) { return (columns.kernel + 3) / 4; }  // of 4 taps in a row
+
 }  // namespace
+
+bool ByteConv::takes(const Window& window, int64_t in) {
+  const Axis &rows = window.rows, &columns = window.columns;
+  return in >= 1 && in <= static_cast<int64_t>(kMaxByteChannels) && rows.kernel <= kExact && columns.kernel <= kExact &&
+         rows.kernel * words_of(columns) <= (kExact - 1) / (4 * 128 * 255) && columns.dilation == 1 &&
+         rows.padding <= kMaxPadding && columns.padding <= kMaxPadding;
+}
 
 ByteConv::ByteConv(ByteWeights weights, Isa isa) : weights_(std::move(weights)), kernel_(select_bytes(isa)) {
   const ByteWeights& w = weights_;
   const int64_t kh = w.window.rows.kernel, kw = w.window.columns.kernel;
-  require(w.in >= 1 && w.in <= static_cast<int64_t>(kMaxByteChannels) && w.out >= 1 && kh <= kExact && kw <= kExact,
-          "byte convolution: at most 8 channels");
-  words_ = (kw + 3) / 4;
-  require(kh * words_ <= (kExact - 1) / (4 * 128 * 255), "byte convolution: too many taps");
-  require(w.window.columns.dilation == 1, "byte convolution: taps of a row must be neighbours");
-  require(w.window.rows.padding <= kMaxPadding && w.window.columns.padding <= kMaxPadding,
-          "byte convolution: too much padding");
+  require(takes(w.window, w.in) && w.out >= 1, "byte convolution: the window or the channels do not fit");
+  words_ = words_of(w.window.columns);
   require(static_cast<int64_t>(w.q.size()) == w.out * w.in * kh * kw &&
               static_cast<int64_t>(w.a.size()) == w.in * w.out && w.b.size() == w.a.size() &&
               static_cast<int64_t>(w.bias.size()) == w.out,

@@ -43,8 +43,11 @@ using ByteImage = Buffer<uint8_t>;
 
 class ByteConv {
  public:
-  // Throws std::invalid_argument if the arrays have other sizes, or if taps of a row are not neighbours, a sum might
-  // exceed 2^24, or the padding is more than 64.
+  // Whether there is such a convolution of `in` channels: not if taps of a row are not neighbours, a sum might exceed
+  // 2^24, or the channels or the padding are too many.
+  static bool takes(const Window& window, int64_t in);
+
+  // Throws std::invalid_argument if it takes no such convolution, or the arrays have other sizes.
   ByteConv(ByteWeights weights, Isa isa);
 
   const Window& window() const { return weights_.window; }

@@ -57,12 +57,7 @@ void Graph::check_shapes(const std::vector<Shape>& inputs) const {
 
 std::vector<Shape> Graph::infer_shapes(const std::vector<Shape>& inputs) const {
   check_shapes(inputs);
-  std::vector<Shape> shapes = inputs;
-  for (size_t index = inputs.size(); index < nodes_.size(); ++index) {
-    std::vector<Shape> in;
-    for (int input : nodes_[index].inputs) in.push_back(shapes[input]);
-    shapes.push_back(infer(nodes_[index], in));
-  }
+  const std::vector<Shape> shapes = infer_all(nodes_, inputs);
   std::vector<Shape> outputs;
   for (int output : outputs_) outputs.push_back(shapes[output]);
   return outputs;

@@ -27,4 +27,15 @@ inline Shape infer(const Node& node, const std::vector<Shape>& inputs) {
   return out;
 }
 
+// The shapes of all nodes' values for inputs of these, which come first among the nodes. Throws as `infer`.
+inline std::vector<Shape> infer_all(const std::vector<Node>& nodes, const std::vector<Shape>& inputs) {
+  std::vector<Shape> shapes = inputs;
+  for (size_t index = inputs.size(); index < nodes.size(); ++index) {
+    std::vector<Shape> in;
+    for (int input : nodes[index].inputs) in.push_back(shapes[input]);
+    shapes.push_back(infer(nodes[index], in));
+  }
+  return shapes;
+}
+
 }  // namespace onebit

@@ -157,20 +157,19 @@ Plan make_plan(const std::vector<Node>& nodes, const std::vector<int>& outputs, 
   const std::vector<int> readers = count_readers(nodes, outputs);
   std::vector<int> source_of;
   for (size_t i = 0; i < inputs.size(); ++i) source_of.push_back(~static_cast<int>(i));
-  std::vector<Shape> shapes = inputs;
+  const std::vector<Shape> shapes = infer_all(nodes, inputs);
   for (int index = static_cast<int>(inputs.size()); index < static_cast<int>(nodes.size()); ++index) {
     const Node& node = nodes[index];
     const Elementwise* elementwise = node.elementwise();
     Stage stage;
     for (int input : node.inputs) stage.layout.in.push_back(shapes[input]);
-    shapes.push_back(infer(node, stage.layout.in));
     source_of.push_back(static_cast<int>(plan.stages.size()));
     if (elementwise && !trace && fuse(nodes, index, readers, source_of, plan.stages)) continue;
     stage.op = node.op.get();
     stage.node = stage.tail = index;
     stage.applies_step = node.op->applies_step();
     stage.reads_bits = node.op->reads_bits();
-    stage.layout.out = shapes.back();
+    stage.layout.out = shapes[index];
     for (int input : node.inputs) stage.inputs.push_back(source_of[input]);
     if (elementwise) {
       append(stage.steps, *elementwise, stage.inputs.size() == 2 ? stage.inputs[1] : kNothing);

@@ -8,18 +8,12 @@
 namespace onebit {
 namespace {
 
-constexpr int64_t kMaxPadding = 64, kMaxTaps = 512;  // of what takes bytes: more would waste memory, or be inexact
-
 // The same convolution of an image of bytes (convolutions/byte_conv.h); null if it must take floats.
 std::unique_ptr<ByteConv> of_bytes(const Given* given, const Window& window, int64_t groups, const Weight& weight,
                                    const std::vector<float>& bias, Isa isa) {
-  if (!given || !given->image() || weight.codes.empty()) return nullptr;
+  if (!given || !given->image() || weight.codes.empty() || groups != 1) return nullptr;
   const int64_t out = weight.shape[0], in = weight.shape[1];
-  const int64_t taps = window.rows.kernel * ((window.columns.kernel + 3) / 4) * 4;
-  if (groups != 1 || window.columns.dilation != 1 || in > static_cast<int64_t>(kMaxByteChannels) || taps > kMaxTaps ||
-      window.rows.padding > kMaxPadding || window.columns.padding > kMaxPadding) {
-    return nullptr;
-  }
+  if (!ByteConv::takes(window, in)) return nullptr;
   ByteWeights bytes;
   bytes.window = window;
   bytes.in = in;

@@ -112,10 +112,9 @@ ONEBIT_API const char* onebit_version(void);
 ONEBIT_API const char* onebit_failure(void);
 
 /* Reads a file, or the `size` bytes of one, which may be let go afterwards.
-     threads  1 to 1024, or 0: as many as there are processors. Outputs do not depend on it.
-     isa      "scalar"; on x86-64 "avx2", "avx512", "avx512vnni", "avx512vp", "amx"; on ARM "neon"; or NULL: $ONEBIT_ISA
-   if set, else the best. Outputs do not depend on it. network  of which the caller gets one to free; NULL where this
-   fails */
+   `threads` are 1 to 1024, or 0: as many as there are processors. `isa` is "scalar"; on x86-64 "avx2", "avx512",
+   "avx512vnni", "avx512vp" or "amx"; on ARM "neon"; in WebAssembly "simd128"; or NULL: $ONEBIT_ISA if set, else the
+   best. Outputs depend on neither. The caller frees `network`, which is NULL where this fails. */
 ONEBIT_API int32_t onebit_load(const char* path, int32_t threads, const char* isa, onebit_network** network);
 ONEBIT_API int32_t onebit_load_bytes(const void* data, size_t size, int32_t threads, const char* isa,
                                      onebit_network** network);
