@@ -108,6 +108,25 @@ def test_mixed_targets_count_by_the_larger_share():
     assert score_of(Classification, (logits, targets)).compute() == {"accuracy": 50.0}
 
 
+def test_more_than_ten_classes_have_a_top_5():
+    """Counted one by one; the first score, by which best.ckpt goes, stays the top-1."""
+    generator = torch.Generator().manual_seed(0)
+    labels = tuple(f"class {number}" for number in range(11))
+    score = Score(Classification(labels, TaskOptions()), CPU)
+    right = {1: 0, 5: 0}
+    for count in (30, 17):
+        logits, targets = torch.randn(count, 11, generator=generator), torch.randint(11, (count,), generator=generator)
+        for row, target in zip(logits.tolist(), targets.tolist(), strict=True):
+            place = sorted(row, reverse=True).index(row[target])
+            right = {best: number + (place < best) for best, number in right.items()}
+        mixed = torch.nn.functional.one_hot(targets, 11) * 0.6 + 0.4 / 11
+        score.update(logits, targets if count == 30 else mixed)
+    expected = {"accuracy": 100 * right[1] / 47, "accuracy_top5": 100 * right[5] / 47}
+    assert 0 < right[1] < right[5] < 47 and score.compute() == pytest.approx(expected)
+    assert list(score.compute()) == ["accuracy", "accuracy_top5"]
+    assert list(Score(Classification(labels[:10], TaskOptions()), CPU).compute()) == ["accuracy"]
+
+
 def test_metrics_that_agree_at_first_are_two():
     """torchmetrics would count one of them from the second batch on."""
     logits = torch.tensor([[3.0, 2.0, 1.0], [1.0, 3.0, 2.0]])

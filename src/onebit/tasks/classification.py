@@ -19,13 +19,18 @@ from onebit.tasks.task import Task
 
 
 class Accuracy(MulticlassAccuracy):
-    """Share of inputs whose largest logit is that of their label; probabilities (B, classes) count by their largest."""
+    """Share of inputs whose label has one of the `best` largest logits; probabilities (B, classes) count by their largest."""
 
-    def __init__(self, classes: int):
+    def __init__(self, classes: int, best: int = 1):
         super().__init__(classes, average="micro", validate_args=False)
+        self.best = best
 
     def update(self, outputs: Tensor, targets: Tensor) -> None:
-        super().update(outputs, targets if targets.dim() == 1 else targets.argmax(1))
+        labels = targets if targets.dim() == 1 else targets.argmax(1)  # (B,)
+        if self.best > 1:
+            found = (outputs.topk(self.best, dim=1).indices == labels[:, None]).any(1)
+            outputs = torch.where(found, labels, outputs.argmax(1))  # an answer (B,), the label where it is among the best
+        super().update(outputs, labels)
 
     def compute(self) -> Tensor:
         right = torch.as_tensor(self.tp).double()  # float32 would show in the fifth digit of a percentage
@@ -40,7 +45,12 @@ class Classification(Task):
         return F.cross_entropy(outputs.float(), targets, label_smoothing=self.options.label_smoothing)
 
     def metrics(self) -> MetricCollection:
-        return MetricCollection({"accuracy": Accuracy(len(self.labels))})
+        """Top-1 accuracy, and top-5 too among more than ten classes, as the papers give it."""
+        classes = len(self.labels)
+        kinds = {"accuracy": Accuracy(classes)}
+        if classes > 10:
+            kinds["accuracy_top5"] = Accuracy(classes, best=5)
+        return MetricCollection(kinds)
 
     def random_targets(self, count: int, generator: torch.Generator) -> Tensor:
         return torch.randint(len(self.labels), (count,), generator=generator)
