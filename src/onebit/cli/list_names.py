@@ -17,7 +17,7 @@ from onebit.tasks import TASKS
 
 def add(verbs: Any) -> None:
     parser = verb(
-        verbs, "list", run, "List methods, models, data sets, tasks, recipes or importers", "  onebit list recipes"
+        verbs, "list", run, "List methods, models, data sets, tasks, recipes, importers or tables", "  onebit list recipes"
     )
     parser.add_argument("what", metavar="WHAT", choices=WHAT, help=f"one of {', '.join(WHAT)}")
 
@@ -58,6 +58,13 @@ def importers() -> dict[str, str]:
     return {name: importer.source for name, importer in IMPORTERS.items()}
 
 
+def tables() -> dict[str, str]:
+    """Each table of results that `onebit reproduce` takes, and its title."""
+    from onebit.reproduction.table import read, shipped
+
+    return {name: read(name).title for name in shipped()}
+
+
 TABLES: dict[str, Table[Any]] = {"methods": METHODS, "models": MODELS, "data": DATA, "tasks": TASKS}
-OTHERS = {"recipes": recipes, "importers": importers}
+OTHERS = {"recipes": recipes, "importers": importers, "tables": tables}
 WHAT = (*TABLES, *OTHERS)

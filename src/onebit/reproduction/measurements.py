@@ -1,0 +1,93 @@
+"""What is measured of a trained network: one function, one line of MEASUREMENTS, whose values stand in the records by its name.
+
+A run that a record lacks a measurement of is measured when the command next finds its folder; nothing is trained again for it.
+"""
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from onebit import runtime
+from onebit.analysis.evaluation import evaluate
+from onebit.checkpoints import checkpoint
+from onebit.machine.load import OtherLoad
+from onebit.packing.from_checkpoint import pack_checkpoint
+from onebit.training.recipe import Recipe
+
+PACKED = "model.safetensors"
+WARM_UPS, CALLS, SECONDS = 10, 200, 5.0  # of a timing: at most so many calls, and so many seconds
+
+
+def packed(folder: Path, recipe: Recipe) -> dict[str, Any]:
+    """{"bytes" of the packed file, "float32_bytes" of the same network's parameters}. Writes the file into the run's folder."""
+    result = pack_checkpoint(checkpoint.load(folder / "last.ckpt"), folder / PACKED)
+    return {"bytes": result["bytes"], "float32_bytes": result["float32_bytes"]}
+
+
+def engine(folder: Path, recipe: Recipe) -> dict[str, Any]:
+    """{score by name in percent, "examples"}: of the test examples, in the engine."""
+    result = evaluate(str(folder / PACKED), recipe.data, recipe.root, checkpoint=False, threads=1)
+    return {**{name: result[name] for name in result["scores"]}, "examples": result["examples"]}
+
+
+def speed(folder: Path, recipe: Recipe) -> dict[str, Any]:
+    """{"ms": median for one input on one thread in the engine, "ms_pytorch": in PyTorch, "isa" of the engine,
+    "other_load": percent of a CPU that other processes took meanwhile, None where the system does not tell}."""
+    model = checkpoint.load(folder / "last.ckpt").network()
+    network = runtime.load(folder / PACKED, threads=1)
+    image = np.random.default_rng(0).standard_normal((1, *network.input_shape), np.float32)
+    tensor = torch.from_numpy(image)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        load = OtherLoad()
+        ms = median_ms(lambda: network(image))
+        with torch.inference_mode():
+            ms_pytorch = median_ms(lambda: model(tensor))
+        other = load.percent()
+    finally:
+        torch.set_num_threads(before)
+    return {"ms": ms, "ms_pytorch": ms_pytorch, "isa": network.isa, "other_load": other}
+
+
+def median_ms(call: Callable[[], Any]) -> float:
+    """Median time of a call in ms, after warming up."""
+    for _ in range(WARM_UPS):
+        call()
+    times: list[float] = []
+    while len(times) < CALLS and (len(times) < 3 or sum(times) < 1e3 * SECONDS):
+        began = time.perf_counter()
+        call()
+        times.append(1e3 * (time.perf_counter() - began))
+    return round(statistics.median(times), 4)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """measure: (run folder, recipe of the run) -> values by name. alone: when nothing else runs, in the end, one run after
+    the other."""
+
+    measure: Callable[[Path, Recipe], dict[str, Any]]
+    alone: bool = False
+
+
+MEASUREMENTS: dict[str, Measurement] = {  # in this order: `packed` writes the file that the others read
+    "packed": Measurement(packed),
+    "engine": Measurement(engine),
+    "speed": Measurement(speed, alone=True),
+}
+
+
+def applicable(recipe: Recipe) -> dict[str, Measurement]:
+    """The measurements of a run's network: none where its weights stay real, as after the first of two steps."""
+    return {} if recipe.binarize == "activations" else MEASUREMENTS
+
+
+def missing(recipe: Recipe, done: dict[str, Any]) -> list[str]:
+    return [name for name in applicable(recipe) if name not in done]
