@@ -7,7 +7,8 @@ DONE := $(VENV)/.installed
 .PHONY: demo test wheel c-library test-arm test-wasm web test-bochs sanitize fuzz lint format clean
 
 demo: $(DONE)  ## train, pack and run RBNN, AdaBin, ReBNN and their parent on embedded digits; prints one table
-	$(BIN)/python -m onebit.reproduction.demo
+	rm -rf runs/demo
+	$(BIN)/python -m onebit reproduce digits --runs runs/demo --out runs/demo
 
 test: $(DONE)  ## all tests, warnings as errors, in one process a processor
 	$(BIN)/python -m pytest -q --numprocesses=auto --dist=loadscope

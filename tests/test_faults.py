@@ -322,8 +322,10 @@ def test_the_revision_of_a_checkout_and_of_nothing_else(tmp_path):
         (folder / "__init__.py").write_text("")
     assert provenance.source(package) is None
     git("init", "-q")
-    git("add", "src")
+    (tmp_path / "results.json").write_text("{}")
+    git("add", "src", "results.json")
     git("commit", "-q", "-m", "first")
+    (tmp_path / "results.json").write_text("what a run adds to changes nothing of what it ran")
     assert provenance.source(package) == {"revision": git("rev-parse", "HEAD"), "dirty": False}
     assert provenance.source(installed) is None
     (package / "__init__.py").write_text("changed = True\n")

@@ -26,7 +26,7 @@ def versions() -> dict[str, str | None]:
 
 
 def source(package: Path | None = None) -> dict[str, Any] | None:
-    """{"revision": commit, "dirty": whether tracked files differ from it} of a checkout, None for an installed package.
+    """{"revision": commit, "dirty": whether tracked files of the package differ from it} of a checkout, None for an installed package.
 
     package: folder of the package's modules; a checkout holds it as src/onebit. A package installed inside some other
     checkout, as in a project's virtual environment, is not that checkout's revision.
@@ -43,7 +43,7 @@ def source(package: Path | None = None) -> dict[str, Any] | None:
         git("ls-files", "--error-unmatch", "__init__.py")
         return {
             "revision": git("rev-parse", "HEAD"),
-            "dirty": bool(git("status", "--porcelain", "--untracked-files=no")),
+            "dirty": bool(git("status", "--porcelain", "--untracked-files=no", "--", ".")),
         }
     except (OSError, subprocess.SubprocessError):
         return None

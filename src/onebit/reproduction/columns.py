@@ -23,12 +23,17 @@ def mean(values: Sequence[float], digits: int = 0) -> str:
     return f"{statistics.fmean(values):,.{digits}f}" if values else ""
 
 
+def percent(value: float) -> str:
+    """With one digit behind the point, or as many as were published."""
+    return max(f"{value:.1f}", f"{value:g}", key=len)
+
+
 def papers(paper: Paper | None, score: str) -> str:
     """A paper's number, which never stands without the epochs that it took."""
     if paper is None or score not in paper.scores:
         return ""
-    after = "epochs not stated" if paper.epochs is None else f"after {paper.epochs} epochs"
-    return f"{paper.scores[score]:g} {after}"
+    after = "(epochs not stated)" if paper.epochs is None else f"after {paper.epochs} epochs"
+    return f"{percent(paper.scores[score])} {after}"
 
 
 def ours(line: Line, score: str) -> str:
@@ -39,6 +44,12 @@ def ours(line: Line, score: str) -> str:
     if not line.records:
         return "not run"
     return f"{spread(values)} after {line.epochs} epochs" if values else ""
+
+
+def link(line: Line, name: str) -> str:
+    """Of the structure, what a training starts or learns from; empty for none."""
+    value = line.structure.get(name, "")
+    return "" if value == "-" else value
 
 
 def epochs(line: Line) -> str:
@@ -69,7 +80,7 @@ class Column:
 
 
 COLUMNS = (
-    Column("row", lambda line: line.row.label, short=True),
+    Column("row", lambda line: line.row.label),
     Column("the paper's accuracy, %", lambda line: papers(line.row.paper, "accuracy"), short=True),
     Column("ours, %", lambda line: ours(line, "accuracy"), short=True),
     Column("in the engine, %", lambda line: spread(line.measured("engine", "accuracy")), short=True),
@@ -79,8 +90,8 @@ COLUMNS = (
     Column("block", lambda line: line.structure.get("block", "")),
     Column("1×1 shortcuts", lambda line: line.structure.get("shortcut", "")),
     Column("nonlinearity", lambda line: line.structure.get("nonlinearity", "")),
-    Column("starts from", lambda line: line.structure.get("pretraining", "").replace("-", "")),
-    Column("distillation", lambda line: line.structure.get("distillation", "").replace("-", "")),
+    Column("starts from", lambda line: link(line, "pretraining")),
+    Column("distillation", lambda line: link(line, "distillation")),
     Column("batch", lambda line: str(line.setting("batch_size") or "")),
     Column("training", lambda line: duration(line.seconds())),
     Column("bytes in float32", lambda line: mean(line.measured("packed", "float32_bytes")), short=True),

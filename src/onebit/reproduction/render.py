@@ -86,7 +86,8 @@ def comma_separated(table: ResultTable, records: Sequence[Record]) -> str:
 def terminal(table: ResultTable, records: Sequence[Record], only: Sequence[str] = ()) -> str:
     """Columns aligned by spaces; of the rows `only`, where there are any."""
     lines = [line for line in lines_of(table, records) if not line.earlier and (not only or line.row.name in only)]
-    chosen = filled([column for column in COLUMNS if column.short], lines)
+    names = Column("row", lambda line: line.row.name)  # as --only takes them
+    chosen = [names, *filled([column for column in COLUMNS if column.short], lines)]
     rows = [[column.title for column in chosen], *([column.cell(line) for column in chosen] for line in lines)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     text = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

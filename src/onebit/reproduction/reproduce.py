@@ -103,13 +103,13 @@ def note(run: Run, table: ResultTable, path: Path) -> None:
 
 
 def write(table: ResultTable, path: Path) -> list[str]:
-    """Markdown and CSV beside the file of results; returns the names of all three."""
+    """Markdown and CSV beside the file of results; returns the names of those that there are."""
     found = record_files.read(path)
     texts = {".md": markdown(table, found), ".csv": comma_separated(table, found)}
     path.parent.mkdir(parents=True, exist_ok=True)
     for ending, text in texts.items():
         files.write_text(path.with_suffix(ending), text)
-    return [str(path), *(str(path.with_suffix(ending)) for ending in texts)]
+    return [str(path.with_suffix(ending)) for ending in (".json", *texts) if path.with_suffix(ending).exists()]
 
 
 def answer(
