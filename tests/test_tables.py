@@ -19,6 +19,7 @@ from onebit.nn import binary_layers, set_progress
 from onebit.packing.pack import pack
 from onebit.reproduction import records, render, table
 from onebit.reproduction.record import structure_of
+from onebit.reproduction.runs import wanted
 from onebit.reproduction.table import Row
 from onebit.runtime import load
 from onebit.tasks import create
@@ -32,7 +33,11 @@ RESULTS = Path(__file__).parents[1] / "docs" / "results"
 TABLES = {name: table.read(name) for name in table.shipped()}
 EXPECTED = {"rbnn-cifar10", "rbnn-imagenet", "rbnn-ablation", "adabin-cifar10", "adabin-imagenet", "rebnn-imagenet"}
 EXPECTED |= {"digits", "methods", "ours"}
-INPUTS = {"digits": (1, 8), "cifar10": (3, 16), "imagefolder": (3, 32)}  # channels and pixels: small, but for the digits
+INPUTS = {
+    "digits": (1, 8),
+    "cifar10": (3, 16),
+    "imagefolder": (3, 32),
+}  # channels and pixels: small, but for the digits
 CLASSES = 3
 IMAGES = 4
 
@@ -103,3 +108,70 @@ def test_a_row_trains_packs_and_runs(rows, narrow, tmp_path):
     top = logits.topk(2).values
     clear &= top[:, 0] - top[:, 1] > 2e-3 * logits.abs().amax()
     assert clear.any() and torch.equal(found.argmax(1)[clear], logits.argmax(1)[clear])
+
+
+def test_the_tables_that_there_are():
+    assert set(TABLES) == EXPECTED
+    trained = {row.values["method"]: row.values for row in TABLES["methods"].trained()}
+    assert list(trained) == list(METHODS)  # a row for each, with one structure and one schedule
+    same = [{k: v for k, v in values.items() if k not in ("method", "options")} for values in trained.values()]
+    assert all(one == same[0] for one in same) and same[0]["structure"]["block"] == "bireal"
+    assert all(row.values["data"] == "digits" for row in TABLES["digits"].rows)
+
+
+def test_rows_with_one_recipe_are_one_training(tmp_path):
+    """RBNN's own gradient is its full method; and what a second step starts from is trained before it."""
+    ablation = wanted(TABLES["rbnn-ablation"], [], [0, 1], None, tmp_path)
+    assert [run.row.name for run in ablation if run.recipe.seed == 0][-4:] == ["B+T+R+A", "ste", "ppf", "ede"]
+    assert len({json.dumps(run.settings, sort_keys=True) for run in ablation}) == len(ablation) == 16
+    second = wanted(TABLES["rebnn-imagenet"], ["rebnn"], [3], 7, tmp_path, root="elsewhere")
+    assert [run.name for run in second] == ["rebnn-step1-3", "rebnn-3"] and second[1].needs == (second[0],)
+    assert second[1].recipe.initial == str(second[0].folder / "last.ckpt") and second[1].settings["initial"].startswith(
+        "row:"
+    )
+    assert {run.recipe.epochs for run in second} == {7} and {run.recipe.root for run in second} == {"elsewhere"}
+
+
+STRUCTURES = {  # what the papers' tables do not say of their rows
+    ("rbnn-cifar10", "resnet18-rbnn"): ("plain", "binary", "hardtanh"),
+    ("rbnn-cifar10", "resnet20-rbnn"): ("plain", "option A", "hardtanh"),
+    ("rbnn-cifar10", "vgg_small-rbnn"): ("-", "-", "hardtanh"),
+    ("rbnn-imagenet", "resnet18-rbnn"): ("bireal", "float", "hardtanh"),
+    ("adabin-cifar10", "resnet18-adabin"): ("bireal", "float", "maxout"),
+    ("rebnn-imagenet", "rebnn"): ("bireal", "float", "rprelu"),
+}
+
+
+@pytest.mark.parametrize(("name", "row"), STRUCTURES)
+def test_rows_say_their_structure(name, row):
+    one = TABLES[name].row(row)
+    found = structure_of(one, Recipe(**one.values))
+    assert (found["block"], found["shortcut"], found["nonlinearity"]) == STRUCTURES[name, row]
+    first, teacher = found["pretraining"], found["distillation"]
+    assert (first, teacher) == (
+        ("rebnn-step1", "distribution from torchvision:resnet34") if row == "rebnn" else ("-", "-")
+    )
+
+
+def test_numbers_of_papers_stand_beside_their_epochs():
+    for one in TABLES.values():
+        text = render.markdown(one, [])
+        for row in one.rows:
+            assert row.paper is None or row.paper.source in text
+            for value in (row.paper.scores if row.paper else {}).values():
+                after = f"after {row.paper.epochs} epochs" if row.paper.epochs else "(epochs not stated)"
+                assert f"| {value:.1f} {after} |" in text, (one.name, row.name)
+        assert text.count("| not run |") == len(one.trained()) and text.count("| cited only |") == len(one.rows) - len(
+            one.trained()
+        )
+
+
+@pytest.mark.parametrize("name", sorted(TABLES))
+def test_pages_of_results_are_written_from_the_records(name):
+    found = records.read(RESULTS / f"{name}.json")
+    for ending, text in (
+        (".md", render.markdown(TABLES[name], found)),
+        (".csv", render.comma_separated(TABLES[name], found)),
+    ):
+        page = RESULTS / f"{name}{ending}"
+        assert page.exists() and page.read_text(encoding="utf-8") == text, f"run: onebit reproduce {name} --render"

@@ -17,7 +17,11 @@ from onebit.tasks import TASKS
 
 def add(verbs: Any) -> None:
     parser = verb(
-        verbs, "list", run, "List methods, models, data sets, tasks, recipes, importers or tables", "  onebit list recipes"
+        verbs,
+        "list",
+        run,
+        "List methods, models, data sets, tasks, recipes, importers or tables",
+        "  onebit list recipes",
     )
     parser.add_argument("what", metavar="WHAT", choices=WHAT, help=f"one of {', '.join(WHAT)}")
 

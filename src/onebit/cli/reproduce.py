@@ -48,7 +48,9 @@ def add(verbs: Any) -> None:
     )
     parser.add_argument("--seeds", type=seeds, default=[0], help="seeds of every row, such as 0,1,2 (default 0)")
     parser.add_argument("--epochs", type=positive, help="of every training, in place of the rows' own")
-    parser.add_argument("--only", metavar="ROW", action="append", default=[], help="this row; may be given several times")
+    parser.add_argument(
+        "--only", metavar="ROW", action="append", default=[], help="this row; may be given several times"
+    )
     parser.add_argument(
         "--jobs",
         type=positive,
@@ -56,7 +58,9 @@ def add(verbs: Any) -> None:
     )
     parser.add_argument("--root", default="data", help="folder that holds the data set (default data)")
     parser.add_argument("--download", action="store_true", help="fetch the data set where there is a network")
-    parser.add_argument("--runs", default="runs/reproduce", metavar="FOLDER", help="of run folders (default runs/reproduce)")
+    parser.add_argument(
+        "--runs", default="runs/reproduce", metavar="FOLDER", help="of run folders (default runs/reproduce)"
+    )
     parser.add_argument(
         "--adopt",
         nargs=3,
@@ -64,6 +68,13 @@ def add(verbs: Any) -> None:
         default=[],
         metavar=("ROW", "SEED", "FOLDER"),
         help="copy this finished training, of the row's recipe, and measure it in place of training",
+    )
+    parser.add_argument(
+        "--again",
+        metavar="MEASUREMENT",
+        action="append",
+        default=[],
+        help="measure this anew, such as speed on a machine that is idle now; may be given several times",
     )
     parser.add_argument("--list", action="store_true", help="print the rows, and stop")
     parser.add_argument("--dry-run", action="store_true", help="print what would be trained and measured, and stop")
@@ -87,10 +98,14 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     if options.out == "" or options.runs == "":
         raise UserError("--out and --runs name folders; give one, or leave them out")
     if options.render:
-        refuse(options, "--render trains nothing", seeds=[0], epochs=None, jobs=None, adopt=[], only=[])
+        refuse(options, "--render trains nothing", seeds=[0], epochs=None, jobs=None, adopt=[], only=[], again=[])
+    from onebit.reproduction.measurements import MEASUREMENTS
     from onebit.reproduction.reproduce import Places, adopt, answer, reproduce
     from onebit.reproduction.runs import wanted
 
+    for name in options.again:
+        if name not in MEASUREMENTS:
+            raise UserError(f"--again {name}: there is no such measurement; choose one of {', '.join(MEASUREMENTS)}")
     places = Places(Path(options.runs), Path(options.out or (RESULTS if Path(RESULTS).is_dir() else "results")))
     for folder in (places.runs, places.out):
         if folder.exists() and not folder.is_dir():
@@ -99,14 +114,15 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     if options.render:
         return answer(table, places, ())
     if options.adopt:
-        refuse(options, "--adopt names rows and seeds itself, and trains nothing", only=[], seeds=[0], jobs=None, dry_run=False)
+        nothing = {"only": [], "seeds": [0], "jobs": None, "dry_run": False, "again": []}
+        refuse(options, "--adopt names rows and seeds itself, and trains nothing", **nothing)
         given = [(row, a_seed(seed), Path(folder)) for row, seed, folder in options.adopt]
         runs = [adopt(table, places, *one, options.epochs, **keys) for one in given]
         return reproduce(table, places, runs, only=[one.row.name for one in runs], quiet=options.json)
     runs = wanted(table, options.only, options.seeds, options.epochs, places.runs, **keys)
     if options.dry_run:
         return plan(table, places, runs)
-    return reproduce(table, places, runs, only=options.only, jobs=options.jobs or 0, quiet=options.json)
+    return reproduce(table, places, runs, only=options.only, jobs=options.jobs or 0, again=options.again, quiet=options.json)
 
 
 def a_seed(text: str) -> int:
@@ -121,12 +137,13 @@ def a_seed(text: str) -> int:
 
 def rows(table: tables.ResultTable) -> tuple[dict[str, Any], str]:
     """The table's rows: recipe, and what the papers report."""
-    lines = {}
+    lines: dict[str, dict[str, Any]] = {}
     for row in table.rows:
         cited = "" if row.paper is None else f"{row.paper.scores['accuracy']:g} % ({row.paper.source})"
-        what = row.recipe or ("cited only" if row.values is None else f"{row.values.get('model')} {row.values.get('method')}")
+        values = row.values or {}
+        what = row.recipe or ("cited only" if row.values is None else f"{values.get('model')} {values.get('method')}")
         lines[row.name] = {"recipe": row.recipe, "keys": row.values, "paper": cited, "what": what}
-    width = [max(len(text) for text in texts) for texts in (lines, [line["what"] for line in lines.values()])]
+    width = [max(map(len, lines)), max(len(line["what"]) for line in lines.values())]
     text = [f"{name:{width[0]}}  {line['what']:{width[1]}}  {line['paper']}".rstrip() for name, line in lines.items()]
     return {"table": table.name, "title": table.title, "rows": lines}, "\n".join([table.title, "", *text])
 

@@ -16,7 +16,9 @@ def spread(values: Sequence[float], digits: int = 2) -> str:
     if not values:
         return ""
     mean = f"{statistics.fmean(values):.{digits}f}"
-    return f"{mean} ± {statistics.stdev(values):.{digits}f} (n = {len(values)})" if len(values) > 1 else f"{mean} (n = 1)"
+    return (
+        f"{mean} ± {statistics.stdev(values):.{digits}f} (n = {len(values)})" if len(values) > 1 else f"{mean} (n = 1)"
+    )
 
 
 def mean(values: Sequence[float], digits: int = 0) -> str:
@@ -28,11 +30,15 @@ def percent(value: float) -> str:
     return max(f"{value:.1f}", f"{value:g}", key=len)
 
 
+def counted(epochs: int) -> str:
+    return "1 epoch" if epochs == 1 else f"{epochs} epochs"
+
+
 def papers(paper: Paper | None, score: str) -> str:
     """A paper's number, which never stands without the epochs that it took."""
     if paper is None or score not in paper.scores:
         return ""
-    after = "(epochs not stated)" if paper.epochs is None else f"after {paper.epochs} epochs"
+    after = "(epochs not stated)" if paper.epochs is None else f"after {counted(paper.epochs)}"
     return f"{percent(paper.scores[score])} {after}"
 
 
@@ -43,7 +49,7 @@ def ours(line: Line, score: str) -> str:
         return "cited only"
     if not line.records:
         return "not run"
-    return f"{spread(values)} after {line.epochs} epochs" if values else ""
+    return f"{spread(values)} after {counted(line.epochs or 0)}" if values else ""
 
 
 def link(line: Line, name: str) -> str:
@@ -62,7 +68,13 @@ def duration(values: Sequence[float]) -> str:
     if not values:
         return ""
     seconds = statistics.fmean(values)
-    return f"{seconds:.0f} s" if seconds < 600 else f"{seconds / 60:.0f} min" if seconds < 36000 else f"{seconds / 3600:.1f} h"
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 600
+        else f"{seconds / 60:.0f} min"
+        if seconds < 36000
+        else f"{seconds / 3600:.1f} h"
+    )
 
 
 def milliseconds(line: Line, name: str) -> str:
@@ -114,20 +126,21 @@ NUMBERS: dict[str, Callable[[Line], Value]] = {  # of the CSV file: one value a 
     "row": lambda line: line.row.name,
     "group": lambda line: line.row.group,
     "settings": lambda line: "earlier" if line.earlier else "",
-    "paper_accuracy": lambda line: line.row.paper and line.row.paper.scores.get("accuracy"),
-    "paper_accuracy_top5": lambda line: line.row.paper and line.row.paper.scores.get("accuracy_top5"),
-    "paper_epochs": lambda line: line.row.paper and line.row.paper.epochs,
-    "paper_source": lambda line: line.row.paper and line.row.paper.source,
+    "paper_accuracy": lambda line: None if line.row.paper is None else line.row.paper.scores.get("accuracy"),
+    "paper_accuracy_top5": lambda line: None if line.row.paper is None else line.row.paper.scores.get("accuracy_top5"),
+    "paper_epochs": lambda line: None if line.row.paper is None else line.row.paper.epochs,
+    "paper_source": lambda line: None if line.row.paper is None else line.row.paper.source,
     "epochs": lambda line: line.epochs,
     "seeds": lambda line: " ".join(str(seed) for seed in sorted({record["seed"] for record in line.records})),
     "accuracy_mean": lambda line: first(line.score("accuracy"), statistics.fmean),
     "accuracy_std": lambda line: first(line.score("accuracy"), statistics.stdev, 2),
     "accuracy_top5_mean": lambda line: first(line.score("accuracy_top5"), statistics.fmean),
     "engine_accuracy_mean": lambda line: first(line.measured("engine", "accuracy"), statistics.fmean),
-    **{
-        name: lambda line, name=name: line.structure.get(name)
-        for name in ("block", "shortcut", "nonlinearity", "pretraining", "distillation")
-    },
+    "block": lambda line: line.structure.get("block"),
+    "shortcut": lambda line: line.structure.get("shortcut"),
+    "nonlinearity": lambda line: line.structure.get("nonlinearity"),
+    "pretraining": lambda line: line.structure.get("pretraining"),
+    "distillation": lambda line: line.structure.get("distillation"),
     "model": lambda line: line.setting("model"),
     "method": lambda line: line.setting("method"),
     "batch_size": lambda line: line.setting("batch_size"),

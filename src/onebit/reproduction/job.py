@@ -1,14 +1,13 @@
-"""One run in a process of its own: trained, or trained on from where it was stopped, and measured. `jobs` starts it.
+"""One run in a process of its own: trained, or trained on from where it was stopped, and measured. `jobs` starts it."""
 
-`python -m onebit.reproduction.job` reads {"recipe", "name"} from the first line of its standard input, and ends as by SIGTERM when
-that is closed: when the process that started it has ended, however it ended.
-"""
-
+import contextlib
 import json
+import multiprocessing
 import os
 import signal
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 from onebit import files
@@ -19,6 +18,38 @@ from onebit.reproduction.record import MEASURED, measured
 from onebit.reproduction.runs import epochs_done
 from onebit.training.recipe import Recipe
 from onebit.training.train import train
+
+
+def main(recipe: Recipe, name: str, log: Path) -> None:
+    """What the process does: everything that it says goes to the end of `log`, and it ends with an exit code as `onebit train`."""
+    with contextlib.suppress(
+        OSError, AttributeError
+    ):  # where there are sessions: Ctrl-C reaches the starting process alone
+        os.setsid()
+    with open(log, "a") as file:
+        for stream in (1, 2):
+            os.dup2(file.fileno(), stream)
+    threading.Thread(target=follow_parent, name="parent", daemon=True).start()
+    try:
+        work(recipe, name)
+    except UserError as error:
+        end(f"error: {error}", 2)
+    except ModuleNotFoundError as error:
+        end(f"error: {installation.missing(error.name)}", 2)
+    except Stopped as stopped:
+        end(str(stopped), stopped.code)
+
+
+def end(line: str, code: int) -> None:
+    print(f"onebit: {line}", file=sys.stderr, flush=True)
+    sys.exit(code)
+
+
+def follow_parent() -> None:
+    """Stop this process as SIGTERM does when the one that started it has ended, however it ended."""
+    if (parent := multiprocessing.parent_process()) is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def work(recipe: Recipe, name: str) -> None:
@@ -39,30 +70,7 @@ def measure(recipe: Recipe, folder: Path, alone: bool) -> None:
             files.write_text(folder / MEASURED, json.dumps(done) + "\n")
 
 
-def follow_parent() -> None:
-    """End this process when its standard input does: stop the training as SIGTERM would. (Read without the lock of sys.stdin, which
-    Python needs to end.)"""
-    while os.read(0, 4096):
-        pass
-    os.kill(os.getpid(), signal.SIGTERM)
-
-
-def main() -> int:
-    order = json.loads(sys.stdin.readline())
-    threading.Thread(target=follow_parent, name="parent", daemon=True).start()
-    try:
-        work(Recipe(**order["recipe"]), order["name"])
-    except UserError as error:
-        print(f"onebit: error: {error}", file=sys.stderr)
-        return 2
-    except ModuleNotFoundError as error:
-        print(f"onebit: error: {installation.missing(error.name)}", file=sys.stderr)
-        return 2
-    except Stopped as stopped:
-        print(f"onebit: {stopped}", file=sys.stderr)
-        return stopped.code
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def forget(folder: Path, names: Sequence[str]) -> None:
+    """Drop measurements, so that they are taken anew."""
+    kept = {name: values for name, values in measured(folder).items() if name not in names}
+    files.write_text(folder / MEASURED, json.dumps(kept) + "\n")

@@ -3,18 +3,17 @@ one network on both."""
 
 import csv
 import dataclasses
-import json
-import os
+import multiprocessing
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
-import onebit
-from onebit.errors import Stopped
+from onebit.errors import Stopped, UserError
+from onebit.reproduction.job import main
 from onebit.reproduction.runs import Run
 
 INTERVAL = 0.2  # seconds between looks at the processes
@@ -28,7 +27,7 @@ class Job:
     """A run's process. seen: epochs that were reported."""
 
     run: Run
-    process: "subprocess.Popen[str]"
+    process: BaseProcess
     log: Path
     seen: int = -1
 
@@ -43,6 +42,11 @@ class Jobs:
         self.count, self.one_thread, self.report = count, one_thread, report
         self.running: list[Job] = []
         self.failures: dict[str, str] = {}
+        # forked from a process that has imported PyTorch and runs no threads, so that a run starts in no time
+        server = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+        self.processes: Any = multiprocessing.get_context(server)
+        if server == "forkserver":
+            self.processes.set_forkserver_preload([main.__module__])
 
     def __enter__(self) -> "Jobs":
         return self
@@ -52,16 +56,16 @@ class Jobs:
             return
         names = [job.run.name for job in self.running]
         number = getattr(error, "code", 128 + signal.SIGINT) - 128 if isinstance(error, KeyboardInterrupt) else 0
-        self.signal(signal.SIGTERM)
+        self.stop()
         try:
             self.wait(PATIENCE)
         except KeyboardInterrupt:  # the second signal: what runs loses the work since its last checkpoint
-            self.signal(signal.SIGTERM)
+            self.stop()
             self.wait(10)
         finally:
             for job in self.running:
                 job.process.kill()
-                job.process.wait()
+                job.process.join()
         if number:
             words = f"stopped by {signal.Signals(number).name} while {', '.join(names)} trained"
             raise Stopped(f"{words}; the same command goes on from what they saved", number) from None
@@ -70,13 +74,16 @@ class Jobs:
         """Run them all, each after those that it needs; `done` is called for each that has ended well."""
         waiting = list(runs)
         while waiting or self.running:
-            for job in [job for job in self.running if job.process.poll() is not None]:
+            for job in [job for job in self.running if job.process.exitcode is not None]:
                 self.running.remove(job)
                 self.look(job)
-                if job.process.returncode:
+                if job.process.exitcode:
                     self.fail(job.run, reason(job))
-                else:
+                    continue
+                try:
                     done(job.run)
+                except UserError as error:
+                    self.fail(job.run, str(error))
             unfinished = {run.name for run in waiting} | {job.run.name for job in self.running}
             for run in list(waiting):
                 needed = [other.name for other in run.needs]
@@ -95,28 +102,12 @@ class Jobs:
         self.report(run, -1, f"failed: {why}")
 
     def start(self, run: Run) -> Job:
-        """In a process group of its own: Ctrl-C in a terminal reaches this process alone, which then tells the others once."""
         run.folder.parent.mkdir(parents=True, exist_ok=True)
         log = run.folder.with_name(f"{run.folder.name}.log")
-        environment = {**os.environ, "PYTHONPATH": search_path()}
-        recipe = run.recipe
-        if self.one_thread:
-            environment |= {"OMP_NUM_THREADS": "1"}
-            recipe = dataclasses.replace(recipe, threads=1)
-        with open(log, "a") as file:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "onebit.reproduction.job"],
-                stdin=subprocess.PIPE,
-                stdout=file,
-                stderr=file,
-                env=environment,
-                text=True,
-                start_new_session=True,
-            )
-        assert process.stdin is not None
-        process.stdin.write(json.dumps({"recipe": dataclasses.asdict(recipe), "name": run.row.recipe or run.row.name}))
-        process.stdin.write("\n")
-        process.stdin.flush()
+        log.write_text("")
+        recipe = dataclasses.replace(run.recipe, threads=1) if self.one_thread else run.recipe
+        process = self.processes.Process(target=main, args=(recipe, run.row.recipe or run.row.name, log), name=run.name)
+        process.start()
         return Job(run, process, log)
 
     def look(self, job: Job) -> None:
@@ -126,25 +117,16 @@ class Jobs:
             job.seen = epochs
             self.report(job.run, epochs, words)
 
-    def signal(self, number: int) -> None:
+    def stop(self) -> None:
         for job in self.running:
-            if job.process.poll() is None:
-                job.process.send_signal(number)
+            job.process.terminate()
 
     def wait(self, seconds: float) -> None:
         end = time.monotonic() + seconds
         for job in list(self.running):
-            try:
-                job.process.wait(max(0.0, end - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                continue
-            self.running.remove(job)
-
-
-def search_path() -> str:
-    """So that the processes import the package that this one has, wherever it was found."""
-    here = str(Path(onebit.__file__).parents[1])
-    return os.pathsep.join([here, *filter(None, [os.environ.get("PYTHONPATH")])])
+            job.process.join(max(0.0, end - time.monotonic()))
+            if job.process.exitcode is not None:
+                self.running.remove(job)
 
 
 def progress(folder: Path) -> tuple[int, str]:
@@ -157,7 +139,9 @@ def progress(folder: Path) -> tuple[int, str]:
     if not rows:
         return 0, ""
     last = rows[-1]
-    scores = [f"{name.removeprefix('test_')} {value} %" for name, value in last.items() if name.startswith("test_") and value]
+    scores = [
+        f"{name.removeprefix('test_')} {value} %" for name, value in last.items() if name.startswith("test_") and value
+    ]
     return int(last["epoch"]), f"loss {last['train_loss']}  {'  '.join(scores)}"
 
 
@@ -168,6 +152,6 @@ def reason(job: Job) -> str:
     last = lines[-1] if lines else ""
     if errors and errors[-1] == last:
         return last.removeprefix("onebit: error: ")
-    code = job.process.returncode
+    code = job.process.exitcode or 0
     how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
     return f"its process {how}: {last} ({job.log})"

@@ -79,8 +79,8 @@ def lines_of(table: ResultTable, records: Iterable[Record]) -> list[Line]:
     rows = {row.name: row for row in table.trained()}
     old: dict[tuple[str, str], list[Record]] = {}
     for record in (record for record in rest if id(record) not in current):
-        row = rows.get(record["row"])
-        changed = "no such row any more" if row is None else differs(unlike(own_settings(row), record))
+        known = rows.get(record["row"])
+        changed = "no such row any more" if known is None else differs(unlike(own_settings(known), record))
         old.setdefault((record["row"], changed), []).append(record)
     for (name, changed), part in old.items():
         row = rows.get(name) or Row(name, name, "", None, None, None, "")

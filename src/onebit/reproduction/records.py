@@ -84,7 +84,9 @@ def add(path: Path, name: str, record: Record) -> None:
 
 
 def same(one: Record, other: Record) -> bool:
-    return one["machine"].get("cpu") == other["machine"].get("cpu") and not difference(one["settings"], other["settings"])
+    return one["machine"].get("cpu") == other["machine"].get("cpu") and not difference(
+        one["settings"], other["settings"]
+    )
 
 
 def of(records: Iterable[Record], settings: dict[str, Any]) -> list[Record]:

@@ -11,13 +11,23 @@ from onebit import files
 from onebit.errors import Incomplete, UserError
 from onebit.machine import processor
 from onebit.reproduction import records as record_files
-from onebit.reproduction.job import measure
+from onebit.reproduction.job import forget, measure
 from onebit.reproduction.jobs import Jobs
 from onebit.reproduction.measurements import missing
 from onebit.reproduction.record import lacks, record_of
 from onebit.reproduction.records import Record
 from onebit.reproduction.render import comma_separated, markdown, terminal
-from onebit.reproduction.runs import Run, difference, differs, epochs_done, finished, recipe_of, settings_of, trained, wanted
+from onebit.reproduction.runs import (
+    Run,
+    difference,
+    differs,
+    epochs_done,
+    finished,
+    recipe_of,
+    settings_of,
+    trained,
+    wanted,
+)
 from onebit.reproduction.shown import Shown
 from onebit.reproduction.table import ResultTable
 from onebit.training.recipe import Recipe
@@ -44,18 +54,24 @@ def reproduce(
     *,
     only: Sequence[str] = (),
     jobs: int = 0,
+    again: Sequence[str] = (),
     quiet: bool = False,
 ) -> tuple[dict[str, Any], str]:
     """Train and measure what has no record yet of these runs (see `runs.wanted`); returns ({"table", "records", "files",
     "failed"}, the table as text, of the rows `only` where any are named).
 
-    jobs: runs side by side, with one thread each; 0 as many as processors, and one where there is a GPU
+    jobs    runs side by side, with one thread each; 0 as many as processors, and one where there is a GPU
+    again   measurements to repeat of what was trained here
 
     Raises UserError for values that cannot be used, Incomplete where some runs failed, Stopped after SIGTERM or SIGINT, when all
     that runs has saved.
     """
     path = places.results(table)
+    repeated = [run for run in runs if again and finished(run)]
+    for run in repeated:
+        forget(run.folder, again)
     todo = unfinished(runs, path)
+    todo += [run for run in repeated if run not in todo]
     gpu = torch.cuda.is_available()
     count = jobs or (1 if gpu else processor.count())
     shown = Shown(quiet)
@@ -126,12 +142,15 @@ def answer(
     return result, text
 
 
-def adopt(table: ResultTable, places: Places, row: str, seed: int, folder: Path, epochs: int | None, **keys: Any) -> Run:
+def adopt(
+    table: ResultTable, places: Places, row: str, seed: int, folder: Path, epochs: int | None, **keys: Any
+) -> Run:
     """Copy a finished training by the row's recipe, from wherever `onebit train` left it, to where the row's runs are.
 
     Raises UserError for one that is not finished, or was trained by another recipe.
     """
     given = f"--adopt {row} {seed} {folder}"
+    table.row(row)
     saved = trained(folder)
     if saved is None:
         raise UserError(f"{given}: there is no {folder / 'last.ckpt'}; name the folder of a training")
@@ -141,7 +160,9 @@ def adopt(table: ResultTable, places: Places, row: str, seed: int, folder: Path,
         remedy = f"; --epochs {recipe.epochs}" if list(changed) == ["epochs"] else ""
         raise UserError(f"{given}: it was trained with {differs(changed)}{remedy}")
     if (done := epochs_done(folder)) < recipe.epochs:
-        raise UserError(f"{given}: it has done {done} of {recipe.epochs} epochs; let it end first (onebit train --resume)")
+        raise UserError(
+            f"{given}: it has done {done} of {recipe.epochs} epochs; let it end first (onebit train --resume)"
+        )
     if run.folder.resolve() == folder.resolve():
         return run
     if (run.folder / "last.ckpt").exists():
@@ -152,8 +173,12 @@ def adopt(table: ResultTable, places: Places, row: str, seed: int, folder: Path,
     try:
         for name in COPIED[::-1]:  # last.ckpt, by which a run is known, in the end
             if (folder / name).exists():
-                content = (folder / name).read_bytes()
-                files.write(run.folder / name, lambda file, content=content: file.write(content))
+                copy(folder / name, run.folder / name)
     finally:
         lock.release()
     return run
+
+
+def copy(source: Path, path: Path) -> None:
+    content = source.read_bytes()
+    files.write(path, lambda file: file.write(content))

@@ -78,7 +78,9 @@ def wanted(
     rows = [table.row(name) for name in names] or table.trained()
     for row in rows:
         if row.values is None:
-            raise UserError(f"row {row.name!r} only cites a number of {row.paper and row.paper.source}; choose another row")
+            raise UserError(
+                f"row {row.name!r} only cites a number of {row.paper and row.paper.source}; choose another row"
+            )
     found: list[Run] = []
     for seed in seeds:
         for row in rows:

@@ -150,12 +150,12 @@ def row_of(entry: dict[str, Any], content: Mapping[str, Any], where: str) -> Row
         raise UserError(f"{where}: the name is also that of a folder; leave out slashes and a dot in front")
     values = None
     if "recipe" in entry or "keys" in entry:
-        values = read_recipe(entry["recipe"]) if "recipe" in entry else {}
-        for part in (content.get("recipe", {}), entry.get("keys", {})):
-            values = merged(values, part)
-        if ours := [key for key in OURS if key in values]:
-            raise UserError(f"{where}: {ours[0]} is an option of onebit reproduce, no key of a row; leave it out")
         try:
+            values = read_recipe(entry["recipe"]) if "recipe" in entry else {}
+            for part in (content.get("recipe", {}), entry.get("keys", {})):
+                values = merged(values, part)
+            if ours := [key for key in OURS if key in values]:
+                raise UserError(f"{ours[0]} is an option of onebit reproduce, no key of a row; leave it out")
             check_names(Recipe(**values))
         except (UserError, TypeError) as error:
             raise UserError(f"{where}: {error}") from error

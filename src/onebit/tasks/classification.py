@@ -12,7 +12,7 @@ teacher's entropy, which has no gradient. The second is Hinton et al. 2015, sec.
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchmetrics import MetricCollection
+from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
 from onebit.tasks.task import Task
@@ -29,7 +29,9 @@ class Accuracy(MulticlassAccuracy):
         labels = targets if targets.dim() == 1 else targets.argmax(1)  # (B,)
         if self.best > 1:
             found = (outputs.topk(self.best, dim=1).indices == labels[:, None]).any(1)
-            outputs = torch.where(found, labels, outputs.argmax(1))  # an answer (B,), the label where it is among the best
+            outputs = torch.where(
+                found, labels, outputs.argmax(1)
+            )  # an answer (B,), the label where it is among the best
         super().update(outputs, labels)
 
     def compute(self) -> Tensor:
@@ -47,7 +49,7 @@ class Classification(Task):
     def metrics(self) -> MetricCollection:
         """Top-1 accuracy, and top-5 too among more than ten classes, as the papers give it."""
         classes = len(self.labels)
-        kinds = {"accuracy": Accuracy(classes)}
+        kinds: dict[str, Metric | MetricCollection] = {"accuracy": Accuracy(classes)}
         if classes > 10:
             kinds["accuracy_top5"] = Accuracy(classes, best=5)
         return MetricCollection(kinds)
