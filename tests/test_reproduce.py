@@ -138,7 +138,9 @@ def test_what_is_done_is_not_run_again(place, capsys, monkeypatch):
 def test_a_measurement_is_repeated(place, capsys, monkeypatch):
     """As a later version may measure more: of what was trained, in place and alone."""
     monkeypatch.setattr(Jobs, "start", lambda jobs, run: pytest.fail(f"{run.name} was started"))
-    monkeypatch.setitem(measurements.MEASUREMENTS, "speed", measurements.Measurement(lambda *where: {"ms": 123.0}, True))
+    monkeypatch.setitem(
+        measurements.MEASUREMENTS, "speed", measurements.Measurement(lambda *where: {"ms": 123.0}, True)
+    )
     words = (*options(place), "--only", "second")
     assert reproduce(capsys, *words)[0] == 0 and "123.000" not in (place / "out" / "small.md").read_text()
     assert reproduce(capsys, *words, "--again", "speed")[0] == 0
@@ -177,7 +179,7 @@ def test_a_changed_row_is_another_training(place, capsys):
 LONG = """
 [[rows]]
 name = "long"
-keys = { method = "xnor", epochs = 40, eval_every = 40, checkpoint_steps = 1 }
+keys = { method = "xnor", epochs = 12, eval_every = 12, checkpoint_steps = 1 }
 """
 
 
@@ -204,17 +206,17 @@ def test_a_stopped_command_goes_on(tmp_path, capsys):
     assert code == 143 and "stopped by SIGTERM while long-0 trained; the same command goes on" in err
     assert "epoch" in (folder.with_name("long-0.log")).read_text() and not (folder / "running.lock").exists()
     first = checkpoint.load(folder / "last.ckpt").progress
-    assert (0, 0) < (first.epoch, first.step) < (40, 0)
+    assert (0, 0) < (first.epoch, first.step) < (12, 0)
     assert "to go on" in reproduce(capsys, *options(tmp_path), "--dry-run")[1]
 
     (run,) = wanted(table.read(str(tmp_path / "small.toml")), [], [0], None, tmp_path / "runs")
     orphan(run)
     second = checkpoint.load(folder / "last.ckpt").progress
-    assert (first.epoch, first.step) < (second.epoch, second.step) and second.epoch < 40
+    assert (first.epoch, first.step) < (second.epoch, second.step) and second.epoch < 12
 
     assert reproduce(capsys, *options(tmp_path))[0] == 0
     (record,) = records.read(tmp_path / "out" / "small.json")
-    assert record["epochs"] == 40 and record["trained"]["starts"] == 3 and len(metrics(folder)) == 40
+    assert record["epochs"] == 12 and record["trained"]["starts"] == 3 and len(metrics(folder)) == 12
 
 
 def start_and_wait(recipe: Recipe, log: Path) -> None:

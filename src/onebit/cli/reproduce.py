@@ -122,7 +122,9 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     runs = wanted(table, options.only, options.seeds, options.epochs, places.runs, **keys)
     if options.dry_run:
         return plan(table, places, runs)
-    return reproduce(table, places, runs, only=options.only, jobs=options.jobs or 0, again=options.again, quiet=options.json)
+    return reproduce(
+        table, places, runs, only=options.only, jobs=options.jobs or 0, again=options.again, quiet=options.json
+    )
 
 
 def a_seed(text: str) -> int:

@@ -30,8 +30,8 @@ from onebit.reproduction.runs import (
 )
 from onebit.reproduction.shown import Shown
 from onebit.reproduction.table import ResultTable
-from onebit.training.recipe import Recipe
 from onebit.training.folder_lock import FolderLock
+from onebit.training.recipe import Recipe
 
 COPIED = ("last.ckpt", "best.ckpt", "recipe.json", "metrics.csv")  # of a run folder
 
