@@ -120,7 +120,9 @@ def test_recipes_build(path):
     assert path.stem.split("-")[:3] == named
     defaults = Recipe()
     assert not [key for key, value in values.items() if getattr(defaults, key) == value and key not in PARTS]
-    channels, size = {"digits": (1, 8)}.get(r.data, (3, 32))  # ImageNet's networks take small images too
+    channels, size = {"digits": (1, 8), "imagefolder": (3, 64)}.get(
+        r.data, (3, 32)
+    )  # ImageNet's networks take small images too
     shape = {"in_channels": channels, "image_size": size}
     model = models.create(r.model, r.method, **shape, options=r.options, structure=r.structure, binarize=r.binarize)
     assert (r.binarize == "activations") == path.stem.endswith("step1")

@@ -13,7 +13,8 @@ from networks import BACKENDS, Watch
 from onebit import models
 from onebit.data.dataset import Batch
 from onebit.methods import METHODS
-from onebit.models import resnet_cifar, resnet_imagenet
+from onebit.models import alexnet, meliusnet, reactnet_a, resnet_cifar, resnet_imagenet
+from onebit.models.meliusnet import MeliusNet
 from onebit.models.resnet import ResNet
 from onebit.nn import binary_layers, set_progress
 from onebit.packing.pack import pack
@@ -43,20 +44,27 @@ IMAGES = 4
 
 
 @pytest.fixture
-def narrow(monkeypatch):
-    """ResNets of an eighth of their channels, where they are wide: what a row names, and all of its layers, stay."""
+def small(monkeypatch):
+    """Networks for photographs with an eighth of their channels, and MeliusNet with a sixth of its blocks: what a row names stays."""
 
-    def built(method: Any, structure: Any, widths: tuple[int, ...], *rest: Any, **more: Any) -> ResNet:
+    def resnet(method: Any, structure: Any, widths: tuple[int, ...], *rest: Any, **more: Any) -> ResNet:
         return ResNet(method, structure, tuple(w // 8 if max(widths) > 64 else w for w in widths), *rest, **more)
 
+    def melius(method: Any, structure: Any, depths: tuple[int, ...], *rest: Any) -> MeliusNet:
+        return MeliusNet(method, structure, tuple(depth // 6 for depth in depths), *rest)
+
     for module in (resnet_cifar, resnet_imagenet):
-        monkeypatch.setattr(module, "ResNet", built)
+        monkeypatch.setattr(module, "ResNet", resnet)
+    monkeypatch.setattr(meliusnet, "MeliusNet", melius)
+    monkeypatch.setattr(reactnet_a, "WIDTHS", tuple(width // 8 for width in reactnet_a.WIDTHS))
+    monkeypatch.setattr(alexnet, "HIDDEN", 64)
 
 
 def network_of(row: Row) -> dict[str, Any]:
     """The arguments of `models.create` by which rows are grouped."""
     recipe = Recipe(**(row.values or {}))
     channels, size = INPUTS[recipe.data]
+    size = alexnet.SMALLEST if recipe.model == "alexnet" else size
     names = {"name": recipe.model, "method": recipe.method, "options": recipe.options, "structure": recipe.structure}
     return {**names, "binarize": recipe.binarize, "classes": CLASSES, "in_channels": channels, "image_size": size}
 
@@ -74,7 +82,7 @@ def cases() -> list[Any]:
 
 
 @pytest.mark.parametrize("rows", cases())
-def test_a_row_trains_packs_and_runs(rows, narrow, tmp_path):
+def test_a_row_trains_packs_and_runs(rows, small, tmp_path):
     """A step by each row's own optimizer; then the network as it is halfway, so that all schedules have moved."""
     arguments = network_of(rows[0])
     torch.manual_seed(0)

@@ -86,6 +86,10 @@ def more(kind: str, *values: Any) -> Callable[[Parts], Any]:
     return lambda source: source[0][kind].extend(values)
 
 
+def concat(*inputs: str) -> dict[str, Any]:
+    return {"op": "concat", "name": "a", "inputs": list(inputs)}
+
+
 MUTATIONS: dict[str, tuple[Callable[[Parts], Any], str]] = {
     # of the graph
     "no inputs key": (without("inputs"), "graph lacks inputs"),
@@ -176,6 +180,18 @@ MUTATIONS: dict[str, tuple[Callable[[Parts], Any], str]] = {
     ),
     "a row that is NaN": (poke("e.weight_scale", np.nan), "contains NaN"),
     "scale beyond 1e30": (poke("e.weight_scale", 1e31), "scales above"),
+    # of concat
+    "a map and a vector": (set_in("nodes", 6, to=concat("r", "m")), "two maps of one height and width, or two vectors"),
+    "maps of two sizes": (set_in("nodes", 6, to=concat("c", "e")), "two maps of one height and width, or two vectors"),
+    "a map and tokens": (set_in("nodes", 6, to=concat("r", "ids")), "reads the tokens 'ids'"),
+    "concat of one": (set_in("nodes", 6, to=concat("p")), r"takes 2 input\(s\)"),
+    "concat of three": (set_in("nodes", 6, to=concat("p", "m", "p")), r"takes 2 input\(s\)"),
+    "concat with an axis": (set_in("nodes", 6, to=concat("p", "m") | {"axis": 1}), "unknown key 'axis'"),
+    "channels of both into a sum": (set_in("nodes", 6, to=concat("p", "m")), "two equal shapes"),
+    "concat with a tensor": (
+        lambda p: p[1].update({"a.channels": np.zeros(8, np.float32)}),
+        "'a.channels' belongs to no",
+    ),
     "tensor of an input": (
         lambda p: p[1].update({"ids.weight": np.zeros(4, np.float32)}),
         "'ids.weight' belongs to no",
@@ -195,10 +211,14 @@ def test_hostile_graphs(tmp_path: Path, name: str) -> None:
 
 
 def test_sizes_that_no_activation_has(tmp_path: Path) -> None:
-    """Of an input, and of what an embedding makes of one."""
+    """Of an input, and of what an embedding or concat makes of one."""
     graph, tensors = parts()
     graph["inputs"][0]["shape"] = [3, 2**15, 2**14]
     refuse(tmp_path, raw(graph, tensors), "has more than 268435456 values")
+    net, x = Builder(0, (1, 2**15, 2**10)), "input"
+    for _ in range(4):  # of 2^25 values; the fourth has twice as many as there may be
+        x = net.node("concat", [x, x])
+    refuse(tmp_path, raw(net.graph(x), {}), "the image is too small or big")
     graph, tensors = parts()
     graph["inputs"][1]["length"] = 2**15
     tensors["e.weight"], tensors["e.weight_scale"] = np.zeros((9, 2**14), np.int8), np.zeros(9, np.float32)

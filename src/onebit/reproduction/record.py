@@ -62,8 +62,10 @@ def structure_of(row: Row, recipe: Recipe) -> dict[str, str]:
     nonlinearity     after each block
     pretraining      what its weights start from, distillation: what it learns from; "-" for none
     """
-    family = MODELS[recipe.model].family
-    structure = methods.create(recipe.method, **recipe.options).structure_of(family, **recipe.structure)
+    network = MODELS[recipe.model]
+    family = network.family
+    method = methods.create(recipe.method, **recipe.options)
+    structure = method.structure_of(family, network.structure, **recipe.structure)
     residual = family.startswith("residual")
     shortcut = "option A" if family == "residual_cifar" else structure.shortcut
     links = {key: str((row.values or {}).get(key) or "-") for key in ("initial", "teacher")}
