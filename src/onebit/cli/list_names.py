@@ -17,7 +17,7 @@ from onebit.tasks import TASKS
 
 def add(verbs: Any) -> None:
     parser = verb(
-        verbs, "list", run, "List methods, models, data sets, tasks, recipes or importers", "  onebit list recipes"
+        verbs, "list", run, "List methods, models, data sets, tasks, recipes, importers or corruptions", "  onebit list recipes"
     )
     parser.add_argument("what", metavar="WHAT", choices=WHAT, help=f"one of {', '.join(WHAT)}")
 
@@ -58,6 +58,14 @@ def importers() -> dict[str, str]:
     return {name: importer.source for name, importer in IMPORTERS.items()}
 
 
+def corruptions() -> dict[str, str]:
+    """Each corruption of `onebit eval --corruptions`, and its group, whose name stands for all of it."""
+    from onebit.analysis.corruptions import COMMON, GROUPS
+
+    groups = {name: group for group, names in GROUPS.items() for name in names}
+    return {name: f"{group}, common" if name in COMMON else group for name, group in groups.items()}
+
+
 TABLES: dict[str, Table[Any]] = {"methods": METHODS, "models": MODELS, "data": DATA, "tasks": TASKS}
-OTHERS = {"recipes": recipes, "importers": importers}
+OTHERS = {"recipes": recipes, "importers": importers, "corruptions": corruptions}
 WHAT = (*TABLES, *OTHERS)
