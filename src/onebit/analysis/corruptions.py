@@ -12,6 +12,7 @@ as it is, known weaknesses included: its `glass_blur` copies pixels where ImageN
 """
 
 import functools
+import signal
 import sys
 import zlib
 from collections.abc import Iterator, Sequence
@@ -37,6 +38,7 @@ COMMON = tuple(name for group, names in GROUPS.items() if group != "extra" for n
 NAMES = (*COMMON, *GROUPS["extra"])
 SETS = {"common": COMMON, "all": NAMES, **GROUPS}
 SEVERITIES = (1, 2, 3, 4, 5)
+Condition = tuple[str, int]  # name, severity
 SMALLEST = 32  # pixels of a side that the package takes
 
 
@@ -80,6 +82,20 @@ def corrupt(picture: np.ndarray, name: str, severity: int, seed: int, index: int
     if channels == 1:
         found = np.asarray(Image.fromarray(found).convert("L"))[:, :, None]
     return found
+
+
+def corrupt_all(pictures: np.ndarray, condition: Condition, seed: int, indices: np.ndarray) -> np.ndarray:
+    """`corrupt` of pictures uint8 (B, H, W, C), whose indices are (B,)."""
+    found = [corrupt(picture, *condition, seed, int(index)) for picture, index in zip(pictures, indices)]
+    return np.stack(found)
+
+
+def prepare() -> None:
+    """Of a process that does nothing else: Ctrl-C is for the command, which ends it; OpenCV needs no threads of its own."""
+    import cv2
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    cv2.setNumThreads(1)
 
 
 class Library:

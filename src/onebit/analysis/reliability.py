@@ -34,11 +34,15 @@ def draw(record: Mapping[str, Any], path: str, title: str) -> None:
     above, below = axes
     options: dict[str, Any] = {"width": width, "align": "edge", "edgecolor": "white", "linewidth": 0.8}
     above.bar(left, [entry["accuracy"] for entry in bins], color="#3454d1", label="accuracy", **options)
-    # From what was right to what was promised: below the diagonal the network is too sure.
-    gap = [entry["confidence"] - entry["accuracy"] for entry in bins]
-    heights = [entry["accuracy"] for entry in bins]
-    gaps = {**options, "color": "#e0703a", "alpha": 0.45, "edgecolor": "#e0703a"}
-    above.bar(left, gap, bottom=heights, label="confidence − accuracy", **gaps)
+    # Below its mark a bin is too sure of itself, above it not sure enough.
+    above.hlines(
+        [entry["confidence"] for entry in bins],
+        left,
+        [start + width for start in left],
+        color="#e0703a",
+        linewidth=2.5,
+        label="mean confidence",
+    )
     above.plot([0, 100], [0, 100], color="#5b6270", linestyle="--", linewidth=1)
     above.set(xlim=(0, 100), ylim=(0, 100), ylabel="right answers, %", title=title)
     above.legend(loc="upper left", frameon=False, title=f"ECE {record['ece']:.2f} %")

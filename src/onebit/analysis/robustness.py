@@ -8,7 +8,6 @@ is what Hendrycks & Dietterich 2019 report 100 minus of, without their division 
 
 import itertools
 import multiprocessing
-import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -19,6 +18,7 @@ import numpy as np
 import torch
 
 from onebit.analysis import corruptions
+from onebit.analysis.corruptions import Condition
 from onebit.analysis.subject import Subject, adapted, checked
 from onebit.data.dataset import Batch, evenly
 from onebit.data.loading.workers import deaths_explained
@@ -27,9 +27,6 @@ from onebit.machine import processor
 from onebit.tasks.score import Score
 
 FEW = 2000  # corrupted pictures, for which more processes would take longer to start than to work
-
-Pictures = np.ndarray  # uint8 (B, H, W, C)
-Condition = tuple[str, int]  # name, severity
 
 
 @deaths_explained()
@@ -59,7 +56,9 @@ def robustness(
     shape = (subject.theirs.channels, *next(subject.test.some(1).evaluation_batches(1)).inputs.shape[2:])
     corruptions.check(names, severities, shape)
     total = len(subject.test)
-    indices = evenly(total, total if limit is None else limit)  # in the whole set: what a picture's random numbers come from
+    indices = evenly(
+        total, total if limit is None else limit
+    )  # in the whole set: what a picture's random numbers come from
     subject = subject.limited(limit)
     conditions = list(itertools.product(names, severities))
     clean = Score(subject.task, torch.device("cpu"))
@@ -101,7 +100,7 @@ def accuracy_of(score: Score) -> float:
     return score.compute()["accuracy"]
 
 
-Corruptor = Callable[[Pictures, Sequence[Condition], int, np.ndarray], Iterator[Pictures]]
+Corruptor = Callable[[np.ndarray, Sequence[Condition], int, np.ndarray], Iterator[np.ndarray]]
 
 
 @contextmanager
@@ -111,13 +110,17 @@ def corruptors(pictures: int, threads: int | None) -> Iterator[Corruptor]:
     corruptions.copy_of_library()  # what is not installed is said here, and once
     processes = processor.count() if threads is None else processor.usable(threads)
     if processes == 1 or pictures < FEW:
-        yield lambda given, conditions, seed, places: (corrupted(given, c, seed, places) for c in conditions)
+        yield lambda given, conditions, seed, places: (
+            corruptions.corrupt_all(given, c, seed, places) for c in conditions
+        )
         return
     context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
-    pool = ProcessPoolExecutor(processes, context, initializer=prepare)
+    pool = ProcessPoolExecutor(processes, context, initializer=corruptions.prepare)
 
-    def spread(given: Pictures, conditions: Sequence[Condition], seed: int, places: np.ndarray) -> Iterator[Pictures]:
-        yield from pool.map(corrupted, *zip(*[(given, c, seed, places) for c in conditions], strict=True))
+    def spread(
+        given: np.ndarray, conditions: Sequence[Condition], seed: int, places: np.ndarray
+    ) -> Iterator[np.ndarray]:
+        yield from pool.map(corruptions.corrupt_all, *zip(*[(given, c, seed, places) for c in conditions], strict=True))
 
     try:
         yield spread
@@ -125,16 +128,3 @@ def corruptors(pictures: int, threads: int | None) -> Iterator[Corruptor]:
         raise UserError("a process that corrupts pictures died; where memory is short, lower --threads") from error
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def prepare() -> None:
-    """Of a process: Ctrl-C is for the command, which ends its processes itself; OpenCV needs no threads of its own."""
-    import cv2
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    cv2.setNumThreads(1)
-
-
-def corrupted(pictures: Pictures, condition: Condition, seed: int, places: np.ndarray) -> Pictures:
-    found = [corruptions.corrupt(picture, *condition, seed, int(place)) for picture, place in zip(pictures, places)]
-    return np.stack(found)

@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from onebit.cli.arguments import add_data, add_engine, is_checkpoint, names, numbers, positive, refuse, verb
+from onebit.cli.arguments import add_data, add_engine, add_model, is_checkpoint, names, numbers, positive, refuse, verb
 from onebit.cli.output import bar, scores, usable_threads
 from onebit.errors import UserError
 
@@ -20,7 +20,7 @@ def add(verbs: Any) -> None:
     parser = verb(
         verbs, "eval", run, "Measure the scores of a model on a data set's test examples", DETAILS, reads=("model",)
     )
-    parser.add_argument("model", metavar="MODEL", help="checkpoint (.ckpt) or packed file (.safetensors)")
+    add_model(parser, "checkpoint (.ckpt), packed file (.safetensors)")
     add_data(parser)
     add_engine(parser)
     parser.add_argument("--batch-size", type=positive, default=100, help="examples at a time (default 100)")
@@ -124,7 +124,9 @@ def table(result: dict[str, Any]) -> str:
         [f"{name:{width}}", *(f"{value:6.2f}" for value in of.values()), f"{result['means'][name]:6.2f}"]
         for name, of in result["accuracy"].items()
     ]
-    relative = "" if result["relative"] is None else f", {result['relative']:.1f} % of the clean {result['clean']:.2f} %"
+    relative = (
+        "" if result["relative"] is None else f", {result['relative']:.1f} % of the clean {result['clean']:.2f} %"
+    )
     count = len(rows)
     last = f"mean of {count} corruption{'s' * (count > 1)} {result['mean']:.2f} %{relative}, on {examples(result)}"
     return "\n".join("  ".join(row) for row in [head, *rows]) + "\n" + last

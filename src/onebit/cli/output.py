@@ -42,9 +42,7 @@ def bar(what: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
 
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(
-        *columns, console=console, transient=True, disable=quiet or not console.is_terminal
-    ) as progress:
+    with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as progress:
         row = progress.add_task(what, total=None)
         yield lambda done, total: progress.update(row, completed=done, total=total)
 
