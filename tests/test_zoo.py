@@ -18,10 +18,10 @@ from onebit.analysis.evaluation import evaluate
 from onebit.checkpoints import checkpoint
 from onebit.cli.main import main
 from onebit.errors import UserError
-from onebit.packing.from_checkpoint import PLACES
+from onebit.packing.from_checkpoint import PLACES, TEACHING
 from onebit.reproduction import zoo as making
 from onebit.runtime import format, inspection, native, zoo
-from onebit.training.recipe import Recipe
+from onebit.training.recipe import DistillationOptions, Recipe
 
 SHIPPED = zoo.names()
 METHODS = ("adabin", "rbnn", "rebnn", "triad")
@@ -77,8 +77,10 @@ def test_a_file_is_made_of_a_checkpoint(folder, trained):
 
 
 def test_places_are_the_keys_that_change_no_result():
-    free = {name for name, field in Recipe.__dataclass_fields__.items() if field.metadata["free"]}
+    free = {field.name for field in dataclasses.fields(Recipe) if field.metadata["free"]}
     assert free == set(PLACES)
+    teaching = {field.name for field in dataclasses.fields(DistillationOptions)}
+    assert teaching == {*TEACHING, "teacher", "teacher_weights"}
 
 
 def test_names_of_the_zoo_stand_for_files(small_zoo, folder, tmp_path, capsys):

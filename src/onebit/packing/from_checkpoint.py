@@ -16,7 +16,7 @@ PLACES = (
     *("accumulate", "compile", "threads", "accelerator", "devices", "num_nodes", "strategy", "timeout"),
 )
 PHOTOGRAPHS = ("image_size", "crop_scale", "color_jitter", "rand_augment", "lighting")
-TEACHING = ("distillation", "distillation_weight", "temperature")
+TEACHING = ("distillation", "distillation_weight", "distillation_last_weight", "temperature")
 
 
 def pack_checkpoint(
