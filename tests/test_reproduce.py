@@ -114,6 +114,8 @@ def test_rows_are_trained_packed_and_scored(place):
     test = onebit.data.load("digits").test
     right = runtime.load(packed)(test.images.numpy()).argmax(1) == test.targets.numpy()
     assert measured["engine"]["accuracy"] == pytest.approx(100 * right.mean(), abs=1e-3)
+    own = onebit.evaluate(str(packed), "digits", "data", checkpoint=False)
+    assert measured["engine"]["ece"] == own["calibration"]["ece"] > 0
     assert measured["engine"]["examples"] == 360 and 0 < measured["speed"]["ms"] < measured["speed"]["ms_pytorch"]
     assert found["second"]["structure"]["pretraining"] == "first"
     initial = checkpoint.load(runs / "second-0" / "last.ckpt").progress.recipe["initial"]
@@ -300,7 +302,7 @@ def record(row: str, seed: int, accuracy: float, epochs: int = 1, load: float = 
         },
         "measured": {
             "packed": {"bytes": 1000, "float32_bytes": 20000},
-            "engine": {"accuracy": accuracy - 1, "examples": 360},
+            "engine": {"accuracy": accuracy - 1, "ece": 3.0, "examples": 360},
             "speed": {"ms": 0.5 + seed, "ms_pytorch": 2.0, "isa": "avx2", "other_load": load},
         },
     }
@@ -316,10 +318,13 @@ def test_a_page_has_mean_and_spread_and_never_hides_epochs(tmp_path):
     found = [record("plain", 0, 70.0), record("plain", 1, 72.0, load=50.0), record("plain", 0, 80.0, epochs=7)]
     page = render.markdown(one, found)
     assert (
-        "| Plain | 90.0 after 200 epochs | 71.00 ± 1.41 (n = 2) after 1 epoch | 70.00 ± 1.41 (n = 2) | 1 / 200 | plain |"
+        "| Plain | 90.0 after 200 epochs | 71.00 ± 1.41 (n = 2) after 1 epoch | 70.00 ± 1.41 (n = 2) | 3.00 ± 0.00 (n = 2) | 1 / 200 | plain |"
         in page
     )
-    assert "| Plain | 90.0 after 200 epochs | 80.00 (n = 1) after 7 epochs | 79.00 (n = 1) | 7 / 200 | plain |" in page
+    assert (
+        "| Plain | 90.0 after 200 epochs | 80.00 (n = 1) after 7 epochs | 79.00 (n = 1) | 3.00 (n = 1) | 7 / 200 | plain |"
+        in page
+    )
     assert "| 100 s | 20,000 | 1,000 | 2.000* | 1.000* |" in page and "| 2.000 | 0.500 |" in page
     assert "A, 1 thread, 32-true, PyTorch 2, source 0123456789: 3 runs, 2026-01-01 to 2026-01-02" in page
     assert "--seeds 0,1" in page and "distillation" not in page  # a column that is empty everywhere

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from onebit.runtime.inputs import Floats as Floats
     from onebit.runtime.inputs import Image as Image
     from onebit.runtime.inputs import Tokens as Tokens
+    from onebit.runtime.model import load as load
     from onebit.training.recipe import Recipe as Recipe
     from onebit.training.train import train as train
 
@@ -36,6 +37,7 @@ NAMES = {
     "Tokens": "onebit.runtime.inputs",
     "after_step": "onebit.nn.layers",
     "evaluate": "onebit.analysis.evaluation",
+    "load": "onebit.runtime.model",
     "pack": "onebit.packing.pack",
     "regularization": "onebit.nn.layers",
     "set_progress": "onebit.nn.layers",

@@ -40,6 +40,7 @@ def parts() -> Parts:
     }
     graph = net.graph("s", dict(IDS), dict(SENSORS), map="r")
     graph["task"] |= {"labels": list("abcd"), "scores": {"accuracy": 90.5}}
+    graph["training"] = {"data": "cifar10", "epochs_done": 40, "lr": 0.1}
     return graph, net.tensors
 
 
@@ -58,7 +59,7 @@ def test_the_unchanged_file_is_accepted(tmp_path: Path) -> None:
 def test_what_may_be_absent_or_null(tmp_path: Path) -> None:
     graph, tensors = parts()
     for change in (
-        lambda g: (g["task"].pop("labels"), g["task"].pop("scores"), g.pop("recipe", None)),
+        lambda g: (g["task"].pop("labels"), g["task"].pop("scores"), g.pop("recipe", None), g.pop("training")),
         lambda g: (g["task"].update(labels=None, scores={}), g.update(recipe=None), g["inputs"][0].update(resize=None)),
         lambda g: g.update(nodes=[n | {"stride": [1, 1]} if n["op"] == "conv" else n for n in g["nodes"]]),
     ):
@@ -160,6 +161,18 @@ MUTATIONS: dict[str, tuple[Callable[[Parts], Any], str]] = {
     "scores null": (set_in("task", "scores", to=None), "graph.task.scores must be an object"),
     "score a string": (set_in("task", "scores", "accuracy", to="90"), "graph.task.scores must be a finite number"),
     "101 scores": (set_in("task", "scores", to={str(i): i for i in range(101)}), "at most 100 numbers"),
+    # of the training
+    "training null": (set_in("training", to=None), "graph.training must be an object"),
+    "training a list": (set_in("training", to=["seed"]), "graph.training must be an object"),
+    "training with a list": (set_in("training", "seed", to=[0]), "graph.training must be a finite number"),
+    "training with true": (set_in("training", "seed", to=True), "graph.training must be a finite number"),
+    "training too large": (set_in("training", "seed", to=1e39), "graph.training must be a finite number"),
+    "training too long": (set_in("training", "data", to="x" * 1001), "at most 1000 characters"),
+    "training of half a character": (set_in("training", "data", to="\ud800"), "not valid Unicode"),
+    "101 entries of training": (
+        set_in("training", to={str(i): i for i in range(101)}),
+        "at most 100 numbers and strings",
+    ),
     # of embedding
     "embedding of an image": (node(3, "inputs", ["input"]), "reads an input of tokens, not 'input'"),
     "embedding of a node": (node(3, "inputs", ["c"]), "reads an input of tokens, not 'c'"),

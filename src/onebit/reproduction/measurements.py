@@ -31,9 +31,12 @@ def packed(folder: Path, recipe: Recipe) -> dict[str, Any]:
 
 
 def engine(folder: Path, recipe: Recipe) -> dict[str, Any]:
-    """{score by name in percent, "examples"}: of the test examples, in the engine."""
+    """{score by name in percent, "ece": expected calibration error in percent, where an answer is one label, "examples"}: of the
+    test examples, in the engine."""
     result = evaluate(str(folder / PACKED), recipe.data, recipe.root, checkpoint=False, threads=1)
-    return {**{name: result[name] for name in result["scores"]}, "examples": result["examples"]}
+    scores = {name: result[name] for name in result["scores"]}
+    ece = {"ece": result["calibration"]["ece"]} if "calibration" in result else {}
+    return {**scores, **ece, "examples": result["examples"]}
 
 
 def speed(folder: Path, recipe: Recipe) -> dict[str, Any]:

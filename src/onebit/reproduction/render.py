@@ -12,7 +12,7 @@ from onebit.reproduction.table import ResultTable
 
 UNITS = f"""Accuracy: of the test examples after the last epoch, mean ± standard deviation over n seeds. "not run": nobody has run it yet. A
 paper's number stands beside the epochs that it took ("?": not stated), ours beside our own: numbers after different epochs do not
-compare methods. Bytes of the packed file, and of the same parameters in float32; ms: median for one input on one thread (*: while
+compare methods. Calibration error: expected, of 15 bins, in the engine. Bytes of the packed file, and of the same parameters in float32; ms: median for one input on one thread (*: while
 other processes used more than {BUSY:g} % of a processor)."""
 
 
