@@ -2,19 +2,19 @@
 
 weights       w ~ sum_i alpha_i B_i over M bases, with the mean and the deviation (population) of the layer's weights,
 
-    B_i   = sign(w - mean + u_i std),  u_i = -1 + 2 i / (M - 1),  i = 0 .. M - 1;  u = 0 for M = 1     (eq. 2)
-    alpha = argmin ||w - sum_i alpha_i B_i||^2                                                           (eq. 3)
-    dL/dw = sum_i alpha_i dL/dw_b: the straight-through estimator for each B_i, alpha held constant       (eq. 5)
+    B_i   = sign(w - mean + u_i std),  u_i = -1 + 2 i / (M - 1),  i = 0 .. M - 1;  u = 0 for M = 1
+    alpha = argmin ||w - sum_i alpha_i B_i||^2 over the layer
+    dL/dw = sum_i alpha_i dL/dw_b: the straight-through estimator for each B_i, alpha held constant
 
 activations   a = sum_j beta_j H_j over N bases, H_j = sign(x - t_j): the paper's H_v = 2 1[clip(x + v, 0, 1) >= 1/2] - 1 with
-              t = 1/2 - v; dH/dx = 1 where 0 <= x + v <= 1, that is |x - t| <= 1/2; beta and t learned     (eq. 6-9)
+              t = 1/2 - v; dH/dx = 1 where 0 <= x + v <= 1, that is |x - t| <= 1/2; beta and t learned
 
 A layer is the sum of M N binary products. The least squares are solved anew at each step through the Gram matrix (M, M) of the
 bases, by its pseudoinverse, for bases that coincide (of weights that are all equal).
 
 Different here: |beta_j| stands for beta_j, since a form's scale is positive; t starts evenly spaced in [-1/2, 1/2] and beta at
-1 / N; the block is that of the other methods, with the clipping of H as its nonlinearity. The paper also fits alpha for each
-output channel; here it is one for the layer, as in its equations. As described in the paper; no authors' code is public.
+1 / N; the block is that of the other methods, with the clipping of H as its nonlinearity: own choices. As described in the
+paper; no authors' code is public.
 """
 
 import torch

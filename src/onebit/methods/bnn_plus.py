@@ -3,12 +3,11 @@
 backward      SwishSign for weights and activations: sign's derivative becomes that of
                   SS(x) = 2 sigma(b x) (1 + b x (1 - sigma(b x))) - 1,
                   SS'(x) = b (2 - b x tanh(b x / 2)) / (1 + cosh b x),  b = 5   (eq. 4-5)
-loss          L + strength sum over layers, filters o and weights of |alpha_o - |w||: pulls weights to -+alpha   (eq. 6, R_1)
+loss          L + strength sum over layers, filters o and weights of |alpha_o - |w||: pulls weights to -+alpha
 weights       w_b = alpha_o sign(w), with alpha learned per filter from both: from the loss through w_b, and from the sum above
 
-The paper gives strengths between 1e-7 and 1e-5 and a second norm, (alpha - |w|)^2; the strength here is an option, constant over
-training, and the norm is the first. One alpha per filter, which starts from mean |w_o|, is an own choice. No authors' code is
-public; as described in the paper.
+The sum has one of the paper's two norms; the other squares. The strength, constant over training, and one alpha per filter, which
+starts from mean |w_o|, are own choices. As described in the paper; no authors' code is public.
 """
 
 import torch

@@ -1,7 +1,7 @@
 """DoReFa-Net: Low Bitwidth Networks with Low Bitwidth Gradients (Zhou et al. 2016, arXiv 1606.06160).
 
-weights       w_b = E sign(w), E = mean |w| over the whole layer, a constant in the backward pass; dL/dw = dL/dw_b   (eq. 7-8)
-activations   of k bits: a = round((2^k - 1) c) / (2^k - 1), c = min(max(x, 0), 1); dL/dx = dL/da where 0 <= x <= 1   (eq. 5, 11)
+weights       w_b = E sign(w), E = mean |w| over the whole layer, a constant in the backward pass; dL/dw = dL/dw_b
+activations   of k bits: a = round((2^k - 1) c) / (2^k - 1), c = min(max(x, 0), 1); dL/dx = dL/da where 0 <= x <= 1
 
 With n = 2^k - 1 the activation is a sum of n binary forms, since c passes n thresholds, which lie halfway between levels:
 
@@ -9,9 +9,9 @@ With n = 2^k - 1 the activation is a sum of n binary forms, since c passes n thr
 
 so a layer of 2 bits is three binary products. The bits of the level, of which there would be two, are no signs of x - t.
 
-Different here: gradients are real numbers (the paper quantizes them to 6 bits or more, in training alone), and a value halfway
-between two levels goes up, where TensorFlow's and PyTorch's round goes to the even one. Comparisons by others (BiBench) call a
-plain sign in {-1, +1} with scales per filter DoReFa; this is the paper's, as in the authors' tensorpack code.
+Different here: gradients are real numbers (the paper quantizes them, in training alone), and a value halfway between two levels
+goes up, where TensorFlow's and PyTorch's round goes to the even one. Comparisons by others (BiBench) call a plain sign in
+{-1, +1} with scales per filter DoReFa; this is the paper's form, as in tensorpack's example of it.
 """
 
 from torch import Tensor
@@ -30,7 +30,7 @@ def for_each_filter(scale: Tensor, weight: Tensor) -> Tensor:
 
 
 class LayerScaledSign(MagnitudeAwareSign):
-    """w_b = mean |w| sign(w), the mean over the layer (eq. 7); dL/dw = dL/dw_b times the surrogate's slope at w: w (O, ...)."""
+    """w_b = mean |w| sign(w), the mean over the layer; dL/dw = dL/dw_b times the surrogate's slope at w: w (O, ...)."""
 
     def scale(self, weight: Tensor) -> Tensor:
         return for_each_filter(weight.abs().mean(), weight)

@@ -3,11 +3,11 @@
 weights and activations alike, with learned bounds l < u and a learned alpha in (0, 1/2) of each layer:
 
     m = (l + u) / 2,  h = (u - l) / 2,  z = clip((x - m) / h, -1, 1)
-    phi(z) = tanh(kappa z) / tanh(kappa),  tanh(kappa) = 1 - alpha                  (eq. 3-6: s = 1 / (1 - alpha), k = kappa / h)
-    Q = m + h sgn(phi(z)): l below m, u from m on                                       (eq. 7-8)
+    phi(z) = tanh(kappa z) / tanh(kappa),  tanh(kappa) = 1 - alpha      (the paper's s = 1 / (1 - alpha), k = kappa / h)
+    Q = m + h sgn(phi(z)): l below m, u from m on
 
 The forward pass takes the sign of phi, the backward pass passes it unchanged, so that x, l, u and alpha learn through the soft
-function: alpha -> 0 makes it the step. The paper trains this form, too.
+function: alpha -> 0 makes it the step.
 
 Different here: alpha = sigmoid(sharpness) / 2, which starts at 0.2 and stays in its interval; the bounds of weights are learned as
 multiples of the layer's deviation about its mean, from 2 on, so that they follow the weights, those of activations as numbers,

@@ -4,7 +4,7 @@ weights       w_b = alpha sign(w), with alpha = ||d . w||_1 / ||d||_1 over the l
               minimises sum_j d_j (w_j - w_b,j)^2 where d is the diagonal of the loss's Hessian; a constant in the backward pass
               dL/dw = dL/dw_b
 curvature     d = sqrt(v) + 1e-8, v <- 0.999 v + 0.001 (dL/dw_b)^2 after each step: the second moment that Adam computes
-activations   a_b = sign(a), straight-through estimator, as the paper's networks with binary activations (LAB on BNN)
+activations   a_b = sign(a), straight-through estimator
 
 Different here: v is the layer's own, so that LAB trains with every optimizer, where the paper reads Adam's; the bias correction of
 v and the learning rate in d are left out, since alpha depends on the ratios of d alone. Before the first step v = 0, and alpha is
@@ -26,7 +26,7 @@ DECAY, EPS = 0.999, 1e-8
 
 
 class LossAwareSign(MagnitudeAwareSign):
-    """w_b = alpha sign(w), alpha = sum d |w| / sum d over the layer: w (O, ...). `moment`, v in the module, only training moves."""
+    """w_b = alpha sign(w), alpha = sum d |w| / sum d over the layer: w (O, ...). Only training moves `moment`, the module's v."""
 
     moment: Tensor
 

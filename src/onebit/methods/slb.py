@@ -2,19 +2,19 @@
 
 Each weight is a choice from {-1, +1}, with one auxiliary state for each value, and a temperature that falls over training:
 
-    p = softmax(t (A_-, A_+)),  w_soft = p_+ - p_-,  w_b = +1 if A_+ >= A_- else -1        (eq. 4-6; t = 1 / temperature)
+    p = softmax(t (A_-, A_+)),  w_soft = p_+ - p_-,  w_b = +1 if A_+ >= A_- else -1        (t = 1 / temperature)
 
 Of two states only the difference matters: w_soft = tanh(t (A_+ - A_-) / 2), and both move by equal and opposite gradients. So one
 latent weight w = (A_+ - A_-) / 2 is the whole state, at half the memory:
 
     w_b = sign(w),  dL/dw = dL/dw_soft t (1 - tanh^2(t w))
 
-(one learning rate of w is half of that of the states, in SGD). t grows geometrically from 1 to 10.
+(SGD of the states at a rate r is SGD of w at r / 2). t grows geometrically from 1 to 10.
 
 Different here: the forward pass takes w_b from the first step on, where the paper convolves with w_soft and evaluates with w_b. The
 gap between the two, which its second set of batch norm statistics (state batch norm) closes, does not arise; the gradient
-is that of the soft weights. t's course is an own choice (the paper compares linear, sine and exponential ones and prefers the
-last). Activations are a plain sign with the straight-through estimator.
+is that of the soft weights. t's course is an own choice. Activations are a plain sign with the straight-through estimator. As
+described in the paper; what its authors released holds no code.
 """
 
 from onebit.methods.bnn import SignWeight

@@ -5,8 +5,8 @@ backward      straight-through estimator for both signs; dL/dGamma_o = sum over 
 
 Gamma is a number per output channel here, the paper's first construction, which is a scale of the weights: w_b = Gamma_o sign(w).
 Its best one, Gamma = alpha (x) beta (x) gamma, has factors for each row and column of the map besides: such scales vary over the
-image, which no binary form holds, and fit one size of image alone. Gamma starts from mean |w| of each filter, and RPReLU's
-simpler relative, PReLU, is the nonlinearity: own choices.
+image, which no binary form holds, and fit one size of image alone. Gamma starts from mean |w| of each filter, and
+PReLU is the nonlinearity: own choices. As described in the paper.
 """
 
 import torch
