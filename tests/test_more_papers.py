@@ -391,7 +391,7 @@ def test_ovsw_floor_and_decay_as_plain_loops():
             gradient[0] = 0  # nothing to scale: stays 0, then decays
         w, expected = weight.detach().numpy().copy(), gradient.numpy().copy()
         binarizer.before_step(weight, gradient)
-        now = np.where(w >= 0, 1, -1)
+        now = np.where(w >= 0, 1, -1)  # as the step before left them
         flips = 0.999 * flips + 0.001 * (now != last)
         last = now
         for o in range(4):
@@ -404,6 +404,7 @@ def test_ovsw_floor_and_decay_as_plain_loops():
         np.testing.assert_allclose(gradient.numpy(), expected, rtol=1e-6)
         with torch.no_grad():
             weight.sub_(0.2 * torch.randn_like(weight))
+        binarizer.after_step(weight, gradient)
     assert 0 < raised < 12 and 0 < (flips > 0).sum() < 20
 
 

@@ -52,8 +52,7 @@ class AwakenedSign(WeightBinarizer):
 
     def set_progress(self, fraction: float, weight: Tensor) -> None:
         super().set_progress(fraction, weight)
-        if fraction == 0:  # the weights may have been loaded since they were drawn
-            self.last_sign.copy_(sign(weight))
+        self.last_sign.copy_(sign(weight))  # the weights may have been loaded since they were drawn
 
     def scale(self, weight: Tensor) -> Tensor:
         """mean |w^| (O, 1, ...), a constant."""
@@ -64,12 +63,15 @@ class AwakenedSign(WeightBinarizer):
 
     @torch.no_grad()
     def before_step(self, weight: Tensor, gradient: Tensor) -> None:
-        signs = sign(weight)
-        self.flips.lerp_((signs != self.last_sign).to(self.flips.dtype), 1 - MEMORY)
-        self.last_sign.copy_(signs)
         size, floor = norm(gradient).clamp(min=LEAST_GRADIENT), self.delta * norm(weight).clamp(min=LEAST_WEIGHT)
         gradient.mul_((floor / size).clamp(min=1))
         gradient.add_(torch.where(self.flips < SILENT, self.decay * weight, 0))
+
+    @torch.no_grad()
+    def after_step(self, weight: Tensor, gradient: Tensor | None) -> None:
+        signs = sign(weight)
+        self.flips.lerp_((signs != self.last_sign).to(self.flips.dtype), 1 - MEMORY)
+        self.last_sign.copy_(signs)
 
     def freeze(self, weight: Tensor) -> tuple[WeightForm, ...]:
         return (WeightForm(sign(weight), self.scale(weight).flatten()),)

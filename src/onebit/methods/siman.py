@@ -15,7 +15,6 @@ from either end, less over training), which is left out, and adds 1e-5 to varian
 the recipe's: `weight_decay = 0`.
 """
 
-import torch
 from torch import Tensor
 
 from onebit.methods.method import Method
@@ -34,8 +33,8 @@ class MagnitudeHalf(LearnedScaleSign):
         """|w^| - m, shaped like w."""
         size = standardized(weight).abs()
         rows = size.detach().flatten(1)  # (O, n)
-        n = rows.shape[1]
-        middle = torch.kthvalue(rows, n - max(n // 2, 1) + 1, dim=1).values  # (O,), the (n // 2)-th largest
+        half = max(rows.shape[1] // 2, 1)
+        middle = rows.sort(dim=1, descending=True).values[:, half - 1]  # (O,); kthvalue is not deterministic on GPUs
         return size - middle.reshape(-1, *[1] * (weight.dim() - 1))
 
     def forward(self, weight: Tensor) -> Tensor:
