@@ -93,7 +93,10 @@ def test_a_network_has_arguments_of_its_own(monkeypatch):
             {"clases": 3},
             "model 'resnet8' has no argument 'clases'; its arguments are: classes, in_channels, image_size",
         ),
-        ({"method": "bnn", "options": {"t": 1}}, "method 'bnn' has no option 't'; its options are: none"),
+        (
+            {"method": "bnn", "options": {"t": 1}},
+            "method 'bnn' has no option 't'; its options are: surrogate, weight_surrogate",
+        ),
         ({"structure": {"blok": "plain"}}, "unknown key 'blok'"),
         ({"name": "vgg_small", "image_size": 30}, "image size 30 is not a multiple of 8"),
     ],
