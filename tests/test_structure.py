@@ -17,6 +17,7 @@ from onebit import methods, models
 from onebit.checkpoints import checkpoint
 from onebit.methods.method import Method
 from onebit.nn.binarizer import ActivationForm
+from onebit.nn.surrogates import Surrogate, ste
 from onebit.packing.from_checkpoint import pack_checkpoint
 from onebit.runtime import load
 from onebit.training import recipe
@@ -81,13 +82,16 @@ def test_the_common_checks_notice_mistakes(added, monkeypatch):
         def forward(self, x):
             return super().forward(x - self.hidden.reshape(1, -1, *[1] * (x.dim() - 2)).to(x.dtype))
 
+    def weights(kind):
+        return lambda shape: kind(shape, Surrogate(ste))
+
     float32 = torch.float32
     for common_check, wrong in (
-        (lambda m: checks.check_weights(m, float32), Method("m", ForgottenOffset, activation)),
-        (lambda m: checks.check_evaluation(m, float32), Method("m", ForgottenOffset, activation)),
-        (checks.check_gradients, Method("m", SignOfZero, activation)),
-        (lambda m: checks.check_activations(m, float32), Method("m", weight, WrongThreshold)),
-        (checks.check_state, Method("m", weight, Unsaved)),
+        (lambda m: checks.check_weights(m, float32), Method("m", weights(ForgottenOffset), activation)),
+        (lambda m: checks.check_evaluation(m, float32), Method("m", weights(ForgottenOffset), activation)),
+        (checks.check_gradients, Method("m", weights(SignOfZero), activation)),
+        (lambda m: checks.check_activations(m, float32), Method("m", weights(weight), WrongThreshold)),
+        (checks.check_state, Method("m", weights(weight), Unsaved)),
     ):
         with pytest.raises(AssertionError):
             common_check(wrong)

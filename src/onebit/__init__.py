@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from onebit import tasks as tasks
     from onebit.analysis.evaluation import evaluate as evaluate
     from onebit.nn.layers import after_step as after_step
+    from onebit.nn.layers import before_step as before_step
     from onebit.nn.layers import regularization as regularization
     from onebit.nn.layers import set_progress as set_progress
     from onebit.packing.pack import pack as pack
@@ -36,6 +37,7 @@ NAMES = {
     "Recipe": "onebit.training.recipe",
     "Tokens": "onebit.runtime.inputs",
     "after_step": "onebit.nn.layers",
+    "before_step": "onebit.nn.layers",
     "evaluate": "onebit.analysis.evaluation",
     "load": "onebit.runtime.model",
     "pack": "onebit.packing.pack",
