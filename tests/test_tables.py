@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from lightning_fabric import Fabric
+from torch import nn
 
 from networks import BACKENDS, Watch
 from onebit import models
@@ -97,6 +98,11 @@ def test_a_row_trains_packs_and_runs(rows, small, tmp_path):
         loss, _ = step(Batch(x, targets))
         moved = [name for name, p in model.named_parameters() if not torch.equal(p, before[name])]
         assert torch.isfinite(loss) and len(moved) > len(before) / 2
+    for norm in (m for m in model.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)):
+        norm.reset_running_stats()
+        norm.momentum = None  # statistics of the batch below: one step's are still those of the start
+    with torch.no_grad():
+        model(x)
     model.eval()
     if arguments["binarize"] == "activations":
         assert all(layer.weight_binarizer is None for _, layer in binary_layers(model))
