@@ -18,6 +18,7 @@ from onebit.errors import UserError
 from onebit.training.non_finite import non_finite_parameter
 from onebit.training.run_folder import check_same_recipe
 from onebit.training.setup import Setup
+from onebit.training.signs import Signs
 
 
 @dataclass
@@ -28,9 +29,11 @@ class State:
     best          best first score so far
     changed       keys of the recipe that --extend changed: {key: [before, now]}
     before        seconds of training before this process
+    signs         the course of the binary weights' signs
     """
 
     name: str
+    signs: Signs
     epoch: int = 0
     step: int = 0
     partial: dict[str, Any] | None = None
@@ -51,6 +54,18 @@ class State:
             return False
         self.best = first
         return True
+
+
+def begin(setup: Setup, name: str) -> State:
+    """The state of a training that has done nothing yet."""
+    state = State(name, watched(setup))
+    state.signs.begin()
+    return state
+
+
+def watched(setup: Setup) -> Signs:
+    """The signs that the first rank watches, if the recipe wants diagnostics: all ranks have the same."""
+    return Signs(setup.model, setup.steps, setup.recipe.diagnostics and setup.fabric.is_global_zero)
 
 
 def restore(setup: Setup, name: str, extend: bool) -> State:
@@ -84,8 +99,11 @@ def restore(setup: Setup, name: str, extend: bool) -> State:
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"{path} does not fit: {reason}; it may be of another version; name another folder") from error
     torch.set_rng_state(progress.rng)
+    signs = watched(setup)
+    signs.load(progress.signs, str(path))
     return State(
         name,
+        signs,
         progress.epoch,
         progress.step,
         progress.partial,
@@ -127,6 +145,7 @@ def save(setup: Setup, state: State, names: Sequence[str], partial: dict[str, An
             best=state.best,
             seconds=state.seconds,
             rng=torch.get_rng_state(),
+            signs=state.signs.record(),
         )
         content = Checkpoint(
             config=setup.model.config,  # type: ignore[arg-type]
