@@ -32,7 +32,8 @@ def variants(name: str) -> list[str]:
 def cases() -> list[Case]:
     """(name, options) of every method with every variant, the full-precision parent left out."""
     names = [name for name in methods.METHODS if name != "float"]
-    return [(name, {"variant": v} if v else {}) for name in names for v in variants(name) or [""]]
+    plain = [(name, {"variant": v} if v else {}) for name in names for v in variants(name) or [""]]
+    return plain + [("rbnn", {"rotation": rotation, "t_max": 2.0}) for rotation in ("full", "none")]
 
 
 def case_id(case: Case) -> str:

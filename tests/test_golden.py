@@ -76,14 +76,15 @@ def set_schedule(layer: BinaryConv2d, meta: dict[str, str]) -> None:
     if meta["method"] == "recu":
         layer.weight_binarizer.tau.fill_(t)
     for binarizer in (layer.weight_binarizer, layer.activation_binarizer):
-        schedule = getattr(binarizer, "schedule", None)
-        if schedule is None:
+        surrogate = binarizer.surrogate
+        if "t" not in surrogate.courses:
             continue
-        if t < schedule.t_floor:  # the authors' floor is a float32 tensor, whose rounding reaches their gradient
-            schedule.t = torch.tensor(schedule.t_floor, dtype=torch.float32)
+        least = 1.0 if meta["method"] == "rbnn" and binarizer is layer.activation_binarizer else 0.0
+        if t < least:  # the authors' bound is a float32 tensor, whose rounding reaches their gradient
+            surrogate.t = torch.tensor(least, dtype=torch.float32)
         else:
-            schedule.t.fill_(t)
-        schedule.k.fill_(1.0 if schedule.t_floor else float(meta["k"]))
+            surrogate.t.fill_(t)
+        surrogate.k.fill_(1.0 if least else float(meta["k"]))
 
 
 def close(name: str, ours: torch.Tensor, golden: torch.Tensor) -> None:

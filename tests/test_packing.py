@@ -110,7 +110,10 @@ def test_linear_after_a_map(tmp_path):
 
 def test_training_state_stays_behind(tmp_path):
     """gamma, last weights and schedules change nothing in the file; rotations and latent weights are not in it."""
-    for method, suffixes in (("rebnn", ("gamma", "last_weight", "last_scale")), ("rbnn", ("schedule.t", "schedule.k"))):
+    for method, suffixes in (
+        ("rebnn", ("gamma", "last_weight", "last_scale")),
+        ("rbnn", ("surrogate.t", "surrogate.k")),
+    ):
         model = settle(models.create("resnet8", method, image_size=8), (3, 8, 8))
         pack(model, tmp_path / "one")
         touched = 0

@@ -17,6 +17,7 @@ from onebit.errors import UserError
 from onebit.methods.rbnn import RotatedSign, align, factors, rbnn
 from onebit.nn import layers
 from onebit.nn.layers import BinaryConv2d
+from onebit.nn.surrogates import sharpening, training_aware
 from onebit.training.step import clip_gradients
 
 
@@ -142,7 +143,7 @@ def test_rbnn_gradient_of_rotated_weights():
 def test_rbnn_gradients(fraction):
     """eq. 13-16 in full: scale sign(w~) with F' backward, for weights, theta and scale."""
     binarizer, big, weight = kron_layer((4, 2, 3, 3))
-    binarizer.schedule.set_progress(fraction)
+    binarizer.surrogate.set_progress(fraction)
     weight = (weight / 4).requires_grad_()  # some |w~| below sqrt(2) / t at the end, some above
     with torch.no_grad():
         binarizer.scale.copy_(torch.randn_like(binarizer.scale))
@@ -187,10 +188,10 @@ def test_rbnn_schedule():
     for fraction, t in ((0.0, 0.01), (0.5, 10**-0.5), (1.0, 10.0)):
         weights.set_progress(fraction, torch.randn(2, 4))
         activations.set_progress(fraction)
-        assert weights.schedule.t.item() == pytest.approx(t) and weights.schedule.k.item() == pytest.approx(
+        assert weights.surrogate.t.item() == pytest.approx(t) and weights.surrogate.k.item() == pytest.approx(
             max(1 / t, 1)
         )
-        assert activations.schedule.t.item() == pytest.approx(max(t, 1)) and activations.schedule.k.item() == 1
+        assert activations.surrogate.t.item() == pytest.approx(max(t, 1)) and activations.surrogate.k.item() == 1
 
 
 def cosine(matrices: Tensor, r1: Tensor, r2: Tensor) -> float:
@@ -238,10 +239,10 @@ def test_rbnn_alignment_of_a_layer():
 def test_rbnn_rotations_stay_after_a_fraction_of_training():
     weight = torch.randn(8, 4, 3, 3)
     for until, progress, turns in ((0.5, 0.5, True), (0.5, 0.525, False), (1.0, 0.99, True)):
-        binarizer = RotatedSign(weight.shape, "combined", 2.0, rotate_until=until)
+        binarizer = RotatedSign(weight.shape, sharpening(training_aware, 1e-2, 2.0), "combined", rotate_until=until)
         before = binarizer.r1.clone()
         binarizer.set_progress(progress, weight)
-        assert torch.equal(binarizer.r1, before) != turns and binarizer.schedule.t > 0.1
+        assert torch.equal(binarizer.r1, before) != turns and binarizer.surrogate.t > 0.1
     with pytest.raises(UserError, match="rotate_until must be from 0 to 1"):
         rbnn(rotate_until=1.5)
 

@@ -10,8 +10,9 @@ from networks import SHAPES, check, settle
 from onebit import methods, models, pack
 from onebit.methods.method import Method
 from onebit.nn.binarizer import ActivationBinarizer, ActivationForm, WeightBinarizer, WeightForm, filter_mean
-from onebit.nn.sign import approx_sign, identity, sign, surrogate_sign
+from onebit.nn.sign import sign, surrogate_sign
 from onebit.nn.structure import Structure
+from onebit.nn.surrogates import approx_sign, identity
 from onebit.runtime import format, load
 
 

@@ -10,7 +10,22 @@ import pytest
 import torch
 
 import onebit
-from onebit.nn.sign import approx_sign, ede, identity, sign, ste, surrogate_sign, swish_sign, training_aware
+from onebit import methods, models
+from onebit.errors import UserError
+from onebit.nn import layers, surrogates
+from onebit.nn.sign import sign, surrogate_sign
+from onebit.nn.surrogates import (
+    approx_sign,
+    ede,
+    exste,
+    fourier,
+    identity,
+    reste,
+    ste,
+    swish_sign,
+    tanh,
+    training_aware,
+)
 
 FLOATS = [torch.bfloat16, torch.float16, torch.float32, torch.float64]
 
@@ -68,7 +83,35 @@ def sign_swish(x: np.ndarray, b: float) -> np.ndarray:
     return 2 * s * (1 + b * x * (1 - s)) - 1
 
 
+def power(x: np.ndarray, o: float, clip: float) -> np.ndarray:
+    """ReSTE's sign(x) |x|^(1/o) up to clip, and its chord up to 0.1."""
+    size = np.minimum(np.abs(x), clip)
+    return np.sign(x) * np.where(size < 0.1, size * 0.1 ** (1 / o - 1), size ** (1 / o))
+
+
+def power_slope(x: np.ndarray, o: float, clip: float) -> np.ndarray:
+    size = np.maximum(np.abs(x), 0.1)
+    slope = np.where(np.abs(x) < 0.1, 0.1 ** (1 / o) / 0.1, size ** ((1 - o) / o) / o)
+    return np.where(np.abs(x) <= clip, slope, 0)
+
+
+def exponential(x: np.ndarray, o: float, clip: float) -> np.ndarray:
+    """sign(x) (1 - e^(-o|x|)) / (1 - e^(-o)) up to clip."""
+    return np.sign(x) * (1 - np.exp(-o * np.minimum(np.abs(x), clip))) / (1 - np.exp(-o))
+
+
+def series(x: np.ndarray, n: float) -> np.ndarray:
+    """(4 / pi) sum_{i < n} sin((2i + 1) w x) / (2i + 1), w = pi / 2, constant beyond 1."""
+    inside = np.clip(x, -1, 1)
+    return 4 / np.pi * sum(np.sin((2 * i + 1) * np.pi / 2 * inside) / (2 * i + 1) for i in range(int(n)))
+
+
+def series_slope(x: np.ndarray, n: float) -> np.ndarray:
+    return np.where(np.abs(x) <= 1, 2 * sum(np.cos((2 * i + 1) * np.pi / 2 * x) for i in range(int(n))), 0)
+
+
 SURROGATES = [
+    (ste, (1.5,), lambda x, clip: np.where(np.abs(x) <= clip, 1.0, 0.0), lambda x, clip: np.clip(x, -clip, clip)),
     (ste, (), lambda x: np.where(np.abs(x) <= 1, 1.0, 0.0), lambda x: np.clip(x, -1, 1)),
     (identity, (), np.ones_like, lambda x: x),
     (approx_sign, (), lambda x: np.where(np.abs(x) < 1, 2 - 2 * np.abs(x), 0), approx),
@@ -82,20 +125,33 @@ for t in (1e-3, 0.1, 1.0, 10.0):
 for b in (1.0, 5.0):
     closed = lambda x, b: b * (2 - b * x * np.tanh(b * x / 2)) / (1 + np.cosh(b * x))  # noqa: E731
     SURROGATES.append((swish_sign, (b,), closed, sign_swish))
-surrogates = pytest.mark.parametrize(
+for t in (1.0, 5.0):
+    SURROGATES.append((tanh, (t,), lambda x, t: t / np.cosh(t * x) ** 2, lambda x, t: np.tanh(t * x)))
+for o in (1.0, 3.0):
+    SURROGATES += [
+        (reste, (o, 1.5), power_slope, power),
+        (
+            exste,
+            (o, 1.5),
+            lambda x, o, clip: np.where(np.abs(x) <= clip, o * np.exp(-o * np.abs(x)) / (1 - np.exp(-o)), 0),
+            exponential,
+        ),
+    ]
+SURROGATES += [(fourier, (n,), series_slope, series) for n in (1.0, 4.0)]
+each_surrogate = pytest.mark.parametrize(
     ("derivative", "parameters", "closed", "function"),
     SURROGATES,
     ids=[f"{d.__name__}-{'-'.join(map(str, p))}" for d, p, *_ in SURROGATES],
 )
 
 
-@surrogates
+@each_surrogate
 def test_surrogate_is_its_closed_form(derivative, parameters, closed, function):
     values = derivative(torch.from_numpy(X), *(torch.tensor(p, dtype=torch.float64) for p in parameters))
     np.testing.assert_allclose(values.numpy(), closed(X, *parameters), rtol=1e-10, atol=1e-12)
 
 
-@surrogates
+@each_surrogate
 def test_surrogate_is_the_slope_of_its_function(derivative, parameters, closed, function):
     h = 1e-6
     slope = (function(X + h, *parameters) - function(X - h, *parameters)) / (2 * h)
@@ -103,7 +159,7 @@ def test_surrogate_is_the_slope_of_its_function(derivative, parameters, closed, 
     np.testing.assert_allclose(values.numpy(), slope, rtol=1e-6, atol=1e-6)
 
 
-@surrogates
+@each_surrogate
 def test_backward_multiplies_by_the_surrogate(derivative, parameters, closed, function):
     x = torch.from_numpy(X).requires_grad_()
     upstream = torch.randn_like(x)
@@ -127,3 +183,60 @@ def test_half_precision_keeps_its_dtype(dtype):
     y = surrogate_sign(x, ede, torch.tensor(0.5), torch.tensor(2.0))
     y.sum().backward()
     assert y.dtype == dtype and x.grad.dtype == dtype
+
+
+def test_a_row_of_the_table_for_each_surrogate():
+    """Each name trains through the derivative of that name; parameters are where its course puts them."""
+    assert set(surrogates.SURROGATES) == {derivative.__name__ for derivative, *_ in SURROGATES}
+    for name in surrogates.SURROGATES:
+        surrogate = surrogates.create("test", name)
+        assert surrogate.derivative.__name__ == name
+        for fraction in (0.0, 0.5, 1.0):
+            surrogate.set_progress(fraction)
+            x = torch.linspace(-2, 2, 41).requires_grad_()
+            y = surrogate(x)
+            y.sum().backward()
+            assert torch.equal(y.detach(), sign(x.detach())) and torch.equal(x.grad, surrogate.slope(x.detach()))
+            assert torch.isfinite(x.grad).all() and x.grad[20] > 0  # at 0
+    surrogate = surrogates.create("test", {"name": "exste", "o_max": 5.0, "clip": 2.0})
+    surrogate.set_progress(0.5)
+    assert surrogate.o.item() == 3.0 and surrogate.clip.item() == 2.0
+    surrogate = surrogates.create("test", {"name": "ede", "t_min": 0.1})
+    surrogate.set_progress(0.5)
+    assert surrogate.t.item() == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("method", [name for name in methods.METHODS if name != "float"])
+def test_every_method_takes_another_surrogate(method):
+    """Its gradient changes, and nothing else: the same network, the same outputs."""
+    images = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+
+    def outputs_and_gradient(**options):
+        torch.manual_seed(1)
+        network = models.create("resnet8", method, options=options)
+        layers.set_progress(network, 0.7)
+        outputs = network(images)
+        outputs.square().sum().backward()
+        return outputs.detach(), network.conv1.weight.grad.clone(), network.stages[2][0].conv2.weight.grad.clone()
+
+    own = outputs_and_gradient()
+    activations = outputs_and_gradient(surrogate={"name": "ste", "clip": 0.7})
+    weights = outputs_and_gradient(weight_surrogate={"name": "ste", "clip": 0.01})
+    assert torch.equal(own[0], activations[0]) and torch.equal(own[0], weights[0])
+    assert not torch.equal(own[1], activations[1]) and not torch.equal(own[2], weights[2])
+
+
+def test_what_no_surrogate_is_is_refused():
+    for options, message in (
+        ({"surrogate": "stee"}, "method 'adabin': surrogate: surrogate 'stee' is unknown; choose one of ste, identity"),
+        ({"surrogate": {"clip": 1.0}}, "surrogate None is unknown"),
+        ({"weight_surrogate": {"name": "ede", "clip": 1.0}}, "surrogate 'ede' has no 'clip'; it has: t_min, t_max"),
+        ({"surrogate": {"name": "ste", "clip": 0}}, "clip of surrogate 'ste' must be a number above 0, got 0"),
+        ({"surrogate": 3}, "surrogate 3 is unknown"),
+    ):
+        with pytest.raises(UserError, match=re.escape(message)):
+            methods.create("adabin", **options)
+    with pytest.raises(UserError, match="no surrogate gradient trains this operand"):
+        methods.create("rebnn", variant="released", weight_surrogate="ste")
+    with pytest.raises(UserError, match="no surrogate gradient trains this operand"):
+        methods.create("float", surrogate="ste")

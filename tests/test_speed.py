@@ -32,6 +32,9 @@ from onebit.training.train import train
 VARIANTS = [(name, {}) for name in methods.METHODS] + [
     ("rbnn", {"variant": "paper"}),
     ("rebnn", {"variant": "released"}),
+    ("rbnn", {"rotation": "full"}),
+    ("rbnn", {"rotation": "none", "surrogate": "fourier", "weight_surrogate": "exste"}),
+    ("adabin", {"surrogate": {"name": "ste", "clip": 1.5}, "weight_surrogate": "reste"}),
 ]
 
 

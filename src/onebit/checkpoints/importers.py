@@ -67,7 +67,7 @@ IMPORTERS: Table[Importer] = Table(
     },
 )
 # Values of a schedule's end, which the authors' files do not hold and inference does not use.
-SCHEDULES = re.compile(r"schedule\.[tk]$|num_batches_tracked$")
+SCHEDULES = re.compile(r"surrogate\.[tk]$|num_batches_tracked$")
 
 
 def load(kind: str, path: str | Path) -> Checkpoint:

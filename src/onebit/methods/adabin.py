@@ -22,21 +22,14 @@ import torch
 from torch import Tensor, nn
 
 from onebit.methods.method import Method, choose
-from onebit.methods.schedule import Schedule
 from onebit.nn.binarizer import ActivationBinarizer, ActivationForm, WeightBinarizer, WeightForm, constant, filter_mean
-from onebit.nn.sign import approx_sign, ede, sign, surrogate_sign
+from onebit.nn.sign import sign
 from onebit.nn.structure import Structure
+from onebit.nn.surrogates import Surrogate, approx_sign, ede, sharpening
 
 
 class EqualizedSign(WeightBinarizer):
-    """w_b = alpha sign((w - beta) / alpha) + beta, mean and deviation of each filter: w (O, ...); backward EDE."""
-
-    def __init__(self, shape: torch.Size):
-        super().__init__(shape)
-        self.schedule = Schedule(1e-3, 10.0)
-
-    def set_progress(self, fraction: float, weight: Tensor) -> None:
-        self.schedule.set_progress(fraction)
+    """w_b = alpha sign((w - beta) / alpha) + beta, mean and deviation of each filter: w (O, ...)."""
 
     @staticmethod
     def set_of(weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -57,7 +50,7 @@ class EqualizedSign(WeightBinarizer):
     def forward(self, weight: Tensor) -> Tensor:
         alpha, beta = self.set_of(weight)
         u = self.equalized(weight, alpha, beta)
-        return alpha * surrogate_sign(u, ede, self.schedule.t, self.schedule.k) + beta
+        return alpha * self.surrogate(u) + beta
 
     def freeze(self, weight: Tensor) -> tuple[WeightForm, ...]:
         alpha, beta = self.set_of(weight)
@@ -68,14 +61,14 @@ class AdaptiveSet(ActivationBinarizer):
     """a_b = alpha sign(u) + beta ("paper") or alpha (sign(u) + beta) ("released"), u = (x - beta) / alpha, alpha and beta
     learned per layer: x (B, C, ...)."""
 
-    def __init__(self, channels: int, variant: str):
-        super().__init__(channels)
+    def __init__(self, channels: int, surrogate: Surrogate, variant: str):
+        super().__init__(channels, surrogate)
         self.variant = variant
         self.alpha = nn.Parameter(torch.tensor(1.0))
         self.beta = nn.Parameter(torch.tensor(0.0))
 
     def forward(self, x: Tensor) -> Tensor:
-        s = surrogate_sign((x - self.beta) / self.alpha, approx_sign)
+        s = self.surrogate((x - self.beta) / self.alpha)
         return self.alpha * s + self.beta if self.variant == "paper" else self.alpha * (s + self.beta)
 
     def freeze(self) -> tuple[ActivationForm, ...]:
@@ -95,8 +88,8 @@ def adabin(variant: str = "released") -> Method:
     choose("adabin", "variant", variant, ("paper", "released"))
     return Method(
         "adabin",
-        EqualizedSign,
-        lambda channels: AdaptiveSet(channels, variant),
+        lambda shape: EqualizedSign(shape, sharpening(ede, 1e-3, 10.0)),
+        lambda channels: AdaptiveSet(channels, Surrogate(approx_sign), variant),
         Structure(nonlinearity="maxout"),
         {"residual_imagenet": {"downsample": "average"}},
     )

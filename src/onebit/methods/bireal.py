@@ -11,16 +11,17 @@ from torch import Tensor
 from onebit.methods.method import Method
 from onebit.methods.plain_sign import PlainSign
 from onebit.nn.binarizer import WeightBinarizer, WeightForm, filter_mean
-from onebit.nn.sign import approx_sign, sign, ste, surrogate_sign
+from onebit.nn.sign import sign
 from onebit.nn.structure import Structure
+from onebit.nn.surrogates import Surrogate, approx_sign, ste
 
 
 class MagnitudeAwareSign(WeightBinarizer):
-    """w_b = mean |w_o| sign(w), dL/dw = dL/dw_b 1_{|w| <= 1}: w (O, ...)."""
+    """w_b = mean |w_o| sign(w), dL/dw = dL/dw_b times the surrogate's slope at w: w (O, ...)."""
 
     def forward(self, weight: Tensor) -> Tensor:
         alpha = filter_mean(weight.detach(), magnitude=True)
-        signs = surrogate_sign(weight, ste)  # value sign(w), gradient 1_{|w| <= 1}
+        signs = self.surrogate(weight)
         return (alpha * signs).detach() + (signs - signs.detach())  # value alpha sign(w) exactly, the same gradient
 
     def freeze(self, weight: Tensor) -> tuple[WeightForm, ...]:
@@ -31,8 +32,8 @@ def bireal() -> Method:
     """Bi-Real Net: a shortcut around each convolution and no nonlinearity but the sign. It has no options."""
     return Method(
         "bireal",
-        MagnitudeAwareSign,
-        lambda channels: PlainSign(channels, approx_sign),
+        lambda shape: MagnitudeAwareSign(shape, Surrogate(ste)),
+        lambda channels: PlainSign(channels, Surrogate(approx_sign)),
         Structure(nonlinearity="identity"),
         {"residual_imagenet": {"downsample": "average"}},
     )

@@ -9,15 +9,16 @@ from torch import Tensor
 from onebit.methods.method import Method
 from onebit.methods.plain_sign import PlainSign
 from onebit.nn.binarizer import WeightBinarizer, WeightForm
-from onebit.nn.sign import sign, ste, surrogate_sign
+from onebit.nn.sign import sign
 from onebit.nn.structure import Structure
+from onebit.nn.surrogates import Surrogate, ste
 
 
 class SignWeight(WeightBinarizer):
-    """w_b = sign(w), dL/dw = dL/dw_b 1_{|w| <= 1} (eq. 4)."""
+    """w_b = sign(w), dL/dw = dL/dw_b times the surrogate's slope at w (eq. 4)."""
 
     def forward(self, weight: Tensor) -> Tensor:
-        return surrogate_sign(weight, ste)
+        return self.surrogate(weight)
 
     def freeze(self, weight: Tensor) -> tuple[WeightForm, ...]:
         return (WeightForm(sign(weight), weight.new_ones(weight.shape[0])),)
@@ -25,4 +26,9 @@ class SignWeight(WeightBinarizer):
 
 def bnn() -> Method:
     """BNN, in networks with a shortcut around two convolutions. It has no options."""
-    return Method("bnn", SignWeight, lambda channels: PlainSign(channels, ste), Structure(block="plain"))
+    return Method(
+        "bnn",
+        lambda shape: SignWeight(shape, Surrogate(ste)),
+        lambda channels: PlainSign(channels, Surrogate(ste)),
+        Structure(block="plain"),
+    )

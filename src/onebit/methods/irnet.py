@@ -10,23 +10,16 @@ from torch import Tensor
 
 from onebit.methods.method import Method, choose
 from onebit.methods.plain_sign import PlainSign
-from onebit.methods.schedule import Schedule
 from onebit.nn.binarizer import WeightBinarizer, WeightForm, filter_mean, standardized
-from onebit.nn.sign import ede, sign, surrogate_sign
+from onebit.nn.sign import sign
 from onebit.nn.structure import Structure
+from onebit.nn.surrogates import ede, sharpening
 
 T_MIN = {"paper": 1e-1, "released": 1e-3}
 
 
 class BalancedSign(WeightBinarizer):
-    """w_b = 2^round(log2 mean |w^|) sign(w^), w^ standardised per filter (eq. 6-8): w (O, ...); backward EDE."""
-
-    def __init__(self, shape: torch.Size, t_min: float):
-        super().__init__(shape)
-        self.schedule = Schedule(t_min, 10.0)
-
-    def set_progress(self, fraction: float, weight: Tensor) -> None:
-        self.schedule.set_progress(fraction)
+    """w_b = 2^round(log2 mean |w^|) sign(w^), w^ standardised per filter (eq. 6-8): w (O, ...)."""
 
     def scale(self, balanced: Tensor) -> Tensor:
         """A power of two, so that hardware can shift instead of multiply: (O, ...) -> (O, 1, ...)."""
@@ -34,7 +27,7 @@ class BalancedSign(WeightBinarizer):
 
     def forward(self, weight: Tensor) -> Tensor:
         balanced = standardized(weight)
-        return self.scale(balanced) * surrogate_sign(balanced, ede, self.schedule.t, self.schedule.k)
+        return self.scale(balanced) * self.surrogate(balanced)
 
     def freeze(self, weight: Tensor) -> tuple[WeightForm, ...]:
         balanced = standardized(weight)
@@ -47,7 +40,7 @@ def irnet(variant: str = "released") -> Method:
     t_min = T_MIN[variant]
     return Method(
         "irnet",
-        lambda shape: BalancedSign(shape, t_min),
-        lambda channels: PlainSign(channels, ede, Schedule(t_min, 10.0)),
+        lambda shape: BalancedSign(shape, sharpening(ede, t_min, 10.0)),
+        lambda channels: PlainSign(channels, sharpening(ede, t_min, 10.0)),
         Structure(block="plain"),
     )

@@ -1,12 +1,15 @@
 """What a method is: two binarizers and the network structure its paper trains them in."""
 
+import dataclasses
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
 from onebit.errors import UserError
+from onebit.nn import surrogates
 from onebit.nn.binarizer import ActivationBinarizer, WeightBinarizer
 from onebit.nn.structure import Structure
 
@@ -41,13 +44,42 @@ class Method:
         return Structure(**merged)
 
 
+SURROGATE_OPTIONS = ("surrogate", "weight_surrogate")  # of every method: see nn.surrogates
+
+
 def build(name: str, row: Callable[..., Method], options: Mapping[str, object]) -> Method:
-    """The method `name` of a row of the table with its options; UserError for an unknown option or value."""
-    known = inspect.signature(row).parameters
+    """The method `name` of a row of the table with its options; UserError for an unknown option or value.
+
+    Every method takes `surrogate` and `weight_surrogate` too: the surrogate gradient of its activations and of its
+    weights, in place of the paper's.
+    """
+    known = [*inspect.signature(row).parameters, *SURROGATE_OPTIONS]
     if unknown := sorted(set(options) - set(known)):
-        allowed = ", ".join(known) or "none"
-        raise UserError(f"method {name!r} has no option {unknown[0]!r}; its options are: {allowed}")
-    return row(**options)
+        raise UserError(f"method {name!r} has no option {unknown[0]!r}; its options are: {', '.join(known)}")
+    method = row(**{key: value for key, value in options.items() if key not in SURROGATE_OPTIONS})
+    for option, part in zip(SURROGATE_OPTIONS, ("activation", "weight"), strict=True):
+        if option in options:
+            factory = with_surrogate(f"method {name!r}: {option}", getattr(method, part), options[option])
+            method = dataclasses.replace(method, **{part: factory})  # type: ignore[arg-type]
+    return method
+
+
+def with_surrogate(owner: str, factory: Callable[[Any], Any] | None, value: object) -> Callable[[Any], Any]:
+    """A factory of the same binarizers with the surrogate that `value` names in place of their own."""
+    surrogates.create(owner, value)  # refuses now, not when the first layer is built
+    trained = False
+    if factory is not None:
+        with torch.random.fork_rng(devices=[]):  # the layers' own random numbers stay as they are
+            trained = factory(torch.Size((2, 2)) if owner.endswith("weight_surrogate") else 2).surrogate is not None
+    if not trained:
+        raise UserError(f"{owner} = {value!r}, but no surrogate gradient trains this operand; leave the option out")
+
+    def build(argument: Any) -> Any:
+        binarizer = factory(argument)  # type: ignore[misc]  # None was refused
+        binarizer.surrogate = surrogates.create(owner, value)
+        return binarizer
+
+    return build
 
 
 def choose(method: str, option: str, value: object, allowed: tuple[str, ...]) -> None:

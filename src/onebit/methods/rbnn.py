@@ -43,7 +43,6 @@ from torch import Tensor, nn
 from onebit.errors import UserError
 from onebit.methods.method import Method, choose
 from onebit.methods.plain_sign import PlainSign
-from onebit.methods.schedule import Schedule
 from onebit.nn.binarizer import (
     ActivationBinarizer,
     ActivationForm,
@@ -52,10 +51,12 @@ from onebit.nn.binarizer import (
     filter_mean,
     standardized,
 )
-from onebit.nn.sign import sign, surrogate_sign, training_aware
+from onebit.nn.sign import Derivative, sign
 from onebit.nn.structure import Structure, positive_number
+from onebit.nn.surrogates import Surrogate, sharpening, training_aware
 
 VARIANTS = ("paper", "released", "combined")
+ROTATIONS = ("adjustable", "full", "none")
 T_MIN = 1e-2
 
 
@@ -98,13 +99,23 @@ def align_by_filter(matrices: Tensor, r1: Tensor, r2: Tensor, cycles: int = 3) -
 
 
 class RotatedSign(WeightBinarizer):
-    """w_b = scale sign(w~), w~ = W + |sin theta| (R1^T W R2 - W) of each filter or the layer (eq. 11): w (O, ...)."""
+    """w_b = scale sign(w~), w~ = W + |sin theta| (R1^T W R2 - W) of each filter or the layer (eq. 11): w (O, ...).
+
+    adjustable   whether theta is learned; else w~ = R1^T W R2
+    """
 
     r1: Tensor
     r2: Tensor
 
-    def __init__(self, shape: torch.Size, variant: str, t_max: float, rotate_until: float = 1.0):
-        super().__init__(shape)
+    def __init__(
+        self,
+        shape: torch.Size,
+        surrogate: Surrogate,
+        variant: str,
+        rotate_until: float = 1.0,
+        adjustable: bool = True,
+    ):
+        super().__init__(shape, surrogate)
         self.rotate_until = rotate_until
         self.detached = variant == "released"
         self.per_filter = variant != "paper"
@@ -112,9 +123,8 @@ class RotatedSign(WeightBinarizer):
         self.register_buffer("r1", nn.init.orthogonal_(torch.empty(n1, n1)))
         self.register_buffer("r2", nn.init.orthogonal_(torch.empty(n2, n2)))
         theta = self.per_channel(math.pi / 2)
-        self.theta = nn.Parameter(theta if self.per_filter else theta[:1].clone())
+        self.theta = nn.Parameter(theta if self.per_filter else theta[:1].clone()) if adjustable else None
         self.scale = nn.Parameter(self.per_channel(1.0))
-        self.schedule = Schedule(T_MIN, t_max)
 
     @torch.no_grad()
     def initialize(self, weight: Tensor) -> None:
@@ -130,7 +140,7 @@ class RotatedSign(WeightBinarizer):
 
     @torch.no_grad()
     def set_progress(self, fraction: float, weight: Tensor) -> None:
-        self.schedule.set_progress(fraction)
+        super().set_progress(fraction, weight)
         if fraction > self.rotate_until:
             return
         r1, r2 = align(self.matrices(self.standardize(weight)), self.r1, self.r2)
@@ -143,20 +153,46 @@ class RotatedSign(WeightBinarizer):
             return (self.r1.T @ self.matrices(weight) @ self.r2).reshape(weight.shape)
 
     def rotated(self, weight: Tensor) -> Tensor:
-        """w~ = W + |sin theta| (R1^T W R2 - W), shaped like weight."""
+        """w~ = W + |sin theta| (R1^T W R2 - W), or R1^T W R2 where theta is not learned; shaped like weight."""
         weight = self.standardize(weight)
         rotated = self.rotate(weight)
+        if self.theta is None:
+            return rotated
         return weight + self.theta.sin().abs() * ((rotated.detach() if self.detached else rotated) - weight)
 
     def forward(self, weight: Tensor) -> Tensor:
-        return self.scale * surrogate_sign(self.rotated(weight), training_aware, self.schedule.t, self.schedule.k)
+        return self.scale * self.surrogate(self.rotated(weight))
 
     def freeze(self, weight: Tensor) -> tuple[WeightForm, ...]:
         return (WeightForm(sign(self.rotated(weight)), self.scale.detach().flatten()),)
 
 
+class StandardSign(WeightBinarizer):
+    """w_b = scale sign(w), each filter standardised but for "paper", scale learned: w (O, ...). RBNN without its rotation."""
+
+    def __init__(self, shape: torch.Size, surrogate: Surrogate, variant: str):
+        super().__init__(shape, surrogate)
+        self.standardizes = variant != "paper"
+        self.scale = nn.Parameter(self.per_channel(1.0))
+
+    @torch.no_grad()
+    def initialize(self, weight: Tensor) -> None:
+        self.scale.copy_(filter_mean(weight, magnitude=True))
+
+    def standardize(self, weight: Tensor) -> Tensor:
+        """What is binarized, shaped like weight."""
+        return standardized(weight) if self.standardizes else weight
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return self.scale * self.surrogate(self.standardize(weight))
+
+    def freeze(self, weight: Tensor) -> tuple[WeightForm, ...]:
+        return (WeightForm(sign(self.standardize(weight)), self.scale.detach().flatten()),)
+
+
 class _StandardizedSign(torch.autograd.Function):
-    """sign(u), u = (x - mean) / std over each sample of n elements; backward through F', std and mean, with g = F'(u) dL/dy:
+    """sign(u), u = (x - mean) / std over each sample of n elements; backward through the derivative F' of a surrogate, std
+    and mean, with g = F'(u) dL/dy:
 
         dL/dx = (g - mean(g) - u sum(g u) / (n - 1)) / std
 
@@ -168,7 +204,9 @@ class _StandardizedSign(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, t: Tensor, k: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, derivative: Derivative, p: Tensor | None = None, q: Tensor | None = None
+    ) -> Tensor:
         dims = tuple(range(1, x.dim()))
         n = x[0].numel()
         # Asked in `backward`, it would make torch.compile (2.14) copy every gradient to (B, C, H, W).
@@ -177,12 +215,13 @@ class _StandardizedSign(torch.autograd.Function):
         mean = x.mean(dims, keepdim=True, dtype=wide)  # (B, 1, ...)
         # Over the same pass as the mean. Its cancellation costs digits of the gradient's scale alone, none of the signs.
         variance = (x.to(wide).square().sum(dims, keepdim=True) - n * mean.square()) / max(n - 1, 1)
-        ctx.save_for_backward(x, mean, variance, t, k)
+        ctx.save_for_backward(x, mean, variance, *(tensor for tensor in (p, q) if tensor is not None))
+        ctx.derivative = derivative
         return sign(x - mean).to(x.dtype)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        x, mean, variance, t, k = ctx.saved_tensors
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, mean, variance, *parameters = ctx.saved_tensors
         if ctx.channels_last:
             x, grad = (v.permute(0, 2, 3, 1) for v in (x, grad))  # (B, H, W, C)
         shape, dtype = x.shape, x.dtype
@@ -190,47 +229,51 @@ class _StandardizedSign(torch.autograd.Function):
         rounding = 4 * torch.finfo(mean.dtype).eps * mean.square()  # of a variance that is really 0
         inverse = torch.where(variance > rounding, variance, torch.inf).rsqrt()
         u = (x - mean) * inverse
-        g = training_aware(u, t, k) * grad
+        g = ctx.derivative(u, *parameters) * grad
         along = u * ((g * u).sum(1, keepdim=True) / max(x.shape[1] - 1, 1))
         dx = ((g - g.mean(1, keepdim=True) - along) * inverse).to(dtype).reshape(shape)
-        return dx.permute(0, 3, 1, 2) if ctx.channels_last else dx, None, None
+        return dx.permute(0, 3, 1, 2) if ctx.channels_last else dx, None, *(None for _ in parameters)
 
 
 class CentredSign(ActivationBinarizer):
     """The released activations: sign((a - mean) / std) over each sample (B; C, H, W), in training and evaluation."""
 
-    def __init__(self, channels: int, t_max: float):
-        super().__init__(channels)
-        self.schedule = Schedule(T_MIN, t_max, t_floor=1.0)
-
-    def set_progress(self, fraction: float) -> None:
-        self.schedule.set_progress(fraction)
-
     def forward(self, x: Tensor) -> Tensor:
-        return _StandardizedSign.apply(x, self.schedule.t, self.schedule.k)
+        return _StandardizedSign.apply(x, self.surrogate.derivative, *self.surrogate.parameters_now())
 
     def freeze(self) -> tuple[ActivationForm, ...]:
         return (ActivationForm(threshold="sample_mean"),)
 
 
-def rbnn(variant: str = "combined", t_max: float = 10.0, rotate_until: float = 1.0) -> Method:
+def rbnn(
+    variant: str = "combined", t_max: float = 10.0, rotate_until: float = 1.0, rotation: str = "adjustable"
+) -> Method:
     """variant "paper", "released" or "combined"; t_max > 0; rotate_until in [0, 1], a fraction of training: see the module.
+
+    rotation: "adjustable" (eq. 11), "full" (alpha = 1 always: the paper's ablation B + T + R) or "none" (B + T).
 
     Raises UserError for other values.
     """
     choose("rbnn", "variant", variant, VARIANTS)
+    choose("rbnn", "rotation", rotation, ROTATIONS)
     positive_number("rbnn", "t_max", t_max)
     if type(rotate_until) not in (int, float) or not 0 <= rotate_until <= 1:
         raise UserError(f"rbnn: rotate_until must be from 0 to 1, a fraction of training, got {rotate_until!r}")
 
+    def weight(shape: torch.Size) -> WeightBinarizer:
+        surrogate = sharpening(training_aware, T_MIN, t_max)
+        if rotation == "none":
+            return StandardSign(shape, surrogate, variant)
+        return RotatedSign(shape, surrogate, variant, rotate_until, rotation == "adjustable")
+
     def activation(channels: int) -> ActivationBinarizer:
         if variant == "paper":
-            return PlainSign(channels, training_aware, Schedule(T_MIN, t_max))
-        return CentredSign(channels, t_max)
+            return PlainSign(channels, sharpening(training_aware, T_MIN, t_max))
+        return CentredSign(channels, sharpening(training_aware, T_MIN, t_max, 1.0))
 
     return Method(
         "rbnn",
-        lambda shape: RotatedSign(shape, variant, t_max, rotate_until),
+        weight,
         activation,
         Structure(block="plain", norm_weight=1e-8),
         {

@@ -11,20 +11,20 @@ from torch import Tensor, nn
 from onebit.methods.bireal import MagnitudeAwareSign
 from onebit.methods.method import Method
 from onebit.nn.binarizer import ActivationBinarizer, ActivationForm
-from onebit.nn.sign import approx_sign, surrogate_sign
 from onebit.nn.structure import Structure
+from onebit.nn.surrogates import Surrogate, approx_sign, ste
 
 
 class RSign(ActivationBinarizer):
     """sign(x + shift_c), shift learned per channel: x (B, C, ...)."""
 
-    def __init__(self, channels: int):
-        super().__init__(channels)
+    def __init__(self, channels: int, surrogate: Surrogate):
+        super().__init__(channels, surrogate)
         self.shift = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
         shift = self.shift.reshape(1, -1, *[1] * (x.dim() - 2)).to(x.dtype)  # (1, C, ...)
-        return surrogate_sign(x + shift, approx_sign)
+        return self.surrogate(x + shift)
 
     def freeze(self) -> tuple[ActivationForm, ...]:
         return (ActivationForm(threshold=-self.shift.detach()),)
@@ -34,8 +34,8 @@ def reactnet() -> Method:
     """ReActNet: a shortcut around each convolution, then RPReLU. It has no options."""
     return Method(
         "reactnet",
-        MagnitudeAwareSign,
-        RSign,
+        lambda shape: MagnitudeAwareSign(shape, Surrogate(ste)),
+        lambda channels: RSign(channels, Surrogate(approx_sign)),
         Structure(nonlinearity="rprelu", stem_nonlinearity=False, head_norm=False),
         {"residual_imagenet": {"downsample": "average"}},
     )

@@ -25,8 +25,9 @@ from torch import Tensor, nn
 from onebit.methods.method import Method, choose
 from onebit.methods.reactnet import RSign
 from onebit.nn.binarizer import WeightBinarizer, WeightForm, filter_mean
-from onebit.nn.sign import sign, ste, surrogate_sign
+from onebit.nn.sign import sign
 from onebit.nn.structure import Structure
+from onebit.nn.surrogates import Surrogate, approx_sign, ste
 
 GAMMA_MIN, GAMMA_MAX = 1e-5, 2e-4
 RELEASED_SCALE = 0.02
@@ -39,8 +40,8 @@ class ResilientSign(WeightBinarizer):
     last_weight: Tensor
     last_scale: Tensor
 
-    def __init__(self, shape: torch.Size):
-        super().__init__(shape)
+    def __init__(self, shape: torch.Size, surrogate: Surrogate):
+        super().__init__(shape, surrogate)
         self.scale = nn.Parameter(self.per_channel(1.0))
         self.register_buffer("gamma", self.per_channel(GAMMA_MIN))
         self.register_buffer("last_weight", torch.zeros(shape))
@@ -56,11 +57,12 @@ class ResilientSign(WeightBinarizer):
         self.last_scale.copy_(self.scale)
 
     def set_progress(self, fraction: float, weight: Tensor) -> None:
+        super().set_progress(fraction, weight)
         with torch.no_grad():
             self._remember(weight)
 
     def forward(self, weight: Tensor) -> Tensor:
-        return self.scale * surrogate_sign(weight, ste)
+        return self.scale * self.surrogate(weight)
 
     def regularization(self, weight: Tensor) -> Tensor:
         return 0.5 * (self.gamma * (weight - self.scale * sign(weight.detach())) ** 2).sum()
@@ -118,6 +120,15 @@ class ReleasedResilientSign(WeightBinarizer):
 def rebnn(variant: str = "paper") -> Method:
     """variant: the weights' form, "paper" or "released". Raises UserError for another."""
     choose("rebnn", "variant", variant, ("paper", "released"))
-    weight = ResilientSign if variant == "paper" else ReleasedResilientSign
+
+    def weight(shape: torch.Size) -> WeightBinarizer:
+        return ResilientSign(shape, Surrogate(ste)) if variant == "paper" else ReleasedResilientSign(shape)
+
     structure = Structure(nonlinearity="rprelu", stem_nonlinearity=False, head_norm=False)
-    return Method("rebnn", weight, RSign, structure, {"residual_imagenet": {"downsample": "average"}})
+    return Method(
+        "rebnn",
+        weight,
+        lambda channels: RSign(channels, Surrogate(approx_sign)),
+        structure,
+        {"residual_imagenet": {"downsample": "average"}},
+    )

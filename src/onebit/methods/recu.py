@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from onebit.methods.method import Method
 from onebit.nn.binarizer import ActivationBinarizer, ActivationForm, WeightBinarizer, WeightForm, degree, filter_mean
-from onebit.nn.sign import approx_sign, identity, sign, surrogate_sign
+from onebit.nn.sign import sign
 from onebit.nn.structure import Structure
+from onebit.nn.surrogates import Surrogate, approx_sign, identity
 
 TAU_MIN, TAU_MAX = 0.85, 0.99
 EPS = 1e-5
@@ -26,13 +27,14 @@ class RectifiedClampSign(WeightBinarizer):
 
     tau: Tensor
 
-    def __init__(self, shape: torch.Size):
-        super().__init__(shape)
+    def __init__(self, shape: torch.Size, surrogate: Surrogate):
+        super().__init__(shape, surrogate)
         self.scale = nn.Parameter(torch.rand_like(self.per_channel()))
         self.register_buffer("tau", torch.tensor(TAU_MIN))
 
     def set_progress(self, fraction: float, weight: Tensor) -> None:
         """tau = 0.85 + (0.99 - 0.85) (e^fraction - 1) / (e - 1), as in the authors' main.py."""
+        super().set_progress(fraction, weight)
         self.tau.fill_(TAU_MIN + (TAU_MAX - TAU_MIN) * math.expm1(fraction) / math.expm1(1))
 
     def standardize(self, weight: Tensor) -> Tensor:
@@ -45,20 +47,20 @@ class RectifiedClampSign(WeightBinarizer):
         standardized = self.standardize(weight)
         q = -(standardized.abs().mean() * torch.log(2 - 2 * self.tau)).detach()
         clamped = torch.minimum(torch.maximum(standardized, -q), q)
-        return self.scale * surrogate_sign(clamped, identity)
+        return self.scale * self.surrogate(clamped)
 
     def freeze(self, weight: Tensor) -> tuple[WeightForm, ...]:
         return (WeightForm(sign(self.standardize(weight)), self.scale.detach().flatten()),)
 
 
 class NormalizedSign(ActivationBinarizer):
-    """a_b = sign(a), gradient max(2 - 2|a'|, 0) at a' = a / sqrt(var(a) + 1e-5) of each sample: a (B, C, ...)."""
+    """a_b = sign(a), the surrogate at a' = a / sqrt(var(a) + 1e-5) of each sample: a (B, C, ...)."""
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training:
             variance = x.var(dim=tuple(range(1, x.dim())), keepdim=True, correction=degree(x))
             x = x / torch.sqrt(variance + EPS)
-        return surrogate_sign(x, approx_sign)
+        return self.surrogate(x)
 
     def freeze(self) -> tuple[ActivationForm, ...]:
         return (ActivationForm(),)
@@ -66,4 +68,9 @@ class NormalizedSign(ActivationBinarizer):
 
 def recu() -> Method:
     """ReCU: a shortcut around each convolution, then hardtanh. It has no options."""
-    return Method("recu", RectifiedClampSign, NormalizedSign, Structure(block="bireal"))
+    return Method(
+        "recu",
+        lambda shape: RectifiedClampSign(shape, Surrogate(identity)),
+        lambda channels: NormalizedSign(channels, Surrogate(approx_sign)),
+        Structure(block="bireal"),
+    )

@@ -12,15 +12,16 @@ from torch import Tensor
 from onebit.methods.method import Method
 from onebit.methods.plain_sign import PlainSign
 from onebit.nn.binarizer import WeightBinarizer, WeightForm, filter_mean
-from onebit.nn.sign import sign, ste, surrogate_sign
+from onebit.nn.sign import sign
 from onebit.nn.structure import Structure
+from onebit.nn.surrogates import Surrogate, ste
 
 
 class MeanScaledSign(WeightBinarizer):
     """w_b = mean |w_o| sign(w), both factors differentiated (eq. 6): w (O, ...)."""
 
     def forward(self, weight: Tensor) -> Tensor:
-        return filter_mean(weight, magnitude=True) * surrogate_sign(weight, ste)
+        return filter_mean(weight, magnitude=True) * self.surrogate(weight)
 
     def freeze(self, weight: Tensor) -> tuple[WeightForm, ...]:
         return (WeightForm(sign(weight), filter_mean(weight, magnitude=True).flatten()),)
@@ -28,4 +29,9 @@ class MeanScaledSign(WeightBinarizer):
 
 def xnor() -> Method:
     """XNOR-Net, in networks with a shortcut around two convolutions. It has no options."""
-    return Method("xnor", MeanScaledSign, lambda channels: PlainSign(channels, ste), Structure(block="plain"))
+    return Method(
+        "xnor",
+        lambda shape: MeanScaledSign(shape, Surrogate(ste)),
+        lambda channels: PlainSign(channels, Surrogate(ste)),
+        Structure(block="plain"),
+    )

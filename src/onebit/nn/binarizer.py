@@ -18,14 +18,17 @@ A binarizer has three duties:
 
 and two optional ones, for methods that need them: `regularization(weight)`, a term added to the loss, and
 `after_step(weight, gradient)`, called after each optimizer step with the step's (synchronised) gradient, before clipping.
+Every binarizer trains through its `surrogate`, which a method's options may exchange; the base class moves its schedule.
 Schedules are buffers: they are saved with the model, and changing them does not recompile a compiled model.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+
+from onebit.nn.surrogates import Surrogate
 
 
 @dataclass(frozen=True)
@@ -71,11 +74,15 @@ class ActivationForm:
 
 
 class WeightBinarizer(nn.Module):
-    """Base of weight binarizers. Built with the weight's shape (O, ...) so that it can own per-channel parameters."""
+    """Base of weight binarizers. Built with the weight's shape (O, ...) so that it can own per-channel parameters.
 
-    def __init__(self, shape: torch.Size):
+    surrogate   sign with the gradient that trains it; None where the gradient is no sign's
+    """
+
+    def __init__(self, shape: torch.Size, surrogate: Surrogate | None = None):
         super().__init__()
         self.shape = shape
+        self.surrogate: Any = surrogate
 
     def per_channel(self, value: float = 0.0) -> Tensor:
         """A (O, 1, ...) tensor filled with value."""
@@ -86,6 +93,8 @@ class WeightBinarizer(nn.Module):
 
     def set_progress(self, fraction: float, weight: Tensor) -> None:
         """Move schedules, and state derived from the weights, to fraction = epoch / epochs of the training."""
+        if self.surrogate is not None:
+            self.surrogate.set_progress(fraction)
 
     def forward(self, weight: Tensor) -> Tensor:
         """The binary weights of the latent ones, (O, ...) -> (O, ...), with the gradient that trains those."""
@@ -104,14 +113,17 @@ class WeightBinarizer(nn.Module):
 
 
 class ActivationBinarizer(nn.Module):
-    """Base of activation binarizers. Built with the number of input channels."""
+    """Base of activation binarizers. Built with the number of input channels; `surrogate` as of the weights."""
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int, surrogate: Surrogate | None = None):
         super().__init__()
         self.channels = channels
+        self.surrogate: Any = surrogate
 
     def set_progress(self, fraction: float) -> None:
         """Move schedules to fraction = epoch / epochs of the training."""
+        if self.surrogate is not None:
+            self.surrogate.set_progress(fraction)
 
     def forward(self, x: Tensor) -> Tensor:
         """The binary activations of x, (B, C, ...) -> (B, C, ...), in x's dtype, with the gradient that trains x."""
