@@ -45,13 +45,8 @@ def activation_measures(model: nn.Module, inputs: Tensor) -> list[dict[str, Any]
 
 def described(x: Tensor, form: ActivationForm) -> dict[str, Any]:
     """The measures of one layer's x (B, C, ...)."""
-    threshold, centre = form.threshold, 0.0
-    if isinstance(threshold, str):
-        u = x - x.mean(dim=tuple(range(1, x.dim())), keepdim=True)
-    elif isinstance(threshold, Tensor):
-        u, centre = x - threshold.reshape(1, -1, *[1] * (x.dim() - 2)).to(x), float(threshold.mean())
-    else:
-        u, centre = x - threshold, threshold
+    u = less_threshold(x, form)
+    centre = 0.0 if isinstance(form.threshold, str) else float(torch.as_tensor(form.threshold).mean())
     signs = form.signs(x)
     positive = (signs > 0).float()
     low, high = form.offset - form.scale - centre, form.offset + form.scale - centre
@@ -65,3 +60,12 @@ def described(x: Tensor, form: ActivationForm) -> dict[str, Any]:
         "values": [low, high],
         "histogram": histogram(u),
     }
+
+
+def less_threshold(x: Tensor, form: ActivationForm) -> Tensor:
+    """u = x - threshold, shaped like x (B, C, ...): what the form takes the signs of."""
+    if isinstance(form.threshold, str):
+        return x - x.mean(dim=tuple(range(1, x.dim())), keepdim=True)
+    if isinstance(form.threshold, Tensor):
+        return x - form.threshold.reshape(1, -1, *[1] * (x.dim() - 2)).to(x)
+    return x - form.threshold

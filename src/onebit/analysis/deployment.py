@@ -67,7 +67,9 @@ class Answers:
         return np.argsort(own, kind="stable")[:count]
 
 
-def deploy(run: Run, source: Source | None, images: int, threads: int | None = None) -> tuple[dict[str, Any], Answers | None]:
+def deploy(
+    run: Run, source: Source | None, images: int, threads: int | None = None
+) -> tuple[dict[str, Any], Answers | None]:
     """(sizes and speed, answers to the first `images` test examples, None without data or for another task).
 
     {"float32_bytes", "packed_bytes", "ms", "ms_q1", "ms_q3", "isa", "processor"}: ms is the median time of one image on one

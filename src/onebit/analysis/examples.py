@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 
 import torch
 from torch import Tensor
@@ -57,8 +56,3 @@ def load(run: Run, name: str, root: str) -> Source:
     task = task_of(run.saved.task["name"], run.saved.task["labels"], source, where)
     check_inputs(where, config.get("in_channels", 3), source)
     return Source(source, run.saved.inputs or source.inputs, task)
-
-
-def batch_of(source: Source, count: int) -> Tensor:
-    """Inputs of the first `count` test examples, as one batch (B, C, H, W)."""
-    return torch.cat([batch.inputs for batch in islice(source.test(count), None)])

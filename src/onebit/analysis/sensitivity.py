@@ -16,15 +16,16 @@ operands. A gain near 0, or below, says that the layer loses nothing by its bits
 """
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from onebit.analysis.activations import less_threshold
 from onebit.analysis.examples import Source
 from onebit.data.dataset import Batch
-from onebit.nn.binarizer import ActivationBinarizer, ActivationForm, WeightBinarizer, WeightForm, filter_mean
+from onebit.nn.binarizer import ActivationForm, WeightForm, filter_mean
 from onebit.nn.latent import binarized
 from onebit.nn.layers import BinaryConv2d, BinaryLinear, binary_layers
 from onebit.tasks.score import score_module
@@ -33,7 +34,7 @@ TRAINING_EXAMPLES = 500  # from which batch norms take their statistics
 
 
 def sensitivity(model: nn.Module, source: Source, images: int) -> dict[str, Any]:
-    """{"images", "accuracy" of the network with new statistics, "weights": gains in points by layer, "activations": likewise};
+    """{"images", "score" of the network with new statistics, "weights": gains in points by layer, "activations": likewise};
     None where a layer's operand is real already, or what is binarized is not known."""
     training = list(source.train(min(TRAINING_EXAMPLES, len(source.data.train))))
     testing = list(source.test(images))
@@ -82,7 +83,8 @@ def real_weights(layer: BinaryConv2d | BinaryLinear) -> bool:
     if not xs:
         return False
     real = torch.stack([scaled(x, form) for x, form in zip(xs, forms)]).sum(0)
-    layer.weight_binarizer = Replaced(layer.weight.shape, real.to(weight.dtype))
+    layer.weight.data.copy_(real)
+    layer.weight_binarizer = None
     return True
 
 
@@ -94,47 +96,21 @@ def scaled(x: Tensor, form: WeightForm) -> Tensor:
     return real if form.offset is None else real + form.offset.reshape(per_channel)
 
 
-class Replaced(WeightBinarizer):
-    """Weights that are what they are, whatever the latent ones say. It has no binary form."""
-
-    weight: Tensor
-
-    def __init__(self, shape: torch.Size, weight: Tensor):
-        super().__init__(shape)
-        self.register_buffer("weight", weight)
-
-    def forward(self, weight: Tensor) -> Tensor:
-        return self.weight
-
-
 def real_activations(layer: BinaryConv2d | BinaryLinear) -> bool:
     """Let the layer compute with real activations; False where it does already."""
     binarizer = layer.activation_binarizer
     if binarizer is None:
         return False
-    layer.activation_binarizer = Clamped(binarizer.channels, binarizer.freeze())
+    forms = binarizer.freeze()
+    layer.activation_binarizer = None
+    layer.register_forward_pre_hook(lambda layer, inputs: clamped(inputs[0], forms))
     return True
 
 
-class Clamped(ActivationBinarizer):
-    """s clamp(u / mean|u|, -2, 2) + o, summed over the forms: x (B, C, ...)."""
-
-    def __init__(self, channels: int, forms: tuple[ActivationForm, ...]):
-        super().__init__(channels)
-        self.forms = forms
-
-    def forward(self, x: Tensor) -> Tensor:
-        total = torch.zeros_like(x)
-        for form in self.forms:
-            u = less_threshold(x, form)
-            total = total + form.scale * (u / u.abs().mean().clamp(min=1e-12)).clamp(-2, 2) + form.offset
-        return total
-
-
-def less_threshold(x: Tensor, form: ActivationForm) -> Tensor:
-    """x - threshold, shaped like x (B, C, ...): what the form takes the signs of."""
-    if isinstance(form.threshold, str):
-        return x - x.mean(dim=tuple(range(1, x.dim())), keepdim=True)
-    if isinstance(form.threshold, Tensor):
-        return x - form.threshold.reshape(1, -1, *[1] * (x.dim() - 2)).to(x)
-    return x - form.threshold
+def clamped(x: Tensor, forms: tuple[ActivationForm, ...]) -> Tensor:
+    """s clamp(u / mean|u|, -2, 2) + o, summed over the forms; x (B, C, ...)."""
+    total = torch.zeros_like(x)
+    for form in forms:
+        u = less_threshold(x, form)
+        total = total + form.scale * (u / u.abs().mean().clamp(min=1e-12)).clamp(-2, 2) + form.offset
+    return total

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from onebit.nn.binarizer import WeightBinarizer, WeightForm
 from onebit.nn.sign import sign
+from onebit.nn.surrogates import Surrogate
 
 
 @torch.no_grad()
@@ -14,7 +15,7 @@ def binarized(binarizer: WeightBinarizer, weight: Tensor, forms: tuple[WeightFor
     """x (O, ...), float32, for each of the binarizer's forms of weight (O, ...), with sign(x) the form's signs.
 
     x is what reaches the binarizer's surrogates: RBNN's rotated weights, AdaBin's equalized ones. It is looked for in a
-    copy, since a compiled network would notice a hook. Of a binarizer without such modules, or whose surrogates saw other
+    copy, since a compiled network would notice a hook. Of a binarizer without surrogates, or whose surrogates saw other
     signs than those it freezes to, x is the weight less the form's offset; and the list is empty where that has other signs,
     too.
     """
@@ -25,10 +26,10 @@ def binarized(binarizer: WeightBinarizer, weight: Tensor, forms: tuple[WeightFor
 
 
 def inputs_of_surrogates(binarizer: WeightBinarizer, weight: Tensor) -> list[Tensor]:
-    """What a forward pass gives to the modules of the binarizer that stand for a surrogate, in order."""
+    """What a forward pass gives to the binarizer's surrogates, in order."""
     seen: list[Tensor] = []
     twin = copy.deepcopy(binarizer)
-    surrogates = [m for name, m in twin.named_modules() if name.rpartition(".")[2].startswith("surrogate")]
+    surrogates = [module for module in twin.modules() if isinstance(module, Surrogate)]
     for module in surrogates:
         module.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].detach()))
     if surrogates:

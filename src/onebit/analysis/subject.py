@@ -1,0 +1,68 @@
+"""All that is measured of one run: what figures, report and files are made from."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from onebit.analysis.activations import activation_measures
+from onebit.analysis.deployment import Answers, deploy
+from onebit.analysis.examples import Source
+from onebit.analysis.runs import Run
+from onebit.analysis.sensitivity import sensitivity
+from onebit.analysis.surrogates import curves
+from onebit.training.diagnostics import describe
+from onebit.training.signs import Signs
+
+ACTIVATION_EXAMPLES = 200
+
+
+@dataclass
+class Subject:
+    """A run and its measures.
+
+    layers        of the network as it is: "layers", "measures", "values", "histograms" as in diagnostics.jsonl
+    activations   of each binary layer (`onebit.analysis.activations`), None without data
+    curves        of the surrogate gradients
+    sizes         bytes, and ms in the engine
+    answers       to the test examples, None without data
+    sensitivity   of each layer, None without data or where it was not asked for
+    """
+
+    run: Run
+    layers: dict[str, Any]
+    activations: list[dict[str, Any] | None] | None = None
+    curves: dict[str, Any] = field(default_factory=dict)
+    sizes: dict[str, Any] = field(default_factory=dict)
+    answers: Answers | None = None
+    sensitivity: dict[str, Any] | None = None
+
+    def measure(self, name: str) -> list[float | None]:
+        """A measure of each layer's weights; of activations by "activation.NAME"."""
+        if not name.startswith("activation."):
+            return list(self.layers["measures"].get(name) or [None] * len(self.layers["layers"]))
+        part = name.removeprefix("activation.")
+        return [None if row is None else row[part] for row in self.activations or []]
+
+
+def measured(
+    run: Run, source: Source | None, images: int, sensitivity_images: int, threads: int | None = None
+) -> Subject:
+    """Measure the run's network; on data, if there is any, of which `images` test examples are answered."""
+    model = run.saved.network()
+    subject = Subject(run, describe(model), curves=curves(model))
+    progress = run.saved.progress
+    if progress is not None and progress.signs is not None:
+        signs = Signs(run.saved.network(averaged=False), 1)
+        signs.load(progress.signs, str(run.path))
+        flips = signs.end_epoch()
+        of_layer = {name: place for place, name in enumerate(signs.layers)}
+        for name in ("flips_initial", "flips_latent"):
+            subject.layers["measures"][name] = [
+                flips[name][of_layer[layer]] if layer in of_layer else None for layer in subject.layers["layers"]
+            ]
+    subject.sizes, subject.answers = deploy(run, source, images, threads)
+    if source is not None and subject.layers["layers"]:
+        (batch,) = source.test(ACTIVATION_EXAMPLES, ACTIVATION_EXAMPLES)
+        subject.activations = activation_measures(model, batch.inputs)
+        if sensitivity_images:
+            subject.sensitivity = sensitivity(model, source, sensitivity_images)
+    return subject
