@@ -50,7 +50,7 @@ def page(subjects: list[Subject], groups: list[tuple[str, list[Picture]]], of_ru
     parts = [
         f"<h1>{text(title)}</h1>",
         f'<p class="small">What <code>onebit analyze</code> found, {now}, onebit {text(metadata.version("onebit"))}.</p>',
-        f"<nav>{''.join(f'<a href={chr(34)}#{anchor(link)}{chr(34)}>{text(link)}</a>' for link in links)}</nav>",
+        f"<nav>{' '.join(f'<a href={chr(34)}#{anchor(link)}{chr(34)}>{text(link)}</a>' for link in links)}</nav>",
         summary(subjects),
         notes(subjects),
     ]
@@ -59,7 +59,7 @@ def page(subjects: list[Subject], groups: list[tuple[str, list[Picture]]], of_ru
     parts.append(heading("Answers"))
     for subject, pictures in zip(subjects, of_runs):
         parts += [
-            f"<h3>{text(subject.run.name)}</h3>",
+            f'<h3 class="run">{text(subject.run.name)}</h3>',
             answered(subject),
             *(shown(p) for p in pictures),
             hardest(subject),
@@ -111,13 +111,15 @@ def table(head: Iterable[str], rows: Iterable[Iterable[object]], kind: str = "")
 
 
 def summary(subjects: list[Subject]) -> str:
-    """One line a run: what it is, how good, how large, how fast. A column that nobody has is left out."""
-    rows = [numbers(subject) for subject in subjects]
-    columns = [name for name in rows[0] if any(row[name] is not None for row in rows)]
-    cells = [["–" if row[name] is None else row[name] for name in columns] for row in rows]
-    if len(rows) == 1:
-        return table([], zip(columns, cells[0]), "keys")
-    return table(columns, cells)
+    """One column a run: what it is, how good, how large, how fast. A line that nobody has is left out."""
+    columns = [numbers(subject) for subject in subjects]
+    rows = [
+        [name, *("–" if column[name] is None else column[name] for column in columns)]
+        for name in columns[0]
+        if any(column[name] is not None for column in columns)
+    ]
+    head = ["", *(subject.run.name for subject in subjects)] if len(subjects) > 1 else []
+    return table(head, rows, "" if len(subjects) > 1 else "keys")
 
 
 def numbers(subject: Subject) -> dict[str, str | None]:
@@ -127,7 +129,6 @@ def numbers(subject: Subject) -> dict[str, str | None]:
     best = None if progress is None else progress.best
     packed, ms = sizes.get("packed_bytes"), sizes.get("ms")
     return {
-        "run": run.name,
         "method": run.method,
         "network": str(run.saved.config.get("name")),
         "data": str(run.recipe["data"]) if "data" in run.recipe else None,
@@ -139,8 +140,8 @@ def numbers(subject: Subject) -> dict[str, str | None]:
         else None,
         "bytes, float32": f"{sizes['float32_bytes']:,}",
         "bytes, packed": None if packed is None else f"{packed:,}",
-        "ms an image, 1 thread": None if ms is None else f"{ms:.3f} ({sizes['ms_q1']:.3f}–{sizes['ms_q3']:.3f})",
-        "engine": None if ms is None else f"{sizes['isa']}, {sizes['processor']}",
+        "ms an image, 1 thread": None if ms is None else f"{ms:.3g} ({sizes['ms_q1']:.3g}–{sizes['ms_q3']:.3g})",
+        "engine": None if ms is None else f"{sizes['isa']} on {sizes['processor']}",
     }
 
 
@@ -199,7 +200,7 @@ def png(pixels: torch.Tensor) -> bytes:
 def provenance(subject: Subject) -> str:
     """The recipe's keys, and each start of the training."""
     run = subject.run
-    parts = [f"<h3>{text(run.name)}</h3>"]
+    parts = [f'<h3 class="run">{text(run.name)}</h3>']
     parts.append(table([], run.recipe.items(), "keys") if run.recipe else "<p>No recipe is recorded.</p>")
     for start in run.starts:
         source = start.get("source") or {}

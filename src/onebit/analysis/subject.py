@@ -1,5 +1,6 @@
 """All that is measured of one run: what figures, report and files are made from."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,11 +37,13 @@ class Subject:
     sensitivity: dict[str, Any] | None = None
 
     def measure(self, name: str) -> list[float | None]:
-        """A measure of each layer's weights; of activations by "activation.NAME"."""
-        if not name.startswith("activation."):
-            return list(self.layers["measures"].get(name) or [None] * len(self.layers["layers"]))
-        part = name.removeprefix("activation.")
-        return [None if row is None else row[part] for row in self.activations or []]
+        """A measure of each layer's weights, or by "activation.NAME" of its activations; None where there is none."""
+        if name.startswith("activation."):
+            part = name.removeprefix("activation.")
+            values = [None if row is None else row[part] for row in self.activations or []]
+        else:
+            values = self.layers["measures"].get(name) or [None] * len(self.layers["layers"])
+        return [value if value is not None and math.isfinite(value) else None for value in values]
 
 
 def measured(

@@ -77,8 +77,12 @@ def blurring() -> tuple[int, Tensor]:
     bins = 16 * (REACH + 2)
     edges = torch.linspace(-REACH - 2, REACH + 2, bins + 1, dtype=torch.float64)
     z = (edges[None] - (edges[1:, None] + edges[:-1, None]) / 2) / BLUR  # (bins, bins + 1)
-    # On the upper side the tails are subtracted: two numbers close to 1 would leave nothing of a small difference.
-    lower, upper = torch.special.ndtr(z).diff(dim=1), -torch.special.ndtr(-z).diff(dim=1)
+    # On the upper side the tails are subtracted: two numbers close to 1 would leave nothing of a small difference. By erfc, since
+    # PyTorch's ndtr is 0 from -9 on.
+    lower, upper = (
+        (0.5 * torch.special.erfc(-z * 0.5**0.5)).diff(dim=1),
+        -(0.5 * torch.special.erfc(z * 0.5**0.5)).diff(dim=1),
+    )
     spread = torch.where(z[:, :-1] < 0, lower, upper)
     return bins, spread / spread.sum(1, keepdim=True)
 

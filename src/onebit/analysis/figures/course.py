@@ -131,21 +131,25 @@ def flips(subjects: list[Subject]) -> list[Picture]:
     for axis, name, title in zip(
         grid[:, 0],
         ("flips_epoch", "flips_hook", "flips_initial"),
-        ("against the epoch before", "of these, at the start of the epoch", "against the first network"),
+        (
+            "since the end of the epoch before",
+            "of these, by the hook of the epoch's start",
+            "against the first network",
+        ),
     ):
         for place, subject in found:
             epochs, values = over_epochs(subject.run, name)
             points = [(epoch, 100 * value) for epoch, value in zip(epochs, values)]
             handles[subject.run.name] = line_of(axis, points, place)
-        axis.set_title(f"signs flipped {title}")
+        axis.set_title(title)
         axis.set_ylabel("% of signs")
         axis.set_ylim(bottom=0)
     grid[-1, 0].set_xlabel("epoch")
     whole(grid[-1, 0])
     legend(figure, handles)
     sentence = (
-        "Flips at the end of each epoch, means over layers; those at the start of an epoch are no step's doing but the "
-        "method's (RBNN's rotations)."
+        "Signs that differ at the end of each epoch, means over layers; those that the start of an epoch flips are no step's "
+        "doing but the method's (RBNN's rotations)."
     )
     return [*pictures, Picture("flips-epochs", "Flips over epochs", sentence, figure)]
 
@@ -153,7 +157,7 @@ def flips(subjects: list[Subject]) -> list[Picture]:
 def learned(subjects: list[Subject]) -> list[Picture]:
     """What the binarizers learn, schedule and freeze to."""
     found = recorded(subjects)
-    names = sorted({name for _, s in found for name in moving(s.run)}, key=lambda name: (".form" in name, name))
+    names = sorted({name for _, s in found for name in moving(s.run)}, key=lambda name: (".form" not in name, name))
     names = names[:PANELS]
     if not names:
         return []
@@ -162,19 +166,20 @@ def learned(subjects: list[Subject]) -> list[Picture]:
     handles = {}
     for axis, name in zip(grid.flat, names):
         for place, subject in found:
+            if name not in moving(subject.run):
+                continue
             at = [
                 (row["epoch"], [value[0] for value in row["values"].get(name) or [] if value is not None])
                 for row in subject.run.course
             ]
             at = [(epoch, values) for epoch, values in at if values]
-            if not at:
-                continue
             epochs = [epoch for epoch, _ in at]
             low, high = [min(values) for _, values in at], [max(values) for _, values in at]
             axis.fill_between(epochs, low, high, color=colour(place), alpha=0.15, lw=0)
             points = [(epoch, sum(values) / len(values)) for epoch, values in at]
             handles[subject.run.name] = line_of(axis, points, place, LINES[0])
         axis.set_title(name)
+        axis.ticklabel_format(axis="y", scilimits=(-3, 4))
         whole(axis)
     for axis in grid.flat[len(names) :]:
         axis.set_visible(False)
@@ -192,7 +197,7 @@ def moving(run: Run) -> list[str]:
     """Names of values that are not the same number everywhere and always, without those that repeat another."""
     seen: list[Any] = []
     names = []
-    order = sorted({name for row in run.course for name in row["values"]}, key=lambda name: (".form" in name, name))
+    order = sorted({name for row in run.course for name in row["values"]}, key=lambda name: (".form" not in name, name))
     for name in order:
         values = [row["values"].get(name) for row in run.course]
         flat = {part[0] for row in values for part in row or [] if part is not None}

@@ -10,6 +10,7 @@ from onebit.analysis.figures.course import chosen
 from onebit.analysis.figures.style import WIDTH, Picture, axes, colour
 from onebit.analysis.subject import Subject
 
+HIGHEST = 4.0  # slope that is drawn: sharper curves would leave all others flat
 Counts = tuple[float, float, list[int]]
 
 
@@ -131,7 +132,12 @@ def surrogates(subjects: list[Subject]) -> list[Picture]:
                 width = 1.2 + 2.4 * (1 - fraction)  # curves that coincide show all their colours
                 (line,) = axis.plot(subject.curves["x"], slope, color=shades(0.9 * fraction), lw=width)
                 handles[f"{100 * fraction:.0f} %"] = line
-            axis.set_ylim(bottom=0)
+            peak = max(max(slope) for slope in subject.curves[operand])
+            axis.set_ylim(0, min(1.06 * peak, HIGHEST))
+            if peak > HIGHEST:
+                axis.text(
+                    0.98, 0.95, f"up to {peak:.1f} at 0", transform=axis.transAxes, ha="right", va="top", fontsize=8
+                )
     for axis in grid[-1]:
         axis.set_xlabel("x")
     figure.legend(handles.values(), handles, loc="outside lower center", ncols=5, title="of the training")

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import matplotlib
+
 from onebit.analysis.figures.course import gaussian, line_of
 from onebit.analysis.figures.style import Picture, axes, legend, whole
 from onebit.analysis.subject import Subject
@@ -34,6 +36,10 @@ def panels(
             gaussian(axis)
         elif factor == 100:
             axis.set_ylim(bottom=0)
+        elif measure in ("error", "norm"):  # units differ from method to method
+            axis.set_yscale("log")
+            axis.yaxis.set_major_formatter(lambda value, place: f"{value:g}")
+            axis.yaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
     grid[-1, 0].set_xlabel(LAYER)
     whole(grid[-1, 0])
     legend(figure, handles)

@@ -64,7 +64,8 @@ def marker(place: int) -> str:
 
 
 def legend(figure: Figure, handles: dict[str, Any], columns: int = 3) -> None:
-    """A legend below the figure: {text: handle}. Nothing where there is one handle or none."""
+    """A legend of runs below the figure: {name: line}, in the runs' order. Nothing where there is one or none."""
+    handles = dict(sorted(handles.items(), key=lambda item: COLOURS.index(item[1].get_color())))
     if len(handles) > 1:
         widest = max(map(len, handles))
         columns = max(1, min(columns, len(handles), 72 // (widest + 6)))
