@@ -70,8 +70,23 @@ def test_losses_equal_their_formulas():
 def students(kind: str, method: str = "float", weight: float = 0.75) -> tuple[Objective, torch.Tensor, torch.Tensor]:
     teacher = Teacher(models.create("resnet8", method, in_channels=1, image_size=8))
     student = models.create("resnet8", "reactnet", in_channels=1, image_size=8)
-    objective = Objective(student, CLASSES, Distillation(teacher, CLASSES, kind, weight, 3.0))
+    objective = Objective(student, CLASSES, Distillation(teacher, CLASSES, kind, (weight, weight), 3.0))
     return objective.train(), torch.randn(6, 1, 8, 8), torch.randint(0, 10, (6,))
+
+
+def test_the_teachers_weight_moves_along_a_cosine():
+    """From the first to the last; the labels' part has the rest, and counts even where it begins with nothing."""
+    objective, images, labels = students("soft")
+    teacher = objective.distillation.teacher
+    objective.distillation = Distillation(teacher, CLASSES, "soft", (1.0, 0.2), 3.0)
+    other = (labels + 1) % 10
+    for fraction, weight in ((0.0, 1.0), (0.25, 0.2 + 0.8 * (1 + np.sqrt(0.5)) / 2), (0.5, 0.6), (1.0, 0.2)):
+        objective.set_progress(fraction)
+        outputs = objective.model(images)
+        part = soft_loss(outputs, teacher(images), 3.0).item()
+        for targets in (labels, other):
+            expected = (1 - weight) * CLASSES.loss(outputs, targets).item() + weight * part
+            assert objective(images, targets)[0].item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_labels_and_teacher_in_the_objective():
@@ -121,7 +136,7 @@ def test_the_teacher_computes_in_the_students_precision():
     """Under autocast both multiply in bf16, and the loss is float32."""
     real = methods.create("float")  # binary activations near their threshold change their sign in bf16
     teacher = Teacher(small(real))
-    objective = Objective(small(real), CLASSES, Distillation(teacher, CLASSES, "soft", 0.75, 3.0))
+    objective = Objective(small(real), CLASSES, Distillation(teacher, CLASSES, "soft", (0.75, 0.75), 3.0))
     images, labels = torch.randn(6, 1, 8, 8), torch.randint(0, 10, (6,))
     expected, _ = objective(images, labels)
     with torch.autocast("cpu", torch.bfloat16):
@@ -135,7 +150,7 @@ def test_the_teacher_computes_in_the_students_precision():
 def test_the_objective_compiles_as_one_graph(method):
     teacher = Teacher(small(methods.create(method)))
     student = small(methods.create("rebnn"))
-    objective = Objective(student, CLASSES, Distillation(teacher, CLASSES, "soft", 0.75, 3.0))
+    objective = Objective(student, CLASSES, Distillation(teacher, CLASSES, "soft", (0.75, 0.75), 3.0))
     images, labels = torch.randn(6, 1, 8, 8), torch.randint(0, 10, (6,))
     expected, _ = objective(images, labels)
     loss, _ = torch.compile(objective, fullgraph=True, backend="eager")(images, labels)

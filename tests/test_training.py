@@ -23,7 +23,7 @@ from onebit.packing.from_checkpoint import pack_checkpoint
 from onebit.training import environment, optimizer, recipe
 from onebit.training.non_finite import first_non_finite
 from onebit.training.recipe import Recipe
-from runs import STEPS, digits, run, same, same_end
+from runs import STEPS, digits, last, run, same, same_end
 
 
 def test_a_run_learns(tmp_path):
@@ -95,6 +95,26 @@ def test_a_killed_run_resumes_to_the_same_bits(method, tmp_path):
     unbroken = run(digits(tmp_path / "unbroken", **keys))
     assert resumed["accuracy"] == unbroken["accuracy"]
     same_end(tmp_path / "broken", tmp_path / "unbroken")
+
+
+def test_norms_are_estimated_anew_at_the_end(tmp_path):
+    """The plain means over the batches, of the trained weights; weights and all else as without it."""
+    for name, number in (("plain", 0), ("anew", 5)):
+        run(digits(tmp_path / name, epochs=1, reestimate_norms=number))
+    plain, anew = last(tmp_path / "plain"), last(tmp_path / "anew")
+    changed = {key for key in plain.model if not torch.equal(plain.model[key], anew.model[key])}
+    assert changed and all(key.endswith(("running_mean", "running_var", "num_batches_tracked")) for key in changed)
+    network = anew.network().train()
+    source = data.load("digits")
+    batches = list(itertools.islice(source.train.training_batches(128, 0, 1), 5))
+    sums = {}
+    network.conv1.register_forward_hook(
+        lambda layer, inputs, outputs: sums.setdefault("mean", []).append(outputs.mean((0, 2, 3)))
+    )
+    with torch.no_grad():
+        for batch in batches:
+            network(batch.inputs)
+    torch.testing.assert_close(anew.model["bn1.running_mean"], torch.stack(sums["mean"]).mean(0), rtol=1e-4, atol=1e-5)
 
 
 def test_resuming_a_finished_run_changes_nothing(tmp_path):

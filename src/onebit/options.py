@@ -50,7 +50,8 @@ class Options:
                 raise UserError(f"recipe: {name} = {getattr(self, name)!r} must be {words(kind)}")
         for field in dataclasses.fields(self):
             bounds = field.metadata["bounds"]
-            if bounds is not None and not bounds.valid(getattr(self, field.name)):
+            value = getattr(self, field.name)
+            if bounds is not None and value is not None and not bounds.valid(value):
                 raise UserError(f"recipe: {field.name} = {getattr(self, field.name)!r} must be {bounds.words}")
 
 

@@ -3,11 +3,15 @@
     distribution   distance(student, teacher), in place of the targets' loss
     soft           (1 - w) loss(student, targets) + w distance(student, teacher)
 
+w moves from its first value to its last along half a cosine, w(f) = last + (first - last) (1 + cos(pi f)) / 2 with f the
+fraction of the training that is done at the start of the epoch.
+
 The distances are the task's (see `onebit.tasks`). The teacher is frozen: evaluation mode, no gradients; it is in no optimizer
 and in no checkpoint.
 """
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -53,13 +57,25 @@ class Teacher(nn.Module):
 
 
 class Distillation(nn.Module):
-    """The teacher's part of the loss; `targets_weight` is the weight of the targets' part beside it."""
+    """The teacher's part of the loss, of weight `weight` beside 1 - weight of the targets' part.
 
-    def __init__(self, teacher: Teacher, task: Task, kind: str, weight: float, temperature: float):
+    weights         the first and the last weight
+    needs_targets   whether the targets' part ever counts
+    """
+
+    weight: Tensor
+
+    def __init__(self, teacher: Teacher, task: Task, kind: str, weights: tuple[float, float], temperature: float):
         super().__init__()
         self.teacher, self.task, self.kind, self.temperature = teacher, task, kind, temperature
-        self.weight = 1.0 if kind == "distribution" else weight
-        self.targets_weight = 1.0 - self.weight
+        self.weights = (1.0, 1.0) if kind == "distribution" else weights
+        self.needs_targets = min(self.weights) < 1
+        self.register_buffer("weight", torch.tensor(self.weights[0]))  # a buffer: moving it recompiles nothing
+
+    def set_progress(self, fraction: float) -> None:
+        """Move the weight to fraction = epoch / epochs of the training."""
+        first, last = self.weights
+        self.weight.fill_(last + (first - last) * (1 + math.cos(math.pi * fraction)) / 2)
 
     def forward(self, inputs: Tensor, outputs: Tensor) -> Tensor:
         """inputs (B, ...) and the student's outputs -> number."""
@@ -74,14 +90,20 @@ def distillation(
     Raises UserError for a teacher that cannot be had or does not fit, and for options without a teacher.
     """
     if options.teacher is None:
-        if options.teacher_weights is not None or options.distillation == "soft":
-            key = "teacher_weights" if options.teacher_weights is not None else "distillation"
+        set_anyway = {
+            "teacher_weights": options.teacher_weights is not None,
+            "distillation": options.distillation == "soft",
+            "distillation_last_weight": options.distillation_last_weight is not None,
+        }
+        if key := next((key for key, value in set_anyway.items() if value), None):
             raise UserError(
                 f"recipe: {key} = {getattr(options, key)!r} without a teacher; set teacher, or leave it out"
             )
         return None
     frozen = teacher(options, data, task).to(memory_format=layout)
-    return Distillation(frozen, task, options.distillation, options.distillation_weight, options.temperature)
+    first, last = options.distillation_weight, options.distillation_last_weight
+    weights = (first, first if last is None else last)
+    return Distillation(frozen, task, options.distillation, weights, options.temperature)
 
 
 def teacher(options: DistillationOptions, data: Data, task: Task) -> Teacher:

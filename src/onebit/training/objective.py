@@ -13,8 +13,8 @@ from onebit.training.distillation import Distillation
 class Objective(nn.Module):
     """What a step differentiates: inputs, targets -> (loss, outputs). One module, so that all of it compiles together.
 
-    loss = targets_weight * the task's loss + the teacher's part + the method's regularization. Without a teacher
-    targets_weight is 1; see Distillation.
+    loss = (1 - w) * the task's loss + w * the teacher's part + the method's regularization, w = 0 without a teacher; see
+    Distillation.
     """
 
     def __init__(self, model: nn.Module, task: Task, distillation: Distillation | None = None):
@@ -22,15 +22,20 @@ class Objective(nn.Module):
         self.model = model
         self.task = task
         self.distillation = distillation
-        self.targets_weight = 1.0 if distillation is None else distillation.targets_weight
+
+    def set_progress(self, fraction: float) -> None:
+        """The hook of the start of an epoch: move all schedules to fraction = epoch / epochs of the training."""
+        layers.set_progress(self.model, fraction)
+        if self.distillation is not None:
+            self.distillation.set_progress(fraction)
 
     def forward(self, inputs: Tensor, targets: Any) -> tuple[Tensor, Any]:
-        from_targets, outputs = self.task.forward(self.model, inputs, targets if self.targets_weight else None)
-        if from_targets is None:
+        teacher = self.distillation
+        needed = teacher is None or teacher.needs_targets
+        loss, outputs = self.task.forward(self.model, inputs, targets if needed else None)
+        if loss is None:
             loss = torch.zeros((), dtype=torch.float32, device=inputs.device)
-        else:
-            loss = self.targets_weight * from_targets
-        if self.distillation is not None:
-            loss = loss + self.distillation(inputs, outputs)
+        if teacher is not None:
+            loss = (1 - teacher.weight) * loss + teacher(inputs, outputs)
         extra = layers.regularization(self.model)
         return loss if extra is None else loss + extra, outputs

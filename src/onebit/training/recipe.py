@@ -65,6 +65,12 @@ class OptimizerOptions(Options):
         [0.5, 0.75], "fractions of the training, in (0, 1), at which `step` multiplies the learning rate", extends=True
     )
     step_gamma: float = key(0.1, "factor of `step`, in (0, 1]", SHARE, extends=True)
+    reestimate_norms: int = key(
+        0,
+        "training batches by which the batch norms' means and variances are estimated anew after the last epoch; 0 leaves "
+        "their moving averages",
+        NATURAL,
+    )
     warmup_epochs: float = key(0.0, "epochs of linear warm-up from 0", NATURAL, extends=True)
     clip_grad_norm: float = key(0.0, "bound on the norm of the whole gradient; 0 means none", NATURAL, extends=True)
     ema_decay: float = key(
@@ -99,6 +105,9 @@ class DistillationOptions(Options):
         "distribution replaces the labels by the teacher's probabilities (ReActNet), soft adds them to the labels",
     )
     distillation_weight: float = key(0.9, "weight of the teacher's part of the loss in `soft`", SHARE)
+    distillation_last_weight: float | None = key(
+        None, "that weight at the end, which it approaches along half a cosine; none leaves it as it is", FRACTION
+    )
     temperature: float = key(4.0, "temperature of both networks' probabilities in `soft`", POSITIVE)
 
 

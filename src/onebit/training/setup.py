@@ -31,6 +31,7 @@ class Setup:
     steps        optimizer steps an epoch
     share        examples of a step on one device
     model        the network; `average` its moving average, or None
+    objective    of the training, not wrapped by fabric
     step         takes an optimizer step
     """
 
@@ -47,6 +48,7 @@ class Setup:
     model: nn.Module
     average: Any
     optimizer: Any
+    objective: Objective
     step: Step
 
     @property
@@ -80,7 +82,7 @@ def set_up(fabric: Fabric, recipe: Recipe, out: Path, resumes: bool, quiet: bool
         model = synchronize_norms(model, fabric)
     maps = layout(recipe)
     model.to(memory_format=maps)
-    objective: nn.Module = Objective(model, task, first_alone(fabric, lambda: distillation(recipe, source, task, maps)))
+    objective = Objective(model, task, first_alone(fabric, lambda: distillation(recipe, source, task, maps)))
     average = moving_average(model, recipe.ema_decay)
     if average is not None:
         average.to(fabric.device)
@@ -97,7 +99,9 @@ def set_up(fabric: Fabric, recipe: Recipe, out: Path, resumes: bool, quiet: bool
         clip_grad_norm=recipe.clip_grad_norm,
         average=average,
     )
-    return Setup(fabric, recipe, out, source, task, train, test, steps, share, maps, model, average, optimizer, step)
+    return Setup(
+        fabric, recipe, out, source, task, train, test, steps, share, maps, model, average, optimizer, objective, step
+    )
 
 
 def network(options: ModelOptions, source: Data, task: Task) -> nn.Module:

@@ -1,13 +1,13 @@
 """The training loop, visible whole, on Lightning Fabric: one process or many, CPU or GPU."""
 
 import signal
+from itertools import islice
 from typing import Any
 
 import torch
 
 from onebit.data.loading.workers import deaths_explained
 from onebit.errors import Stopped, UserError
-from onebit.nn import layers
 from onebit.tasks.score import score_module
 from onebit.training import environment, processes
 from onebit.training.devices import make_fabric, share_buffers
@@ -75,6 +75,8 @@ def train_rank(setup: Setup, state: State, resume: bool, quiet: bool, profile: b
     with progress, Stop() as stop, StepProfile(out, profile and fabric.is_global_zero) as profiled:
         while state.epoch < recipe.epochs:
             train_epoch(setup, state, progress, stop, profiled)
+            if state.epoch + 1 == recipe.epochs:
+                reestimate_norms(setup)
             if (state.epoch + 1) % recipe.eval_every == 0 or state.epoch + 1 == recipe.epochs:
                 state.scores = test_scores(setup, state, progress, stop)
             state.epoch, state.step, state.partial = state.epoch + 1, 0, None
@@ -100,7 +102,7 @@ def train_epoch(setup: Setup, state: State, progress: Progress, stop: Stop, prof
     fabric, recipe, model = setup.fabric, setup.recipe, setup.model
     model.train()
     if state.step == 0:
-        layers.set_progress(model, state.epoch / recipe.epochs)
+        setup.objective.set_progress(state.epoch / recipe.epochs)
         share_buffers(model, fabric)
         state.signs.start_epoch()
     progress.start_epoch(state.epoch, state.partial)
@@ -131,6 +133,17 @@ def train_epoch(setup: Setup, state: State, progress: Progress, stop: Stop, prof
             save(setup, state, ("last.ckpt",), progress.state())
         if stopped_by:
             raise stopped(setup, stopped_by, state)
+
+
+def reestimate_norms(setup: Setup) -> None:
+    """Batch norms' means and variances over the recipe's number of training batches, in place of moving averages.
+
+    The last steps flip signs, after which a moving average still holds what the norms saw before.
+    """
+    batches = setup.train.training_batches(setup.share, setup.recipe.seed, setup.recipe.epochs)  # as of an epoch more
+    inputs = (batch.laid_out(setup.layout).inputs for batch in islice(batches, setup.recipe.reestimate_norms))
+    if setup.recipe.reestimate_norms:
+        torch.optim.swa_utils.update_bn(inputs, setup.evaluated)
 
 
 def test_scores(setup: Setup, state: State, progress: Progress, stop: Stop) -> dict[str, float]:
