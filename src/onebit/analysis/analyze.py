@@ -12,7 +12,7 @@ import matplotlib
 from onebit import files
 from onebit.analysis import examples, report, runs
 from onebit.analysis.figures import course, distributions, layers, results
-from onebit.analysis.figures.style import COLOURS, SETTINGS, Picture, drawn
+from onebit.analysis.figures.style import COLOURS, SETTINGS, Picture
 from onebit.analysis.runs import Run
 from onebit.analysis.subject import Subject, measured
 from onebit.data.loading.workers import deaths_explained
@@ -117,8 +117,8 @@ def write_figures(folder: Path, pictures: list[Picture]) -> list[str]:
         if old.suffix in (".png", ".svg") and old.name not in names:
             old.unlink()
     for picture in pictures:
-        for kind in ("png", "svg"):
-            files.write(folder / "figures" / f"{picture.name}.{kind}", partial(fill, data=drawn(picture.figure, kind)))
+        for kind, data in (("png", picture.png), ("svg", picture.svg)):
+            files.write(folder / "figures" / f"{picture.name}.{kind}", partial(fill, data=data))
     return names
 
 

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from onebit.analysis.figures.course import score_name
-from onebit.analysis.figures.style import Picture, drawn
+from onebit.analysis.figures.style import Picture
 from onebit.analysis.subject import Subject
 
 HARDEST = 12  # images
@@ -98,7 +98,7 @@ def embedded(data: bytes, kind: str, alt: str) -> str:
 
 
 def shown(picture: Picture) -> str:
-    image = embedded(drawn(picture.figure, "svg"), "svg+xml", picture.title)
+    image = embedded(picture.svg, "svg+xml", picture.title)
     return (
         f"<h3>{text(picture.title)}</h3>\n<figure>{image}\n<figcaption>{text(picture.sentence)}</figcaption></figure>"
     )

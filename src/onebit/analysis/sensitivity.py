@@ -16,15 +16,14 @@ operands. A gain near 0, or below, says that the layer loses nothing by its bits
 """
 
 import copy
-from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
 
 from onebit.analysis.activations import less_threshold
 from onebit.analysis.examples import Source
-from onebit.data.dataset import Batch
 from onebit.nn.binarizer import ActivationForm, WeightForm, filter_mean
 from onebit.nn.latent import binarized
 from onebit.nn.layers import BinaryConv2d, BinaryLinear, binary_layers
@@ -40,7 +39,7 @@ def sensitivity(model: nn.Module, source: Source, images: int) -> dict[str, Any]
     testing = list(source.test(images))
 
     def first_score(network: nn.Module) -> float:
-        estimate_norms(network, training)
+        update_bn((batch.laid_out(torch.channels_last).inputs for batch in training), network)
         scores, _ = score_module(network, testing, source.task)
         return next(iter(scores.values()))
 
@@ -53,23 +52,6 @@ def sensitivity(model: nn.Module, source: Source, images: int) -> dict[str, Any]
             possible = replace(binary_layers(network)[place][1])
             gains[operand].append(first_score(network) - reference if possible else None)
     return {"images": sum(len(batch) for batch in testing), "score": reference, **gains}
-
-
-@torch.no_grad()
-def estimate_norms(model: nn.Module, batches: Iterable[Batch]) -> None:
-    """Set running statistics of batch norms to the means over these batches; everything else computes as in evaluation."""
-    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    model.eval()
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # the plain mean over batches
-        norm.train()
-    for batch in batches:
-        model(batch.laid_out(torch.channels_last).inputs)
-    for norm, momentum in zip(norms, momenta):
-        norm.momentum = momentum
-    model.eval()
 
 
 def real_weights(layer: BinaryConv2d | BinaryLinear) -> bool:

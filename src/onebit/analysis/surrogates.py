@@ -17,7 +17,7 @@ def curves(model: nn.Module) -> dict[str, Any]:
     """{"x": [...], "fractions": [...], "weights": [slopes at each fraction], "activations": likewise} of the first layer that
     trains through a surrogate; an operand without one is left out. The curves follow from the schedule: no training is needed.
     """
-    x = torch.linspace(-REACH, REACH, 201)
+    x = torch.arange(-100, 101) * REACH / 100  # with 0 itself
     found: dict[str, Any] = {"x": x.tolist(), "fractions": list(FRACTIONS)}
     for operand in ("weights", "activations"):
         name = "weight_binarizer" if operand == "weights" else "activation_binarizer"

@@ -3,6 +3,7 @@
 import io
 import warnings
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import matplotlib
@@ -48,6 +49,23 @@ class Picture:
     sentence: str
     figure: Figure
 
+    @cached_property
+    def png(self) -> bytes:
+        return self.drawn("png", dpi=160, metadata={"Software": None})
+
+    @cached_property
+    def svg(self) -> bytes:
+        return self.drawn("svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+
+    def drawn(self, kind: str, **options: Any) -> bytes:
+        """The figure as a file. Characters that the font lacks are drawn as boxes."""
+        buffer = io.BytesIO()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+            self.figure.savefig(buffer, format=kind, **options)
+        self.figure.set_layout_engine("none")  # places are found, which takes most of the time
+        return buffer.getvalue()
+
 
 def axes(rows: int = 1, columns: int = 1, height: float = 2.6, **options: Any) -> tuple[Figure, Any]:
     """(figure, array of axes (rows, columns)) of WIDTH, each row `height` inches."""
@@ -76,13 +94,3 @@ def legend(figure: Figure, handles: dict[str, Any], columns: int = 3) -> None:
 def whole(axis: Any) -> None:
     """Ticks at whole numbers: epochs, layers."""
     axis.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True, min_n_ticks=1))
-
-
-def drawn(figure: Figure, kind: str) -> bytes:
-    """The figure as "png" or "svg". Characters that the font lacks are drawn as boxes."""
-    buffer = io.BytesIO()
-    metadata = {"Software": None} if kind == "png" else {"Date": None, "Creator": None, "Format": None, "Type": None}
-    with warnings.catch_warnings(), matplotlib.rc_context(SETTINGS):
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure.savefig(buffer, format=kind, dpi=160, metadata=metadata)
-    return buffer.getvalue()
