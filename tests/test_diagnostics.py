@@ -15,6 +15,7 @@ from onebit.nn.sign import sign
 from onebit.training import diagnostics, signs, train
 from onebit.training.signs import Signs, packed, unpacked
 from runs import STEPS, digits, last, run, same, same_end
+from runs import diagnostics as lines
 
 
 class Plain(WeightBinarizer):
@@ -30,10 +31,6 @@ def watched(steps, window=None):
     course = Signs(model, steps)
     course.window = window or steps
     return course, model[0].weight.data
-
-
-def lines(out):
-    return [json.loads(line) for line in (out / "diagnostics.jsonl").read_text().splitlines()]
 
 
 # one column a weight: it stays, flips once, flips and comes back at once, comes back later

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from onebit import files
 from onebit.checkpoints import checkpoint
@@ -33,7 +34,6 @@ class State:
     """
 
     name: str
-    signs: Signs
     epoch: int = 0
     step: int = 0
     partial: dict[str, Any] | None = None
@@ -42,6 +42,7 @@ class State:
     before: float = 0.0
     changed: dict[str, list[Any]] = field(default_factory=dict)
     began: float = field(default_factory=time.perf_counter)
+    signs: Signs = field(default_factory=lambda: Signs(nn.Sequential(), 1))
 
     @property
     def seconds(self) -> float:
@@ -58,7 +59,7 @@ class State:
 
 def begin(setup: Setup, name: str) -> State:
     """The state of a training that has done nothing yet."""
-    state = State(name, watched(setup))
+    state = State(name, signs=watched(setup))
     state.signs.begin()
     return state
 
@@ -103,7 +104,6 @@ def restore(setup: Setup, name: str, extend: bool) -> State:
     signs.load(progress.signs, str(path))
     return State(
         name,
-        signs,
         progress.epoch,
         progress.step,
         progress.partial,
@@ -111,6 +111,7 @@ def restore(setup: Setup, name: str, extend: bool) -> State:
         progress.best,
         before=progress.seconds,
         changed=changed,
+        signs=signs,
     )
 
 

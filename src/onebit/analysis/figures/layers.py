@@ -36,7 +36,7 @@ def panels(
             gaussian(axis)
         elif factor == 100:
             axis.set_ylim(bottom=0)
-        elif measure in ("error", "norm"):  # units differ from method to method
+        elif measure in ("error", "norm") and apart([v for s in subjects for v in s.measure(measure)]):
             axis.set_yscale("log")
             axis.yaxis.set_major_formatter(lambda value, place: f"{value:g}")
             axis.yaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
@@ -44,6 +44,12 @@ def panels(
     whole(grid[-1, 0])
     legend(figure, handles)
     return [Picture(name, title, sentence, figure)]
+
+
+def apart(values: list[float | None]) -> bool:
+    """Whether positive values are too far apart for a linear axis: methods binarize weights in units of their own."""
+    positive = [value for value in values if value is not None and value > 0]
+    return bool(positive) and max(positive) > 30 * min(positive)
 
 
 def angles(subjects: list[Subject]) -> list[Picture]:
