@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DONE := $(VENV)/.installed
 
-.PHONY: demo test wheel c-library test-arm test-wasm web test-bochs sanitize fuzz lint format clean
+.PHONY: demo test zoo wheel c-library test-arm test-wasm web test-bochs sanitize fuzz lint format clean
 
 demo: $(DONE)  ## train, pack and run RBNN, AdaBin, ReBNN and their parent on embedded digits; prints one table
 	$(BIN)/python -m onebit.reproduction.demo
@@ -47,6 +47,10 @@ test-wasm:  ## the kernels for WebAssembly, compiled by Emscripten and run by no
 	$(WASM)
 	NODE_PATH=/usr/share/nodejs cmake --build build/wasm --target kernel_test
 	cd build/wasm && ctest --verbose --tests-regex '^kernels$$'
+
+ROOT ?= data
+zoo: $(DONE)  ## CHECKPOINTS="runs/a/last.ckpt ..." as files that come with onebit (docs/zoo.md); ROOT holds the data sets
+	$(BIN)/python -m onebit.reproduction.zoo --root $(ROOT) $(CHECKPOINTS)
 
 web:  ## the page that runs packed files in a browser: build/web/index.html, which needs nothing else
 	@$(WASM_TOOLS)

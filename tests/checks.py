@@ -33,7 +33,9 @@ def cases() -> list[Case]:
     """(name, options) of every method with every variant, the full-precision parent left out."""
     names = [name for name in methods.METHODS if name != "float"]
     plain = [(name, {"variant": v} if v else {}) for name in names for v in variants(name) or [""]]
-    return plain + [("rbnn", {"rotation": rotation, "t_max": 2.0}) for rotation in ("full", "none")]
+    ablations = [("rbnn", {"rotation": rotation, "t_max": 2.0}) for rotation in ("full", "none")]
+    several: list[Case] = [("dorefa", {"activation_bits": 2}), ("abcnet", {"weight_bases": 2, "activation_bases": 2})]
+    return plain + ablations + several
 
 
 def case_id(case: Case) -> str:
@@ -234,6 +236,7 @@ def check_training_step(method: Method) -> None:
         loss = (model(x) - target).square().mean()
         extra = layers.regularization(model)
         (loss if extra is None else loss + extra).backward()
+        layers.before_step(model)
         optimizer.step()
         layers.after_step(model)
         optimizer.zero_grad()

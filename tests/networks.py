@@ -1,6 +1,7 @@
 """Networks for the tests of packing: settled as by a training, packed, and compared with PyTorch in both backends."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -95,8 +96,9 @@ def check(
     images: int = 6,
     oracle_images: int = 2,
     flattened: dict[str, tuple[int, int, int]] | None = None,
+    backends: Sequence[str] = BACKENDS,
 ) -> None:
-    """Pack, load in both backends, and compare: sums to the integer, logits to 1e-3.
+    """Pack, load in the backends, and compare: sums to the integer, logits to 1e-3.
 
     flattened: (C, H, W) of the maps that linear layers read; the file orders their elements (H, W, C).
     """
@@ -104,7 +106,7 @@ def check(
     pack(model, path, input_shape=shape)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items()), "pack changed the model"
     x = torch.randn(images, *shape)
-    runtimes = [load(path, backend=backend) for backend in BACKENDS]
+    runtimes = [load(path, backend=backend) for backend in backends]
     traces = [runtime.trace(x[:oracle_images].numpy()) for runtime in runtimes]
     named = dict(binary_layers(model))
     nodes = {node["name"]: node for node in runtimes[0].graph["nodes"]}

@@ -18,7 +18,7 @@ from onebit import data, runtime, tasks
 from onebit.analysis import analyze as analysis
 from onebit.analysis import report, runs, sensitivity
 from onebit.analysis.deployment import Answers
-from onebit.analysis.evaluation import outputs_of
+from onebit.analysis.subject import outputs_of
 from onebit.analysis.examples import Source
 from onebit.analysis.figures import course
 from onebit.analysis.surrogates import curves
@@ -101,6 +101,7 @@ def test_the_report_stands_alone_and_holds_what_it_must(compared):
         "Confusion matrix",
         "The hardest images",
         "Sensitivity",
+        "Reliability",
         "bytes, packed",
         "ms an image",
     ):
@@ -155,7 +156,7 @@ def test_answers_are_those_of_the_engine(compared, folder, tmp_path):
     path = tmp_path / "net.safetensors"
     pack_checkpoint(checkpoint.load(folder / "rbnn" / "last.ckpt"), path)
     source = data.load("digits").test
-    batch = next(source.evaluation_batches(200))
+    (batch,) = source.some(200).evaluation_batches(200)
     predicted = outputs_of(runtime.load(path))(batch.inputs).argmax(1)
     confusion = np.zeros((10, 10), int)
     for label, answer in zip(batch.targets, predicted, strict=True):

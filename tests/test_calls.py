@@ -31,6 +31,8 @@ class Call(nn.Module):
         self.prelu = nn.PReLU(8)
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.linear, self.all = nn.Linear(8, 5), nn.Linear(8 * 6 * 6, 5)
+        self.two, self.three, self.flat = (nn.Linear(8 * n, 5) for n in (2, 3, 72))
+        self.binary16, self.norm16 = checks.conv(methods.create("adabin"), 16, 16, (1, 1)), nn.BatchNorm2d(16)
 
     def forward(self, x: Tensor) -> object:
         return self.function(self, self.norm(self.conv(x)))
@@ -52,6 +54,18 @@ PACKED = {
     "relu in place": lambda n, x: n.linear((n.binary3(x).relu_() + x).mean((2, 3))),
     "dropout": lambda n, x: n.linear(F.dropout(x, 0.5, n.training).mean((2, 3))),
     "a layer twice": lambda n, x: n.linear(n.wide(n.wide(x)).mean((2, 3))),
+    "cat": lambda n, x: n.two(torch.cat([n.wide(x), n.prelu(x)], 1).mean((2, 3))),
+    "cat of one": lambda n, x: n.linear(torch.cat([x], dim=1).mean((2, 3))),
+    "cat of three": lambda n, x: n.three(torch.concat((x, n.wide(x), x), dim=-3).mean((2, 3))),
+    "cat by name": lambda n, x: n.two(torch.concatenate(axis=1, tensors=[x, x]).mean((2, 3))),
+    "cat of vectors": lambda n, x: n.two(torch.cat([x.mean((2, 3)), F.relu(x).mean((2, 3))], -1)),
+    "cat behind a pooling": lambda n, x: n.two(torch.cat([n.pool(x), n.pool(F.relu(x))], 1).flatten(1)),
+    "cat, then flatten": lambda n, x: n.flat(torch.cat([x, n.wide(x)], 1).flatten(1)),
+    "binary layers of a cat": lambda n, x: n.two(
+        (n.norm16(n.binary16(torch.cat([n.binary3(x), x], 1))) + torch.cat([x, x], 1)).mean((2, 3))
+    ),
+    "pad of channels": lambda n, x: n.two((torch.cat([x, x], 1) + F.pad(n.wide(x), (0, 0, 0, 0, 8, 0))).mean((2, 3))),
+    "pad of both sides": lambda n, x: n.two(F.pad(x, pad=(0, 0, 0, 0, 3, 5), value=0.0).mean((2, 3))),
     # behind a global pooling, where PyTorch still has a map
     "groups behind a mean": lambda n, x: n.linear(n.grouped(x.mean((2, 3), keepdim=True)).flatten(1)),
     "3x3 behind a pooling": lambda n, x: n.linear(n.wide(n.pool(x)).flatten(1)),
@@ -87,6 +101,18 @@ REFUSED = {
     "conv2d": (lambda n, x: F.conv2d(x, n.wide.weight), "nn.Conv2d"),
     "dropout": (lambda n, x: F.dropout(x, 0.5), "nn.Dropout"),
     "noise": (lambda n, x: x + torch.randn_like(x), "randn_like"),
+    "cat of rows": (lambda n, x: torch.cat([x, x], 2), "give dim=1"),
+    "cat of a batch": (lambda n, x: torch.cat([x, x]), "along 0"),
+    "cat with a constant": (lambda n, x: torch.cat([x, torch.ones(2, 8, 6, 6)], 1), "constant"),
+    "cat of flattened maps": (lambda n, x: torch.cat([x.flatten(1), x.flatten(1)], 1), "before they are flattened"),
+    "cat of a map and a vector": (
+        lambda n, x: torch.cat([F.avg_pool2d(x, 6), n.pool(x)], 1),
+        "maps or vectors alone",
+    ),
+    "pad of pixels": (lambda n, x: F.pad(x, (1, 1, 1, 1)), "in the layer that follows"),
+    "pad with ones": (lambda n, x: F.pad(x, (0, 0, 0, 0, 1, 1), value=1.0), "pads channels of maps with zeros"),
+    "pad that cuts": (lambda n, x: F.pad(x, (0, 0, 0, 0, -1, 1)), "pads channels of maps with zeros"),
+    "pad by reflection": (lambda n, x: F.pad(x, (1, 1, 1, 1), mode="reflect"), "pads channels of maps with zeros"),
     "gates": (lambda n, x: x * n.grouped(n.pool(x)), "mul"),
     "broadcast": (lambda n, x: x + n.grouped(n.pool(x)), "same shape"),
     "mean of channels": (lambda n, x: x.mean(1), "AdaptiveAvgPool2d(1)"),

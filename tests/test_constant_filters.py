@@ -15,7 +15,7 @@ from onebit.nn import layers
 from onebit.nn.binarizer import standardized
 from runs import digits, last, run, saved
 
-STANDARDIZING = ("irnet", "rbnn-released", "rbnn-combined", "adabin-paper", "adabin-released")
+STANDARDIZING = ("irnet", "rbnn-released", "rbnn-combined", "adabin-paper", "adabin-released", "siman", "ovsw")
 CONSTANT = {"zeros": 0.0, "equal": 0.1, "negative": -3.7}
 
 

@@ -20,9 +20,17 @@ from onebit.methods.method import Method
 from onebit.nn import Maxout, OptionA, RPReLU, binary_layers
 from onebit.runtime import format, load
 
-DEFAULTS = [(name, {}) for name in methods.METHODS]
+
+def wirings(model: str) -> list[checks.Case]:
+    """A method for each way in which methods wire this model; what they do in a layer, the smaller networks show."""
+    family = models.MODELS[model].family
+    return [
+        (name, {}) for name in {methods.create(name).structure_of(family): name for name in methods.METHODS}.values()
+    ]
+
+
 NETWORKS = [("resnet8", case) for case in [("float", {}), *checks.cases()]]
-NETWORKS += [(model, case) for model in ("resnet20", "resnet18", "vgg_small") for case in DEFAULTS]
+NETWORKS += [(model, case) for model in ("resnet20", "resnet18", "vgg_small") for case in wirings(model)]
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from onebit.nn import layers, surrogates
 from onebit.nn.sign import sign, surrogate_sign
 from onebit.nn.surrogates import (
     approx_sign,
+    blended,
     ede,
     exste,
     fourier,
@@ -127,6 +128,9 @@ for b in (1.0, 5.0):
     SURROGATES.append((swish_sign, (b,), closed, sign_swish))
 for t in (1.0, 5.0):
     SURROGATES.append((tanh, (t,), lambda x, t: t / np.cosh(t * x) ** 2, lambda x, t: np.tanh(t * x)))
+for t, s in ((1.0, 0.0), (5.0, 0.7)):
+    closed = lambda x, t, s: (1 - s) + s * t / np.cosh(t * x) ** 2  # noqa: E731
+    SURROGATES.append((blended, (t, s), closed, lambda x, t, s: (1 - s) * x + s * np.tanh(t * x)))
 for o in (1.0, 3.0):
     SURROGATES += [
         (reste, (o, 1.5), power_slope, power),
@@ -219,11 +223,17 @@ def test_every_method_takes_another_surrogate(method):
         outputs.square().sum().backward()
         return outputs.detach(), network.conv1.weight.grad.clone(), network.stages[2][0].conv2.weight.grad.clone()
 
-    own = outputs_and_gradient()
-    activations = outputs_and_gradient(surrogate={"name": "ste", "clip": 0.7})
-    weights = outputs_and_gradient(weight_surrogate={"name": "ste", "clip": 0.01})
-    assert torch.equal(own[0], activations[0]) and torch.equal(own[0], weights[0])
-    assert not torch.equal(own[1], activations[1]) and not torch.equal(own[2], weights[2])
+    own, row = outputs_and_gradient(), methods.create(method)
+    for option, value, of, part in (
+        ("surrogate", {"name": "ste", "clip": 0.7}, 1, row.activation(2)),
+        ("weight_surrogate", {"name": "ste", "clip": 0.01}, 2, row.weight(torch.Size((2, 2)))),
+    ):
+        if part.surrogate is None:  # the method's own gradient is of no sign
+            with pytest.raises(UserError, match="no surrogate gradient trains this operand"):
+                outputs_and_gradient(**{option: value})
+            continue
+        other = outputs_and_gradient(**{option: value})
+        assert torch.equal(own[0], other[0]) and not torch.equal(own[of], other[of])
 
 
 def test_what_no_surrogate_is_is_refused():

@@ -23,6 +23,7 @@ from onebit.cli.main import make_parser
 from onebit.errors import UserError
 from onebit.machine.heap import keep_freed_memory
 from onebit.methods.rbnn import align, align_by_filter, factors
+from onebit.models.blocks import binary_conv
 from onebit.nn import layers
 from onebit.nn.nonlinearities import Hardtanh, Maxout, RPReLU
 from onebit.training.objective import Objective
@@ -32,16 +33,36 @@ from onebit.training.train import train
 VARIANTS = [(name, {}) for name in methods.METHODS] + [
     ("rbnn", {"variant": "paper"}),
     ("rebnn", {"variant": "released"}),
+    ("abcnet", {"weight_bases": 2, "activation_bases": 2}),
+    ("dorefa", {"activation_bits": 2}),
     ("rbnn", {"rotation": "full"}),
     ("rbnn", {"rotation": "none", "surrogate": "fourier", "weight_surrogate": "exste"}),
     ("adabin", {"surrogate": {"name": "ste", "clip": 1.5}, "weight_surrogate": "reste"}),
 ]
 
 
-@pytest.mark.parametrize(("method", "options"), VARIANTS, ids=str)
-def test_a_step_is_one_graph_that_schedules_do_not_recompile(method, options):
+def two_layers(method, **options):
+    """Less to compile than a network of the table, which is built of the same."""
+    row = methods.create(method, **options)
+    convs = (binary_conv(row, 8, 8, 3, padding=1), binary_conv(row, 8, 12, 1, stride=2))
+    binary = [layer for conv in convs for layer in (conv, nn.BatchNorm2d(conv.out_channels))]
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), *binary, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(12, 10)
+    )
+
+
+def resnet8(method, **options):
+    return models.create("resnet8", method, options=options)
+
+
+@pytest.mark.parametrize(
+    ("network", "method", "options"),
+    [(resnet8, "float", {}), (resnet8, "rbnn", {}), *((two_layers, *variant) for variant in VARIANTS)],
+    ids=lambda value: getattr(value, "__name__", str(value)),
+)
+def test_a_step_is_one_graph_that_schedules_do_not_recompile(network, method, options):
     torch.manual_seed(0)
-    network = models.create("resnet8", method, options=options).to(memory_format=torch.channels_last).double()
+    network = network(method, **options).to(memory_format=torch.channels_last).double()
     layers.set_progress(network, 0.0)
     smoothed = tasks.create("classification", "0123456789", tasks.TaskOptions(label_smoothing=0.1))
     objective = Objective(network, smoothed)

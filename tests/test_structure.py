@@ -17,6 +17,7 @@ from onebit import methods, models
 from onebit.checkpoints import checkpoint
 from onebit.methods.method import Method
 from onebit.nn.binarizer import ActivationForm
+from onebit.nn.surrogates import Surrogate, ste
 from onebit.packing.from_checkpoint import pack_checkpoint
 from onebit.runtime import load
 from onebit.training import recipe
@@ -81,13 +82,16 @@ def test_the_common_checks_notice_mistakes(added, monkeypatch):
         def forward(self, x):
             return super().forward(x - self.hidden.reshape(1, -1, *[1] * (x.dim() - 2)).to(x.dtype))
 
+    def weights(kind):
+        return lambda shape: kind(shape, Surrogate(ste))
+
     float32 = torch.float32
     for common_check, wrong in (
-        (lambda m: checks.check_weights(m, float32), Method("m", ForgottenOffset, activation)),
-        (lambda m: checks.check_evaluation(m, float32), Method("m", ForgottenOffset, activation)),
-        (checks.check_gradients, Method("m", SignOfZero, activation)),
-        (lambda m: checks.check_activations(m, float32), Method("m", weight, WrongThreshold)),
-        (checks.check_state, Method("m", weight, Unsaved)),
+        (lambda m: checks.check_weights(m, float32), Method("m", weights(ForgottenOffset), activation)),
+        (lambda m: checks.check_evaluation(m, float32), Method("m", weights(ForgottenOffset), activation)),
+        (checks.check_gradients, Method("m", weights(SignOfZero), activation)),
+        (lambda m: checks.check_activations(m, float32), Method("m", weights(weight), WrongThreshold)),
+        (checks.check_state, Method("m", weights(weight), Unsaved)),
     ):
         with pytest.raises(AssertionError):
             common_check(wrong)
@@ -120,7 +124,9 @@ def test_recipes_build(path):
     assert path.stem.split("-")[:3] == named
     defaults = Recipe()
     assert not [key for key, value in values.items() if getattr(defaults, key) == value and key not in PARTS]
-    channels, size = {"digits": (1, 8)}.get(r.data, (3, 32))  # ImageNet's networks take small images too
+    channels, size = {"digits": (1, 8), "imagefolder": (3, 64)}.get(
+        r.data, (3, 32)
+    )  # ImageNet's networks take small images too
     shape = {"in_channels": channels, "image_size": size}
     model = models.create(r.model, r.method, **shape, options=r.options, structure=r.structure, binarize=r.binarize)
     assert (r.binarize == "activations") == path.stem.endswith("step1")

@@ -60,6 +60,7 @@ KILLED = {
     "rbnn": {"ema_decay": 0.9, "optimizer": "sgd", "lr": 0.05, "warmup_epochs": 0.5},
     "adabin": {"channels_last": False, "clip_grad_norm": 5.0},
     "rebnn": {"weight_decay": 1e-4, "schedule": "step"},
+    "ovsw": {"accumulate": 2},
 }
 
 

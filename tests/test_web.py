@@ -161,11 +161,29 @@ def test_pictures_are_cut_as_here(built, tmp_path, monkeypatch, mode, channels):
         np.testing.assert_allclose(found, data, rtol=0, atol=atol, err_msg=f"{sides} {job['size']}")
 
 
+def assembled(built: Path, page: Path, zoo: Path) -> Path:
+    """The page with the networks of a folder."""
+    values = {"sources": ROOT / "web", "engine": built / "onebit.js", "zoo": zoo, "node": program("node"), "page": page}
+    options = [f"-D{name}={value}" for name, value in values.items()]
+    subprocess.run(["cmake", *options, "-P", ROOT / "web" / "assemble.cmake"], check=True, capture_output=True)
+    return page
+
+
 @pytest.fixture(scope="module")
-def page(built, tmp_path_factory):
+def zoo(packed, tmp_path_factory) -> Path:
+    """A folder of networks: one of grey pictures with a high score, one in colour without any."""
+    folder = tmp_path_factory.mktemp("zoo")
+    shutil.copy(OLD / "rebnn.safetensors", folder / "grey.safetensors")
+    shutil.copy(packed["resnet20"], folder / "coloured.safetensors")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(built, zoo, tmp_path_factory):
     name = program("chromium", "chromium-browser", "google-chrome")
+    address = assembled(built, tmp_path_factory.mktemp("page") / "index.html", zoo).as_uri()
     with browser.opened(name, tmp_path_factory.mktemp("profile")) as found:
-        found.open((built / "index.html").as_uri())
+        found.open(address)
         yield found
 
 
@@ -191,6 +209,40 @@ def check_answer(page: browser.Page, model: Path, picture: Path) -> None:
     assert [round(part["score"], 6) for part in found] == [part["score"] for part in expected]
     facts = page.value("document.querySelector('#facts').innerText")
     assert f"{model.stat().st_size:,} bytes" in facts and "ms an image" in facts and "simd128" in facts
+
+
+def test_a_picture_alone_is_answered_by_the_networks_of_the_page(page, zoo, picture):
+    """First by that for pictures in colour, whatever the other's score; then by the one that is chosen."""
+    page.until("document.querySelector('#facts').innerText.includes('no picture yet')")
+    assert page.value("document.querySelector('#zoo').value") == "coloured"
+    page.drop(picture)
+    for name in ("coloured", "grey"):
+        chosen = f"Object.assign(document.querySelector('#zoo'), {{value: '{name}'}})"
+        page.value(f"{chosen}.dispatchEvent(new Event('change'))")
+        model = load(zoo / f"{name}.safetensors")
+        page.until(f"document.querySelector('#facts').innerText.includes('{model.method}')")
+        page.until("document.querySelectorAll('#labels li').length === 5 && document.querySelector('#error').hidden")
+        found, expected = shown(page), model.predict(picture, top=5)
+        assert [part["label"] for part in found] == [part["label"] for part in expected]
+        assert [round(part["score"], 6) for part in found] == [part["score"] for part in expected]
+    facts = page.value("document.querySelector('#facts').innerText")
+    assert "accuracy 83.33 %" in facts and "recipe digits-resnet8-rebnn" in facts
+
+
+def test_the_page_holds_the_zoo_and_is_small(built):
+    text = (built / "index.html").read_text()
+    (networks,) = re.findall(r"^const ZOO = (\{.*\});$", text, re.MULTILINE)
+    files = {name: base64.b64decode(content) for name, content in json.loads(networks).items()}
+    assert files == {path.stem: path.read_bytes() for path in (ROOT / "src/onebit/zoo").glob("*.safetensors")}
+    assert len(text.encode()) <= 900_000
+
+
+def test_without_networks_of_its_own_the_page_offers_none(page, built, tmp_path, packed, picture):
+    (tmp_path / "empty").mkdir()
+    page.open(assembled(built, tmp_path / "index.html", tmp_path / "empty").as_uri())
+    assert page.value("document.querySelector('#chooser').hidden")
+    page.drop(packed["resnet20"], picture)
+    check_answer(page, packed["resnet20"], picture)
 
 
 def test_a_network_and_a_picture_are_dropped(page, packed, picture):

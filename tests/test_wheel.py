@@ -175,6 +175,8 @@ def test_the_command_needs_no_more(small):
     assert small.succeed("onebit", "--version") == f"onebit {__version__}\n"
     assert "onebit train digits-resnet8-adabin" in small.succeed("onebit", "--help")
     assert "digits-resnet8-adabin" in small.succeed("onebit", "list", "recipes")
+    networks = json.loads(small.succeed("onebit", "list", "zoo", "--json"))["zoo"]
+    assert sorted(networks) == sorted(f"zoo:{path.stem}" for path in (ROOT / "src/onebit/zoo").glob("*.safetensors"))
     assert json.loads(small.succeed("onebit", "info", OLD / "adabin.safetensors", "--json"))["method"] == "adabin"
 
 

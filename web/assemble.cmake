@@ -1,12 +1,14 @@
-# One file of all: puts scripts and styles where index.html links them.
+# One file of all: puts scripts and styles where index.html links them, and the packed files of the folder `zoo`.
 file(READ ${sources}/index.html text)
 file(READ ${sources}/style.css style)
 string(REPLACE "<link rel=\"stylesheet\" href=\"style.css\" />" "<style>\n${style}</style>" text "${text}")
-foreach(script ${engine} ${sources}/engine.js ${sources}/pictures.js ${sources}/page.js)
+foreach(script ${engine} ${sources}/engine.js ${sources}/pictures.js ${sources}/zoo.js ${sources}/page.js)
   file(READ ${script} code)
   get_filename_component(name ${script} NAME)
   string(REPLACE "<script src=\"${name}\"></script>" "<script>\n${code}</script>" text "${text}")
 endforeach()
+execute_process(COMMAND ${node} ${sources}/embed.js ${zoo} OUTPUT_VARIABLE code COMMAND_ERROR_IS_FATAL ANY)
+string(REPLACE "<script src=\"networks.js\"></script>" "<script>\n${code}</script>" text "${text}")
 if(text MATCHES "<script src|<link rel=\"stylesheet\"")
   message(FATAL_ERROR "index.html links what was not put into the page")
 endif()

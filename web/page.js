@@ -7,7 +7,8 @@ const PATIENCE = 300; // ... and milliseconds
 
 const element = (id) => document.getElementById(id);
 const engine = createOnebit();
-const state = { network: null, file: null, picture: null, stream: null };
+const state = { network: null, size: 0, record: null, picture: null, stream: null };
+const zoo = zooOf(ZOO);
 
 // Runs what a person asked for; what fails is one line.
 async function attempt(work) {
@@ -29,16 +30,38 @@ function bytesText(size) {
 }
 
 async function openModel(file) {
-  const network = new Network(await engine, new Uint8Array(await file.arrayBuffer()));
-  state.network?.free();
-  Object.assign(state, { network, file });
+  await openNetwork(file.name, new Uint8Array(await file.arrayBuffer()));
   element("model-name").textContent = file.name;
   element("model-zone").classList.add("filled");
+  element("zoo").value = "";
+}
+
+async function openNetwork(name, bytes) {
+  const network = new Network(await engine, bytes);
+  state.network?.free();
+  Object.assign(state, { network, size: bytes.length, record: recordOf(bytes) });
   element("top").textContent = "No result yet";
   element("labels").replaceChildren();
   showFacts(network, "no picture yet");
   imageInput(network);
   show();
+}
+
+async function openOfZoo(name) {
+  await openNetwork(name, zoo.find((network) => network.name === name).bytes);
+  element("model-name").textContent = "Or your own .safetensors file";
+  element("model-zone").classList.remove("filled");
+  element("model").value = "";
+}
+
+function offerZoo() {
+  const own = new Option("your own file", "");
+  own.hidden = true;
+  element("zoo").append(own, ...zoo.map(({ name, text }) => new Option(text, name)));
+  element("zoo").value = zoo[0].name;
+  element("zoo").addEventListener("change", ({ target }) => attempt(() => openOfZoo(target.value)));
+  element("chooser").hidden = false;
+  return attempt(() => openOfZoo(zoo[0].name));
 }
 
 // Opaque pixels of an image, a frame or a canvas, upright, over white.
@@ -144,8 +167,10 @@ function showFacts(network, time) {
     ["Network", network.name],
     ["Method", network.method],
     ["Input", inputs.join(", ")],
-    ["File", `${bytesText(state.file.size)} (${number(state.file.size)} bytes)`],
-  ];
+    ["File", `${bytesText(state.size)} (${number(state.size)} bytes)`],
+    ["Scores", scoresText(state.record)],
+    ["Trained", trainingText(state.record)],
+  ].filter(([, value]) => value);
   element("facts").replaceChildren(...facts.flatMap(([name, value]) => [cell("dt", name), cell("dd", value)]));
 }
 
@@ -212,4 +237,5 @@ for (const [event, dragging] of [["dragover", true], ["dragleave", false], ["dro
   });
 }
 document.addEventListener("drop", ({ dataTransfer }) => openAll([...dataTransfer.files]));
+if (zoo.length) offerZoo();
 engine.catch((error) => attempt(() => Promise.reject(error)));

@@ -176,13 +176,17 @@ nb::dict description(const Network& network) {
   for (const NamedOutput& output : d.outputs) outputs.append(nb::make_tuple(output.name, output.node));
   result["inputs"] = inputs;
   result["outputs"] = outputs;
-  nb::dict task, scores;
+  nb::dict task, scores, training;
   for (const auto& [name, value] : d.task.scores) scores[nb::cast(name)] = value;
   task["name"] = d.task.name;
   task["answer"] = d.task.answer;
   task["labels"] = d.task.labels ? nb::cast(*d.task.labels) : nb::none();
   task["scores"] = scores;
   result["task"] = task;
+  for (const auto& [name, value] : d.training) {
+    std::visit([&, key = nb::cast(name)](const auto& given) { training[key] = nb::cast(given); }, value);
+  }
+  result["training"] = training;
   return result;
 }
 

@@ -55,7 +55,7 @@ Shape FloatConv::out_shape(Shape in) const {
 }
 
 void FloatConv::reserve(FloatScratch& scratch) const {
-  const size_t size = tile_ * depth_, rows = window_.rows.kernel;
+  const size_t size = tile_ * depth_, rows = depth_ / group_in_;  // at most one for each tap
   if (scratch.windows.size() < size) scratch.windows = Buffer<float>(size);
   if (scratch.sums.size() < static_cast<size_t>(tile_ * group_out_)) scratch.sums = Buffer<float>(tile_ * group_out_);
   if (scratch.rows.size() < rows) scratch.rows = Buffer<const float*>(rows);
@@ -85,8 +85,10 @@ void FloatConv::row(Shape in, const Map& x, int64_t y, void (*step)(const Finish
   const Shape shape = out_shape(in);
   const Axis &rows = window_.rows, &columns = window_.columns;
   const Range vertical = rows.valid_taps(y, in.h);
-  // Where all taps are inside the image and those of a row are neighbours in memory, windows are read where they are.
-  const bool direct = groups_ == 1 && (columns.dilation == 1 || columns.kernel == 1) && vertical.size() == rows.kernel;
+  // Where all taps are inside the image, windows are read where they are: row by row if the taps of a row are
+  // neighbours in memory, else tap by tap.
+  const bool direct = vertical.size() == rows.kernel;
+  const int64_t runs = groups_ == 1 && columns.dilation == 1 ? 1 : columns.kernel;  // of a row of taps
   const Range inside = direct ? columns.inside(in.w, shape.w) : Range{0, 0};
   Multiply m;
   m.rows = scratch.rows.data();
@@ -104,10 +106,13 @@ void FloatConv::row(Shape in, const Map& x, int64_t y, void (*step)(const Finish
       if (at >= inside.begin && at < inside.end) {
         end = std::min(at + tile_, inside.end);
         for (int64_t kh = 0; kh < rows.kernel; ++kh) {
-          scratch.rows[kh] = x.at(rows.origin(y) + kh * rows.dilation) + columns.origin(at) * in.c;
+          const float* row = x.at(rows.origin(y) + kh * rows.dilation) + group * group_in_;
+          for (int64_t kw = 0; kw < runs; ++kw) {
+            scratch.rows[kh * runs + kw] = row + (columns.origin(at) + kw * columns.dilation) * in.c;
+          }
         }
-        m.count = rows.kernel;
-        m.run = columns.kernel * in.c;
+        m.count = rows.kernel * runs;
+        m.run = depth_ / m.count;
         m.step = columns.stride * in.c;
       } else {
         end = std::min(at + tile_, at < inside.begin ? inside.begin : shape.w);

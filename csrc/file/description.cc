@@ -12,7 +12,7 @@ namespace {
 using json::Kind;
 using json::Value;
 
-constexpr size_t kMaxInputs = 16, kMaxOutputs = 64, kMaxLabels = 100'000, kMaxScores = 100;
+constexpr size_t kMaxInputs = 16, kMaxOutputs = 64, kMaxLabels = 100'000, kMaxScores = 100, kMaxTraining = 100;
 constexpr double kMinStd = 1e-12;
 constexpr const char* kAnswers[] = {"one", "several", "values"};
 
@@ -137,6 +137,23 @@ void read_task(const Value& entry, TaskRecord& task) {
   }
 }
 
+TrainingRecord read_training(const Value& entry) {
+  TrainingRecord found;
+  if (!entry.is(Kind::object) || entry.size() > kMaxTraining) {
+    const std::string what = "an object of at most " + std::to_string(kMaxTraining) + " numbers and strings";
+    refuse_value("graph.training", what, entry);
+  }
+  for (const auto [key, value] : entry.members()) {
+    std::string name = checked_text(key, "graph.training");
+    if (value.is(Kind::string)) {
+      found.emplace_back(std::move(name), text_of(value, "graph.training"));
+    } else {
+      found.emplace_back(std::move(name), number_of(value, "graph.training"));
+    }
+  }
+  return found;
+}
+
 // Version 1: one image, one output, and a classification unless there is a task.
 void read_version_1(const Value& graph, Description& found) {
   check_keys(graph, "graph", {"name", "method", "input", "nodes", "output"}, {"labels", "recipe", "accuracy", "task"});
@@ -162,13 +179,14 @@ void read_version_1(const Value& graph, Description& found) {
 }
 
 void read_version_2(const Value& graph, Description& found) {
-  check_keys(graph, "graph", {"name", "method", "inputs", "nodes", "outputs", "task"}, {"recipe"});
+  check_keys(graph, "graph", {"name", "method", "inputs", "nodes", "outputs", "task"}, {"recipe", "training"});
   found.inputs = read_inputs(*graph.find("inputs"));
   found.outputs = read_outputs(*graph.find("outputs"));
   const Value& task = *graph.find("task");
   check_keys(task, "graph.task", {"name", "answer"}, {"labels", "scores"});
   read_task(task, found.task);
   if (const Value* labels = present(task, "labels")) found.task.labels = read_labels(*labels);
+  if (const Value* training = graph.find("training")) found.training = read_training(*training);
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "base/json.h"
@@ -18,6 +19,9 @@ struct TaskRecord {
   std::vector<std::pair<std::string, double>> scores;  // in percent
 };
 
+// How the weights came to be: what a person would want to know, by name; a number or a text each.
+using TrainingRecord = std::vector<std::pair<std::string, std::variant<double, std::string>>>;
+
 struct NamedOutput {
   std::string name, node;
 };
@@ -28,6 +32,7 @@ struct Description {
   std::vector<Input> inputs;
   std::vector<NamedOutput> outputs;
   TaskRecord task;
+  TrainingRecord training;
 };
 
 // Of a graph of version 1 or 2. Its nodes, a list, are not looked at. Throws FormatError.

@@ -17,12 +17,14 @@ if TYPE_CHECKING:
     from onebit import tasks as tasks
     from onebit.analysis.evaluation import evaluate as evaluate
     from onebit.nn.layers import after_step as after_step
+    from onebit.nn.layers import before_step as before_step
     from onebit.nn.layers import regularization as regularization
     from onebit.nn.layers import set_progress as set_progress
     from onebit.packing.pack import pack as pack
     from onebit.runtime.inputs import Floats as Floats
     from onebit.runtime.inputs import Image as Image
     from onebit.runtime.inputs import Tokens as Tokens
+    from onebit.runtime.model import load as load
     from onebit.training.recipe import Recipe as Recipe
     from onebit.training.train import train as train
 
@@ -35,7 +37,9 @@ NAMES = {
     "Recipe": "onebit.training.recipe",
     "Tokens": "onebit.runtime.inputs",
     "after_step": "onebit.nn.layers",
+    "before_step": "onebit.nn.layers",
     "evaluate": "onebit.analysis.evaluation",
+    "load": "onebit.runtime.model",
     "pack": "onebit.packing.pack",
     "regularization": "onebit.nn.layers",
     "set_progress": "onebit.nn.layers",

@@ -108,8 +108,9 @@ def check_name(path: str | os.PathLike[str]) -> None:
         raise UserError(f"cannot write {text!r}: it is not a file; give the name of one")
 
 
-def check_output(path: str | os.PathLike[str], inputs: Iterable[str | os.PathLike[str]]) -> None:
-    """Raise UserError where writing `path` would replace one of the inputs, under whatever name, through links too."""
+def check_output(path: str | os.PathLike[str], inputs: Iterable[str | os.PathLike[str]], option: str = "--out") -> None:
+    """Raise UserError where writing `path`, which `option` names, would replace one of the inputs, under whatever name, through
+    links too."""
     check_name(path)
     for given in inputs:
         try:
@@ -118,5 +119,5 @@ def check_output(path: str | os.PathLike[str], inputs: Iterable[str | os.PathLik
             same = False
         if same:
             raise UserError(
-                f"--out {os.fspath(path)} would replace its own input {os.fspath(given)}; give another name"
+                f"{option} {os.fspath(path)} would replace its own input {os.fspath(given)}; give another name"
             )

@@ -37,7 +37,17 @@ DEEP = "@deep{}@"  # stands for so many nested lists, which json.dumps would not
 _DEEP = re.compile(r'"@deep(\d+)@"')
 DEPTHS = [10, 200, 900, 940, *range(955, 1000)]  # around the interpreter's limit of recursion
 SIZES = {"F32": 4, "U8": 1, "I8": 1}  # bytes of an element
-PLAIN = ["relu", "hardtanh", "add", "flatten", "global_avg_pool", "max_pool", "avg_pool", "option_a"]  # no tensors
+PLAIN = [
+    "relu",
+    "hardtanh",
+    "add",
+    "concat",
+    "flatten",
+    "global_avg_pool",
+    "max_pool",
+    "avg_pool",
+    "option_a",
+]  # no tensors
 
 
 class File:
@@ -164,7 +174,7 @@ def _add_nodes(file: File, random: Random) -> None:
     for _ in range(random.choice([1, 1, 2, 5, 200])):
         op = random.choice(PLAIN)
         node: dict[str, Any] = {"op": op, "name": f"new{len(nodes)}.{random.randrange(10**6)}", "inputs": [before]}
-        if op == "add":
+        if op in ("add", "concat"):
             node["inputs"].append(random.choice([before, *_inputs(file), *(n["name"] for n in nodes[:at])]))
         if op.endswith("max_pool") or op == "avg_pool":
             kernel = [random.choice([1, 1, 2, 3, 7, 2**15]) for _ in range(2)]

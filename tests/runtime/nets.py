@@ -129,7 +129,9 @@ def draw_net(seed: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     net = Builder(seed, (channels, height, width))
     x, c = "input", channels
     for _ in range(random.integers(3, 8)):
-        op = any_of("conv", "binary_conv", "binary_conv", "binary_conv", "step", "step", "pool", "option_a", "residual")
+        op = any_of(
+            "conv", "binary_conv", "binary_conv", "binary_conv", "step", "step", "pool", "option_a", "residual", "dense"
+        )
         if op in ("conv", "binary_conv"):
             groups = any_of(1, 1, c if c < 9 else 1)
             out = groups * any_of(1, 3, 8, 17, 33, 70) if groups == 1 else groups * any_of(1, 2)
@@ -161,6 +163,11 @@ def draw_net(seed: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
             )
         elif op == "option_a":
             x, c = net.node("option_a", [x], stride=any_of(1, 2), pad=[1, 2]), c + 3
+        elif op == "dense":
+            y, more = net.binary_conv(x, c, 5, 3, padding=[1, 1]), any_of(True, False)
+            x, c = net.node("concat", any_of([x, y], [y, x])), c + 5
+            if more:
+                x, c = net.node("concat", [x, x]), 2 * c
         else:
             y = net.binary_conv(x, c, c, 3, padding=[1, 1])
             x = net.node("add", any_of([x, y], [y, x], [y, y]))

@@ -167,6 +167,35 @@ def test_maps_that_are_read_in_several_ways(tmp_path: Path, isa: str, seed: int)
     check(tmp_path / "net.onebit", isa, net.floats(3, 3, 14, 11))
 
 
+@isas
+@pytest.mark.parametrize("seed", range(6))
+def test_maps_behind_each_other(tmp_path: Path, isa: str, seed: int) -> None:
+    """Dense and improvement blocks, whose maps are read as bits, as floats and by several; a map twice; pools and windows that
+    take a few rows of what was put together, and inputs of which one is ready earlier; vectors."""
+    random = np.random.default_rng(seed)
+    net = Builder(seed, (3, 14, 11))
+    x, channels = net.conv("input", 3, 16, padding=[1, 1]), 16
+    for block in range(3):
+        first = net.node("affine", [x], {"channels": net.floats(2, channels)}) if random.integers(2) else x
+        y = net.binary_conv(first, channels, 24, 3, padding=[1, 1])
+        x, channels = net.node("concat", [x, y] if random.integers(2) else [y, x]), channels + 24
+        y = net.binary_conv(x, channels, 24, 3, rows=3, padding=[1, 1])
+        x = net.node("add", [x, net.node("option_a", [y], pad=[channels - 24, 0])])
+        if block == 1:
+            pooled = net.node("max_pool", [x], kernel=[3, 3], stride=[2, 2], padding=[1, 1])
+            strided = net.conv(x, channels, 8, 3, stride=[2, 2], padding=[1, 1])
+            x, channels = net.node("concat", [pooled, strided]), channels + 8
+        if random.integers(2):
+            y = net.binary_conv(x, channels, 2 * channels, 1)
+            x, channels = net.node("add", [y, net.node("concat", [x, x])]), 2 * channels
+            x = net.node("rprelu", [x], {"channels": net.floats(3, channels)})
+    mean = net.node("global_avg_pool", [x])
+    both = net.node("concat", [net.node("global_avg_pool", [net.node("relu", [x])]), mean])
+    net.node("linear", [both], {"weight": net.floats(5, 2 * channels)})
+    file_format.write(tmp_path / "net.onebit", net.graph(net.nodes[-1]["name"]), net.tensors)
+    check(tmp_path / "net.onebit", isa, net.floats(3, 3, 14, 11))
+
+
 def mixed(seed: int) -> tuple[dict[str, Any], Builder]:
     """An image, tokens and a vector; the vectors' sum, maps in the middle of what is fused, and one value under two names."""
     random = np.random.default_rng(seed)

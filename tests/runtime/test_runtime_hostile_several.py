@@ -40,6 +40,7 @@ def parts() -> Parts:
     }
     graph = net.graph("s", dict(IDS), dict(SENSORS), map="r")
     graph["task"] |= {"labels": list("abcd"), "scores": {"accuracy": 90.5}}
+    graph["training"] = {"data": "cifar10", "epochs_done": 40, "lr": 0.1}
     return graph, net.tensors
 
 
@@ -58,7 +59,7 @@ def test_the_unchanged_file_is_accepted(tmp_path: Path) -> None:
 def test_what_may_be_absent_or_null(tmp_path: Path) -> None:
     graph, tensors = parts()
     for change in (
-        lambda g: (g["task"].pop("labels"), g["task"].pop("scores"), g.pop("recipe", None)),
+        lambda g: (g["task"].pop("labels"), g["task"].pop("scores"), g.pop("recipe", None), g.pop("training")),
         lambda g: (g["task"].update(labels=None, scores={}), g.update(recipe=None), g["inputs"][0].update(resize=None)),
         lambda g: g.update(nodes=[n | {"stride": [1, 1]} if n["op"] == "conv" else n for n in g["nodes"]]),
     ):
@@ -84,6 +85,10 @@ def without(*path: Any) -> Callable[[Parts], Any]:
 
 def more(kind: str, *values: Any) -> Callable[[Parts], Any]:
     return lambda source: source[0][kind].extend(values)
+
+
+def concat(*inputs: str) -> dict[str, Any]:
+    return {"op": "concat", "name": "a", "inputs": list(inputs)}
 
 
 MUTATIONS: dict[str, tuple[Callable[[Parts], Any], str]] = {
@@ -156,6 +161,18 @@ MUTATIONS: dict[str, tuple[Callable[[Parts], Any], str]] = {
     "scores null": (set_in("task", "scores", to=None), "graph.task.scores must be an object"),
     "score a string": (set_in("task", "scores", "accuracy", to="90"), "graph.task.scores must be a finite number"),
     "101 scores": (set_in("task", "scores", to={str(i): i for i in range(101)}), "at most 100 numbers"),
+    # of the training
+    "training null": (set_in("training", to=None), "graph.training must be an object"),
+    "training a list": (set_in("training", to=["seed"]), "graph.training must be an object"),
+    "training with a list": (set_in("training", "seed", to=[0]), "graph.training must be a finite number"),
+    "training with true": (set_in("training", "seed", to=True), "graph.training must be a finite number"),
+    "training too large": (set_in("training", "seed", to=1e39), "graph.training must be a finite number"),
+    "training too long": (set_in("training", "data", to="x" * 1001), "at most 1000 characters"),
+    "training of half a character": (set_in("training", "data", to="\ud800"), "not valid Unicode"),
+    "101 entries of training": (
+        set_in("training", to={str(i): i for i in range(101)}),
+        "at most 100 numbers and strings",
+    ),
     # of embedding
     "embedding of an image": (node(3, "inputs", ["input"]), "reads an input of tokens, not 'input'"),
     "embedding of a node": (node(3, "inputs", ["c"]), "reads an input of tokens, not 'c'"),
@@ -176,6 +193,18 @@ MUTATIONS: dict[str, tuple[Callable[[Parts], Any], str]] = {
     ),
     "a row that is NaN": (poke("e.weight_scale", np.nan), "contains NaN"),
     "scale beyond 1e30": (poke("e.weight_scale", 1e31), "scales above"),
+    # of concat
+    "a map and a vector": (set_in("nodes", 6, to=concat("r", "m")), "two maps of one height and width, or two vectors"),
+    "maps of two sizes": (set_in("nodes", 6, to=concat("c", "e")), "two maps of one height and width, or two vectors"),
+    "a map and tokens": (set_in("nodes", 6, to=concat("r", "ids")), "reads the tokens 'ids'"),
+    "concat of one": (set_in("nodes", 6, to=concat("p")), r"takes 2 input\(s\)"),
+    "concat of three": (set_in("nodes", 6, to=concat("p", "m", "p")), r"takes 2 input\(s\)"),
+    "concat with an axis": (set_in("nodes", 6, to=concat("p", "m") | {"axis": 1}), "unknown key 'axis'"),
+    "channels of both into a sum": (set_in("nodes", 6, to=concat("p", "m")), "two equal shapes"),
+    "concat with a tensor": (
+        lambda p: p[1].update({"a.channels": np.zeros(8, np.float32)}),
+        "'a.channels' belongs to no",
+    ),
     "tensor of an input": (
         lambda p: p[1].update({"ids.weight": np.zeros(4, np.float32)}),
         "'ids.weight' belongs to no",
@@ -195,10 +224,14 @@ def test_hostile_graphs(tmp_path: Path, name: str) -> None:
 
 
 def test_sizes_that_no_activation_has(tmp_path: Path) -> None:
-    """Of an input, and of what an embedding makes of one."""
+    """Of an input, and of what an embedding or concat makes of one."""
     graph, tensors = parts()
     graph["inputs"][0]["shape"] = [3, 2**15, 2**14]
     refuse(tmp_path, raw(graph, tensors), "has more than 268435456 values")
+    net, x = Builder(0, (1, 2**15, 2**10)), "input"
+    for _ in range(4):  # of 2^25 values; the fourth has twice as many as there may be
+        x = net.node("concat", [x, x])
+    refuse(tmp_path, raw(net.graph(x), {}), "the image is too small or big")
     graph, tensors = parts()
     graph["inputs"][1]["length"] = 2**15
     tensors["e.weight"], tensors["e.weight_scale"] = np.zeros((9, 2**14), np.int8), np.zeros(9, np.float32)

@@ -40,7 +40,7 @@ def test_operators(tmp_path: Path, seed: int) -> None:
         x = net.node(step, [x], {what: net.floats(*shape)} if what else {})
     y = net.conv(x, 20, 24, 3, padding=[1, 1], groups=[1, 4][seed % 2], stride=[2, 2])
     x = net.node("add", [y, net.node("option_a", [x], stride=2, pad=[1, 3])])
-    x = net.node("relu", [x])
+    x = net.node("concat", [net.node("relu", [x]), x])
     pool = {"kernel": [2, 2], "stride": [2, 1], "padding": [1, 1], "ceil_mode": bool(seed % 3 == 0)}
     x = net.node("max_pool", [x], **pool)
     x = net.node("avg_pool", [x], **pool, count_include_pad=bool(seed % 2))
@@ -48,7 +48,7 @@ def test_operators(tmp_path: Path, seed: int) -> None:
         x = net.node("flatten", [x])
     else:
         x = net.node("global_avg_pool", [x])
-        x = net.node("linear", [x], {"weight": net.floats(5, 24), "bias": net.floats(5)})
+        x = net.node("linear", [x], {"weight": net.floats(5, 48), "bias": net.floats(5)})
     path = written(tmp_path, net, x)
     images = net.floats(2, 24, height, width)
     network = openvino.Core().compile_model(openvino_model(str(path), 2), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})

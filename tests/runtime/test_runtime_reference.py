@@ -126,6 +126,7 @@ def test_float_operators(tmp_path: Path) -> None:
     names = {op: net.node(op, ["input"], {"slope" if op == "prelu" else "channels": v}) for op, v in p.items()}
     names |= {op: net.node(op, ["input"]) for op in ("relu", "hardtanh", "global_avg_pool", "flatten")}
     names["add"] = net.node("add", ["input", names["relu"]])
+    names["concat"] = net.node("concat", [names["relu"], "input"])
     names["option_a"] = net.node("option_a", ["input"], stride=2, pad=[1, 3])
     names["conv"] = net.conv("input", 4, 6, 3, groups=2, padding=[1, 0], stride=[2, 1])
     values = trace(tmp_path, net, names["add"], x)
@@ -149,6 +150,7 @@ def test_float_operators(tmp_path: Path) -> None:
         "global_avg_pool": z.mean(axis=(2, 3)),
         "flatten": z.transpose(0, 2, 3, 1).reshape(2, -1),
         "add": z + np.maximum(z, 0),
+        "concat": np.concatenate([np.maximum(z, 0), z], axis=1),
         "option_a": shortcut,
         "conv": convolve(z, net.tensors[f"{names['conv']}.weight"].astype(np.float64), (2, 1), (1, 0), (1, 1), 2),
     }

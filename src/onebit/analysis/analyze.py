@@ -14,7 +14,7 @@ from onebit.analysis import examples, report, runs
 from onebit.analysis.figures import course, distributions, layers, results
 from onebit.analysis.figures.style import COLOURS, SETTINGS, Picture
 from onebit.analysis.runs import Run
-from onebit.analysis.subject import Subject, measured
+from onebit.analysis.study import Study, measured
 from onebit.data.loading.workers import deaths_explained
 from onebit.errors import UserError
 from onebit.training.diagnostics import rounded
@@ -35,8 +35,9 @@ GROUPS = (  # of the report: title, and the figures that compare all runs
     ),
     ("Activations and bits", (distributions.activations, layers.information, distributions.surrogates)),
     ("Sensitivity", (layers.sensitivity,)),
+    ("Confidence", (results.reliability,)),
 )
-OF_A_RUN = (results.confusion,)  # figures of each run alone, of the subject and its number from 1
+OF_A_RUN = (results.confusion,)  # figures of each run alone, of the study and its number from 1
 
 
 @deaths_explained()
@@ -64,15 +65,15 @@ def analyze(
         raise UserError(f"{len(paths)} runs are more than figures can tell apart; give at most {len(COLOURS)}")
     there = runs.read(paths)
     folder = folder_of(out, there)
-    subjects = [measured(run, source_of(run, data, root), images, sensitivity, threads) for run in there]
+    studies = [measured(run, source_of(run, data, root), images, sensitivity, threads) for run in there]
     with matplotlib.rc_context(SETTINGS):
-        groups = [(title, [p for draw in drawers for p in draw(subjects)]) for title, drawers in GROUPS]
-        of_runs = [[p for draw in OF_A_RUN for p in draw(s, number)] for number, s in enumerate(subjects, 1)]
+        groups = [(title, [p for draw in drawers for p in draw(studies)]) for title, drawers in GROUPS]
+        of_runs = [[p for draw in OF_A_RUN for p in draw(s, number)] for number, s in enumerate(studies, 1)]
         written = write_figures(folder, [p for pictures in [*(two for _, two in groups), *of_runs] for p in pictures])
-        files.write_text(folder / "report.html", report.page(subjects, groups, of_runs))
-    result = rounded([record(subject) for subject in subjects])
+        files.write_text(folder / "report.html", report.page(studies, groups, of_runs))
+    result = rounded([record(study) for study in studies])
     files.write_text(folder / "measures.json", json.dumps({"runs": result}, indent=1) + "\n")
-    files.write_text(folder / "layers.csv", layer_rows(subjects))
+    files.write_text(folder / "layers.csv", layer_rows(studies))
     return {"out": str(folder), "report": str(folder / "report.html"), "figures": written, "runs": result}
 
 
@@ -126,9 +127,9 @@ def fill(file: IO[bytes], data: bytes) -> None:
     file.write(data)
 
 
-def record(subject: Subject) -> dict[str, Any]:
+def record(study: Study) -> dict[str, Any]:
     """What was measured, as plain values."""
-    run, answers = subject.run, subject.answers
+    run, answers = study.run, study.answers
     return {
         "name": run.name,
         "path": str(run.path),
@@ -137,27 +138,28 @@ def record(subject: Subject) -> dict[str, Any]:
         "accuracy": None
         if answers is None
         else {"percent": answers.accuracy, "examples": len(answers.targets), "by": answers.by},
-        "sizes": subject.sizes,
-        "layers": subject.layers,
-        "activations": subject.activations,
-        "surrogates": subject.curves,
-        "sensitivity": subject.sensitivity,
+        "sizes": study.sizes,
+        "layers": study.layers,
+        "activations": study.activations,
+        "surrogates": study.curves,
+        "sensitivity": study.sensitivity,
+        "calibration": None if answers is None else answers.calibration,
         "confusion": None if answers is None else answers.confusion().tolist(),
         "missing": run.missing,
     }
 
 
-def layer_rows(subjects: list[Subject]) -> str:
+def layer_rows(studies: list[Study]) -> str:
     """The measures as CSV: one row for each run and layer."""
-    names = list(dict.fromkeys(name for s in subjects for name in s.layers["measures"]))
+    names = list(dict.fromkeys(name for s in studies for name in s.layers["measures"]))
     names += [f"activation.{name}" for name in ("angle", "entropy", "entropy_channels", "kl", "share")]
     rows = [["run", "layer", *names, "gain_weights", "gain_activations"]]
-    for subject in subjects:
-        columns = [subject.measure(name) for name in names]
-        columns += [(subject.sensitivity or {}).get(operand) or [] for operand in ("weights", "activations")]
-        for place, layer in enumerate(subject.layers["layers"]):
+    for study in studies:
+        columns = [study.measure(name) for name in names]
+        columns += [(study.sensitivity or {}).get(operand) or [] for operand in ("weights", "activations")]
+        for place, layer in enumerate(study.layers["layers"]):
             cells = [rounded(column[place]) if place < len(column) else None for column in columns]
-            rows.append([subject.run.name, layer, *cells])
+            rows.append([study.run.name, layer, *cells])
     text = io.StringIO(newline="")
     csv.writer(text).writerows(rows)
     return text.getvalue()

@@ -4,6 +4,7 @@ import statistics
 import tempfile
 import time
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from onebit import runtime
-from onebit.analysis.evaluation import outputs_of
+from onebit.analysis.subject import outputs_of
+from onebit.analysis.calibration import calibration
 from onebit.analysis.examples import Source
 from onebit.analysis.runs import Run
 from onebit.errors import UserError
@@ -27,7 +29,7 @@ SECONDS = 1.0  # of timing
 
 @dataclass
 class Answers:
-    """Of a classifier, to the first test examples.
+    """Of a classifier, to test examples.
 
     logits    float32 (N, classes)
     targets   int64 (N,)
@@ -56,6 +58,11 @@ class Answers:
         """In percent."""
         return 100 * float((self.predicted == self.targets).mean())
 
+    @cached_property
+    def calibration(self) -> dict[str, Any]:
+        """`onebit.analysis.calibration` of the answers."""
+        return calibration(self.probabilities, self.targets)
+
     def confusion(self) -> NDArray[np.int64]:
         """(classes, classes): how many examples of the row's class are called the column's."""
         n = len(self.labels)
@@ -70,7 +77,7 @@ class Answers:
 def deploy(
     run: Run, source: Source | None, images: int, threads: int | None = None
 ) -> tuple[dict[str, Any], Answers | None]:
-    """(sizes and speed, answers to the first `images` test examples, None without data or for another task).
+    """(sizes and speed, answers to `images` test examples, None without data or for another task).
 
     {"float32_bytes", "packed_bytes", "ms", "ms_q1", "ms_q3", "isa", "processor"}: ms is the median time of one image on one
     thread. What cannot be had is left out, and run.missing says why.

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from torch import Tensor
 
 from onebit import data
-from onebit.analysis.evaluation import adapted, check_inputs, task_of
+from onebit.analysis.subject import adapted, check_inputs, task_of
 from onebit.analysis.runs import Run
 from onebit.data.dataset import Batch, Data
 from onebit.data.inputs import Images
@@ -23,22 +24,16 @@ class Source:
     task: Task
 
     def test(self, count: int, size: int = 100) -> Iterator[Batch]:
-        """The first `count` test examples, in batches of `size`, normalised as the run was trained."""
+        """`count` of the test examples, evenly spaced in their order, in batches of `size`, normalised as the run was trained."""
         theirs, examples = self.inputs, self.data.test
         if theirs.resize is not None:
             examples = examples.cut(theirs.size, theirs.size, theirs.resize)
-        return self.first(examples.evaluation_batches(size), count)
+        return adapted(examples.some(count).evaluation_batches(size), self.data.inputs, theirs)
 
     def train(self, count: int, size: int = 100) -> Iterator[Batch]:
-        """The first `count` training examples of the order of epoch 0 and seed 0, augmented as in training."""
-        return self.first(self.data.train.training_batches(size, 0, 0), count)
-
-    def first(self, batches: Iterator[Batch], count: int) -> Iterator[Batch]:
-        for batch in adapted(batches, self.data.inputs, self.inputs):
-            if count <= 0:
-                return
-            yield batch if len(batch) <= count else Batch(batch.inputs[:count], batch.targets[:count])
-            count -= len(batch)
+        """`count` training examples, at most, of the order of epoch 0 and seed 0, in whole batches, augmented as in training."""
+        batches = islice(self.data.train.training_batches(size, 0, 0), -(-count // size))
+        return adapted(batches, self.data.inputs, self.inputs)
 
     def pixels(self, inputs: Tensor) -> Tensor:
         """Normalised inputs (B, C, H, W) as uint8 (B, H, W, C)."""

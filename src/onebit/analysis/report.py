@@ -13,7 +13,7 @@ from PIL import Image
 
 from onebit.analysis.figures.course import score_name
 from onebit.analysis.figures.style import Picture
-from onebit.analysis.subject import Subject
+from onebit.analysis.study import Study
 
 HARDEST = 12  # images
 STYLE = resources.files("onebit.analysis") / "report.css"
@@ -38,12 +38,12 @@ DEFINITIONS = (
 )
 
 
-def page(subjects: list[Subject], groups: list[tuple[str, list[Picture]]], of_runs: list[list[Picture]]) -> str:
+def page(studies: list[Study], groups: list[tuple[str, list[Picture]]], of_runs: list[list[Picture]]) -> str:
     """The report as HTML.
 
-    groups: titles, and figures of all runs; of_runs: figures of each run alone, one list for each subject
+    groups: titles, and figures of all runs; of_runs: figures of each run alone, one list for each study
     """
-    title = subjects[0].run.name if len(subjects) == 1 else f"{len(subjects)} runs compared"
+    title = studies[0].run.name if len(studies) == 1 else f"{len(studies)} runs compared"
     now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
     groups = [(name, pictures) for name, pictures in groups if pictures]
     links = [*(name for name, _ in groups), "Answers", "Recipes and provenance", "Definitions"]
@@ -51,21 +51,21 @@ def page(subjects: list[Subject], groups: list[tuple[str, list[Picture]]], of_ru
         f"<h1>{text(title)}</h1>",
         f'<p class="small">What <code>onebit analyze</code> found, {now}, onebit {text(metadata.version("onebit"))}.</p>',
         f"<nav>{' '.join(f'<a href={chr(34)}#{anchor(link)}{chr(34)}>{text(link)}</a>' for link in links)}</nav>",
-        summary(subjects),
-        notes(subjects),
+        summary(studies),
+        notes(studies),
     ]
     for name, pictures in groups:
         parts += [heading(name), *(shown(picture) for picture in pictures)]
     parts.append(heading("Answers"))
-    for subject, pictures in zip(subjects, of_runs):
+    for study, pictures in zip(studies, of_runs):
         parts += [
-            f'<h3 class="run">{text(subject.run.name)}</h3>',
-            answered(subject),
+            f'<h3 class="run">{text(study.run.name)}</h3>',
+            answered(study),
             *(shown(p) for p in pictures),
-            hardest(subject),
+            hardest(study),
         ]
     parts.append(heading("Recipes and provenance"))
-    parts += [provenance(subject) for subject in subjects]
+    parts += [provenance(study) for study in studies]
     parts.append(heading("Definitions"))
     defined = "".join(f"<dt>{text(name)}</dt><dd>{text(what)}</dd>" for name, what in DEFINITIONS)
     parts.append(f'<dl class="small">{defined}</dl>')
@@ -110,20 +110,20 @@ def table(head: Iterable[str], rows: Iterable[Iterable[object]], kind: str = "")
     return f'<div class="wide"><table class="{kind}">{f"<tr>{top}</tr>" if top else ""}{body}</table></div>'
 
 
-def summary(subjects: list[Subject]) -> str:
+def summary(studies: list[Study]) -> str:
     """One column a run: what it is, how good, how large, how fast. A line that nobody has is left out."""
-    columns = [numbers(subject) for subject in subjects]
+    columns = [numbers(study) for study in studies]
     rows = [
         [name, *("–" if column[name] is None else column[name] for column in columns)]
         for name in columns[0]
         if any(column[name] is not None for column in columns)
     ]
-    head = ["", *(subject.run.name for subject in subjects)] if len(subjects) > 1 else []
-    return table(head, rows, "" if len(subjects) > 1 else "keys")
+    head = ["", *(study.run.name for study in studies)] if len(studies) > 1 else []
+    return table(head, rows, "" if len(studies) > 1 else "keys")
 
 
-def numbers(subject: Subject) -> dict[str, str | None]:
-    run, sizes, answers = subject.run, subject.sizes, subject.answers
+def numbers(study: Study) -> dict[str, str | None]:
+    run, sizes, answers = study.run, study.sizes, study.answers
     scores, progress = run.saved.scores or {}, run.saved.progress
     name = score_name(run) if run.metrics else next(iter(scores), "accuracy")
     best = None if progress is None else progress.best
@@ -138,6 +138,7 @@ def numbers(subject: Subject) -> dict[str, str | None]:
         "accuracy in the engine": f"{answers.accuracy:.2f} %"
         if answers is not None and answers.by == "engine"
         else None,
+        "calibration error": None if answers is None else f"{answers.calibration['ece']:.2f} %",
         "bytes, float32": f"{sizes['float32_bytes']:,}",
         "bytes, packed": None if packed is None else f"{packed:,}",
         "ms an image, 1 thread": None if ms is None else f"{ms:.3g} ({sizes['ms_q1']:.3g}–{sizes['ms_q3']:.3g})",
@@ -145,25 +146,25 @@ def numbers(subject: Subject) -> dict[str, str | None]:
     }
 
 
-def notes(subjects: list[Subject]) -> str:
+def notes(studies: list[Study]) -> str:
     """What is missing, and why."""
     lines = dict.fromkeys(
-        (f"{s.run.name}: " if len(subjects) > 1 else "") + sentence for s in subjects for sentence in s.run.missing
+        (f"{s.run.name}: " if len(studies) > 1 else "") + sentence for s in studies for sentence in s.run.missing
     )
     return f'<ul class="notes">{"".join(f"<li>{text(line)}</li>" for line in lines)}</ul>' if lines else ""
 
 
-def answered(subject: Subject) -> str:
-    answers = subject.answers
+def answered(study: Study) -> str:
+    answers = study.answers
     if answers is None:
         return '<p class="small">No answers: see what is missing, above.</p>'
     where = "in the engine, packed" if answers.by == "engine" else "in PyTorch"
     return f"<p>{answers.accuracy:.2f} % of {len(answers.targets)} test examples are right ({where}).</p>"
 
 
-def hardest(subject: Subject) -> str:
+def hardest(study: Study) -> str:
     """The images whose label got the least probability."""
-    answers = subject.answers
+    answers = study.answers
     if answers is None:
         return ""
     chosen = [int(index) for index in answers.hardest(HARDEST)]
@@ -197,9 +198,9 @@ def png(pixels: torch.Tensor) -> bytes:
     return buffer.getvalue()
 
 
-def provenance(subject: Subject) -> str:
+def provenance(study: Study) -> str:
     """The recipe's keys, and each start of the training."""
-    run = subject.run
+    run = study.run
     parts = [f'<h3 class="run">{text(run.name)}</h3>']
     parts.append(table([], run.recipe.items(), "keys") if run.recipe else "<p>No recipe is recorded.</p>")
     for start in run.starts:

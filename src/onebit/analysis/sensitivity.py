@@ -35,7 +35,7 @@ TRAINING_EXAMPLES = 500  # from which batch norms take their statistics
 def sensitivity(model: nn.Module, source: Source, images: int) -> dict[str, Any]:
     """{"images", "score" of the network with new statistics, "weights": gains in points by layer, "activations": likewise};
     None where a layer's operand is real already, or what is binarized is not known."""
-    training = list(source.train(min(TRAINING_EXAMPLES, len(source.data.train))))
+    training = list(source.train(TRAINING_EXAMPLES, min(100, len(source.data.train))))
     testing = list(source.test(images))
 
     def first_score(network: nn.Module) -> float:

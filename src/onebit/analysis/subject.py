@@ -1,71 +1,143 @@
-"""All that is measured of one run: what figures, report and files are made from."""
+"""What is evaluated: a checkpoint in PyTorch or a packed file in the engine, and a data set that it fits."""
 
-import math
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from onebit.analysis.activations import activation_measures
-from onebit.analysis.deployment import Answers, deploy
-from onebit.analysis.examples import Source
-from onebit.analysis.runs import Run
-from onebit.analysis.sensitivity import sensitivity
-from onebit.analysis.surrogates import curves
-from onebit.training.diagnostics import describe
-from onebit.training.signs import Signs
+import numpy as np
+import torch
+from torch import Tensor
 
-ACTIVATION_EXAMPLES = 200
+from onebit import data, runtime, tasks
+from onebit.checkpoints import checkpoint as checkpoints
+from onebit.data.dataset import Batch, Data, Examples
+from onebit.data.inputs import Images, Normalization
+from onebit.errors import UserError
+from onebit.machine import processor
+from onebit.runtime.network import first_output
+from onebit.tasks.task import Task
 
 
-@dataclass
+@dataclass(frozen=True)
 class Subject:
-    """A run and its measures.
+    """A network and the test examples for it.
 
-    layers        of the network as it is: "layers", "measures", "values", "histograms" as in diagnostics.jsonl
-    activations   of each binary layer (`onebit.analysis.activations`), None without data
-    curves        of the surrogate gradients
-    sizes         bytes, and ms in the engine
-    answers       to the test examples, None without data
-    sensitivity   of each layer, None without data or where it was not asked for
+    path      of its file, for messages
+    network   inputs float32 (B, C, H, W), normalised as the network takes them -> its outputs (B, ...)
+    task      of both
+    test      the examples, cut as the network takes them; normalised as the data set has them
+    ours      inputs of the data set
+    theirs    inputs of the network
+    runtime   what computes
+    described its model and method
     """
 
-    run: Run
-    layers: dict[str, Any]
-    activations: list[dict[str, Any] | None] | None = None
-    curves: dict[str, Any] = field(default_factory=dict)
-    sizes: dict[str, Any] = field(default_factory=dict)
-    answers: Answers | None = None
-    sensitivity: dict[str, Any] | None = None
+    path: str
+    network: Callable[[Tensor], Tensor]
+    task: Task
+    test: Examples
+    ours: Images
+    theirs: Images
+    runtime: str
+    described: dict[str, str]
 
-    def measure(self, name: str) -> list[float | None]:
-        """A measure of each layer's weights, or by "activation.NAME" of its activations; None where there is none."""
-        if name.startswith("activation."):
-            part = name.removeprefix("activation.")
-            values = [None if row is None else row[part] for row in self.activations or []]
-        else:
-            values = self.layers["measures"].get(name) or [None] * len(self.layers["layers"])
-        return [value if value is not None and math.isfinite(value) else None for value in values]
+    def batches(self, batch_size: int) -> Iterator[Batch]:
+        """The test examples as the network takes them. Raises UserError where its outputs are not what the task reads."""
+        batches = adapted(self.test.evaluation_batches(batch_size), self.ours, self.theirs)
+        return checked(batches, self.network, self.task, self.path)
+
+    def limited(self, count: int | None) -> "Subject":
+        """The same, of `count` of the examples, evenly spaced in their order; all, where there are no more."""
+        return self if count is None else replace(self, test=self.test.some(count))
 
 
-def measured(
-    run: Run, source: Source | None, images: int, sensitivity_images: int, threads: int | None = None
+def opened(
+    path: str,
+    name: str,
+    root: str,
+    *,
+    checkpoint: bool,
+    download: bool = False,
+    threads: int | None = None,
+    isa: str | None = None,
+    backend: str = "auto",
 ) -> Subject:
-    """Measure the run's network; on data, if there is any, of which `images` test examples are answered."""
-    model = run.saved.network()
-    subject = Subject(run, describe(model), curves=curves(model))
-    progress = run.saved.progress
-    if progress is not None and progress.signs is not None:
-        signs = Signs(run.saved.network(averaged=False), 1)
-        signs.load(progress.signs, str(run.path))
-        flips = signs.end_epoch()
-        of_layer = {name: place for place, name in enumerate(signs.layers)}
-        for name in ("flips_initial", "flips_latent"):
-            subject.layers["measures"][name] = [
-                flips[name][of_layer[layer]] if layer in of_layer else None for layer in subject.layers["layers"]
-            ]
-    subject.sizes, subject.answers = deploy(run, source, images, threads)
-    if source is not None and subject.layers["layers"]:
-        (batch,) = source.test(ACTIVATION_EXAMPLES, ACTIVATION_EXAMPLES)
-        subject.activations = activation_measures(model, batch.inputs)
-        if sensitivity_images:
-            subject.sensitivity = sensitivity(model, source, sensitivity_images)
-    return subject
+    """The file `path`, a checkpoint or a packed file, and the data set `name` in `root`. Raises UserError for a model that
+    does not fit the data."""
+    if checkpoint:
+        return of_checkpoint(path, name, root, download, threads)
+    packed = runtime.load(path, threads=threads, isa=isa, backend=backend)
+    channels, height, width = packed.input_shape
+    source = data.load(name, root, data.LoadOptions(download, height))
+    task = task_of(packed.task.name, packed.labels, source, path)
+    check_inputs(path, channels, source)
+    (image,) = (source for source in packed.inputs if isinstance(source, runtime.Image))
+    theirs = Images(channels, height, Normalization(image.mean, image.std))
+    test = source.test.cut(height, width, packed.resize)  # as `onebit run` does
+    described = {"model": packed.name, "method": packed.method}
+    return Subject(path, outputs_of(packed), task, test, source.inputs, theirs, packed.isa, described)
+
+
+def of_checkpoint(path: str, name: str, root: str, download: bool, threads: int | None) -> Subject:
+    saved = checkpoints.load(path)
+    model, config = saved.network(), saved.config
+    source = data.load(name, root, data.LoadOptions(download, config["image_size"]))
+    task = task_of(saved.task["name"], saved.task["labels"], source, path)
+    theirs = saved.inputs or source.inputs
+    check_inputs(path, config["in_channels"], source)
+    if threads:
+        torch.set_num_threads(processor.usable(threads))
+    own = theirs.resize is not None  # as the training cut photographs
+    test = source.test.cut(theirs.size, theirs.size, theirs.resize) if own else source.test
+
+    def network(inputs: Tensor) -> Any:
+        return model(inputs.contiguous(memory_format=torch.channels_last))
+
+    described = {"model": config["name"], "method": config["method"]}
+    return Subject(path, network, task, test, source.inputs, theirs, "pytorch", described)
+
+
+def outputs_of(packed: runtime.Model) -> Callable[[Tensor], Tensor]:
+    """A packed network as a function of tensors: normalised float32 (B, C, H, W) -> its (first) output (B, ...)."""
+    return lambda inputs: torch.from_numpy(first_output(packed, np.ascontiguousarray(inputs.numpy())))
+
+
+def adapted(batches: Iterable[Batch], ours: Images, theirs: Images) -> Iterator[Batch]:
+    """Batches normalised as the model was trained, which the data set's constants need not be."""
+    change = ours.change_to(theirs)
+    for batch in batches:
+        yield batch if change is None else Batch(batch.inputs * change[0] + change[1], batch.targets)
+
+
+def task_of(name: str, labels: Sequence[str] | None, source: Data, path: str) -> Task:
+    """The data set's task, which must be the model's, with its labels in the same order. Raises UserError."""
+    if name != source.task:
+        raise UserError(
+            f"{path} was made for the task {name}, data set {source.name!r} is for {source.task}; choose another with --data"
+        )
+    task = tasks.create(source.task, source.labels)
+    if labels is not None and len(labels) != len(source.labels):
+        raise UserError(
+            f"{path} was made for {len(labels)} classes, data set {source.name!r} has {len(source.labels)}; "
+            "choose another with --data"
+        )
+    task.check_labels(labels, path)
+    return task
+
+
+def check_inputs(path: str, channels: int, source: Data) -> None:
+    """Refuse a model made for other inputs than the data set's."""
+    if channels != source.inputs.channels:
+        raise UserError(
+            f"{path} was made for {channels} channels, data set {source.name!r} has {source.inputs.channels}; "
+            "choose another with --data"
+        )
+
+
+def checked(batches: Iterable[Batch], network: Callable[[Tensor], Any], task: Task, path: str) -> Iterator[Batch]:
+    """The batches; before the first one, whether the network's outputs are what the task reads."""
+    for number, batch in enumerate(batches):
+        if not number:
+            with torch.inference_mode():
+                task.check_outputs(network(batch.inputs[:1]), path)
+        yield batch

@@ -13,7 +13,7 @@ import numpy as np
 
 from onebit.errors import UserError
 from onebit.machine import processor
-from onebit.runtime import Image, Model, native
+from onebit.runtime import Image, Model, native, zoo
 from onebit.runtime.tensors import float_weight
 
 
@@ -24,6 +24,8 @@ def network(
 
     Raises UserError for a file that does not exist, and for an unknown name or method.
     """
+    if zoo.is_named(model):
+        return str(zoo.located(model)), None
     if Path(model).exists() and not random:
         return model, None
     if "/" in model or "." in model:

@@ -1,6 +1,7 @@
 """Checkpoints of training: what they hold, written to a temporary name and renamed, read without executing anything."""
 
 import dataclasses
+import re
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ from onebit.data.inputs import Images, inputs_of
 from onebit.errors import UserError
 from onebit.options import fits
 
-VERSION = 2
+VERSION = 3
 
 
 @dataclass
@@ -133,6 +134,8 @@ def load(path: str | Path) -> Checkpoint:
         raise UserError(f"{path}: checkpoint version {version!r}, this onebit reads 1 to {VERSION}; update it")
     if version == 1:
         content = from_version_1(content, str(path))
+    if version < 3:
+        surrogates_renamed(content)
     if content.get("progress") is not None:
         content["progress"] = checked(Progress, content["progress"], path)
     if content.get("inputs") is not None:
@@ -174,6 +177,18 @@ def checked(kind: Any, content: Any, path: str | Path) -> Any:
         if not fits(value, hints[name]):
             raise UserError(f"{path}: {name} is of the type {type(value).__name__}; it may be damaged")
     return kind(**content)
+
+
+def surrogates_renamed(content: dict[str, Any]) -> None:
+    """Give the schedules' buffers their names of version 3, in the states of weights and of their averages."""
+    progress = content.get("progress")
+    holders = [(content, "model"), (content, "ema"), (progress if isinstance(progress, dict) else {}, "average")]
+    for holder, name in holders:
+        state = holder.get(name)
+        if isinstance(state, dict):
+            holder[name] = {
+                re.sub(r"(_binarizer\.)schedule(\.[tk])$", r"\1surrogate\2", str(k)): v for k, v in state.items()
+            }
 
 
 def from_version_1(content: dict[str, Any], path: str) -> dict[str, Any]:

@@ -12,10 +12,13 @@ from typing import Any, NoReturn
 from onebit import files
 from onebit.data import DATA
 from onebit.errors import UserError
+from onebit.runtime import zoo
 from onebit.runtime.native import ISAS
 from onebit.runtime.recognition import explained, recognized
 
 REPORT = "write the result as JSON to this file too"
+# What completes a model in each shell: functions that `onebit completion` defines, in tcsh names of files.
+MODEL_FILES = {"bash": "_onebit_model_files", "zsh": "_onebit_model_files", "tcsh": "f"}
 BACKENDS = ("auto", "engine", "reference")
 
 
@@ -94,6 +97,12 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--download", action="store_true", help="fetch the data set where there is a network")
 
 
+def add_model(parser: argparse.ArgumentParser, help: str) -> None:
+    """MODEL: a file or a name of the zoo."""
+    action = parser.add_argument("model", metavar="MODEL", help=f"{help} or zoo:NAME, see `onebit list zoo`")
+    action.complete = MODEL_FILES  # type: ignore[attr-defined]
+
+
 def add_engine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=positive, help="CPU threads (default, and at most: all CPUs)")
     parser.add_argument("--isa", help=f"force an instruction set of the engine: {', '.join(ISAS)}")
@@ -123,6 +132,9 @@ def refuse(options: argparse.Namespace, why: str, **defaults: object) -> None:
 
 def is_checkpoint(path: str) -> bool:
     """Whether a model is a file of PyTorch, as checkpoints are. Raises UserError for what is no packed file either."""
+    if zoo.is_named(path):
+        zoo.located(path)
+        return False
     try:
         if os.path.isfile(path):  # opening a pipe would wait for its other end
             open(path, "rb").close()

@@ -10,6 +10,7 @@ from onebit.cli.arguments import Parser, names, numbers, positive, refuse, verb
 from onebit.cli.output import usable_threads
 from onebit.methods import METHODS
 from onebit.models import MODELS
+from onebit.runtime import zoo
 
 DETAILS = """MODEL is a packed file, or a name of the model table, built with random weights:
   onebit bench cifar.safetensors --threads 1,2 --isa all
@@ -75,7 +76,7 @@ def add(verbs: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
-    if os.path.exists(options.model) and options.model not in MODELS:
+    if zoo.is_named(options.model) or (os.path.exists(options.model) and options.model not in MODELS):
         refuse(options, f"{options.model} is a packed file", method="adabin", size=32)
     shared = {key: getattr(options, key) for key in ("model", "method", "size", "random", "int8")}
     if options.layers:

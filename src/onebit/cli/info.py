@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from onebit.cli.arguments import is_checkpoint, verb
+from onebit.cli.arguments import add_model, is_checkpoint, verb
 from onebit.cli.output import one_line
 
 
@@ -16,7 +16,7 @@ def add(verbs: Any) -> None:
         "  onebit info cifar.safetensors",
         reads=("model",),
     )
-    parser.add_argument("model", metavar="MODEL", help="checkpoint (.ckpt) or packed file (.safetensors)")
+    add_model(parser, "checkpoint (.ckpt), packed file (.safetensors)")
 
 
 def run(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
@@ -28,7 +28,8 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
         from onebit.runtime import inspection
 
         result = inspection.describe(options.model)
-    return result, "\n".join(line for key, value in result.items() for line in lines(key.replace("_", " "), value))
+    shown = {key: value for key, value in result.items() if key != "scores"}  # which stand there one by one
+    return result, "\n".join(line for key, value in shown.items() for line in lines(key.replace("_", " "), value))
 
 
 def lines(key: str, value: Any) -> list[str]:
@@ -38,4 +39,6 @@ def lines(key: str, value: Any) -> list[str]:
             one_line(f"{key.removesuffix('s'):15} {', '.join(f'{name} {part}' for name, part in item.items())}")
             for item in value
         ]
+    if isinstance(value, dict):
+        value = ", ".join(f"{name} {part}" for name, part in value.items())
     return [one_line(f"{key:15} {value}")]

@@ -17,14 +17,18 @@ from onebit.tasks import TASKS
 
 def add(verbs: Any) -> None:
     parser = verb(
-        verbs, "list", run, "List methods, models, data sets, tasks, recipes or importers", "  onebit list recipes"
+        verbs,
+        "list",
+        run,
+        "List methods, models, data sets, tasks, recipes, importers, corruptions or the zoo",
+        "  onebit list recipes",
     )
     parser.add_argument("what", metavar="WHAT", choices=WHAT, help=f"one of {', '.join(WHAT)}")
 
 
 def run(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     rows = OTHERS[options.what]() if options.what in OTHERS else rows_of(TABLES[options.what])
-    width = max(map(len, rows))
+    width = max(map(len, rows), default=0)
     return {options.what: rows}, "\n".join(f"{name:{width}}  {what}".rstrip() for name, what in rows.items())
 
 
@@ -58,6 +62,32 @@ def importers() -> dict[str, str]:
     return {name: importer.source for name, importer in IMPORTERS.items()}
 
 
+def corruptions() -> dict[str, str]:
+    """Each corruption of `onebit eval --corruptions`, and its group, whose name stands for all of it."""
+    from onebit.analysis.corruptions import COMMON, GROUPS
+
+    groups = {name: group for group, names in GROUPS.items() for name in names}
+    return {name: f"{group}, common" if name in COMMON else group for name, group in groups.items()}
+
+
+def networks() -> dict[str, str]:
+    """Each network of the zoo: what it is, how good, how it was trained, and its size."""
+    from onebit.runtime import inspection, zoo
+
+    rows = {}
+    for name in zoo.names():
+        found = inspection.describe(f"{zoo.PREFIX}{name}")
+        training = found["training"]
+        parts = [
+            f"{found['model']} by {found['method']} for {training.get('data', '?')}",
+            *(f"{key} {value:.2f} %" for key, value in found["scores"].items()),
+            f"{training.get('epochs_done', '?')} epochs, seed {training.get('seed', '?')}",
+            f"{found['bytes']} bytes",
+        ]
+        rows[f"{zoo.PREFIX}{name}"] = "; ".join(parts)
+    return rows
+
+
 TABLES: dict[str, Table[Any]] = {"methods": METHODS, "models": MODELS, "data": DATA, "tasks": TASKS}
-OTHERS = {"recipes": recipes, "importers": importers}
+OTHERS = {"recipes": recipes, "importers": importers, "corruptions": corruptions, "zoo": networks}
 WHAT = (*TABLES, *OTHERS)

@@ -3,6 +3,8 @@
 import os
 import re
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from onebit.errors import UserError
 from onebit.machine import processor
@@ -30,6 +32,19 @@ def usable_threads(threads: int | None) -> int | None:
         return threads
     warn(f"--threads {threads}: this process may use {usable} CPUs; {usable} threads run")
     return usable
+
+
+@contextmanager
+def bar(what: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on standard error, where that is a terminal; it is told what is done, and of how much."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as progress:
+        row = progress.add_task(what, total=None)
+        yield lambda done, total: progress.update(row, completed=done, total=total)
 
 
 def one_line(text: str) -> str:

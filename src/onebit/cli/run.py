@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from onebit.cli.arguments import add_engine, positive, refuse, verb
+from onebit.cli.arguments import add_engine, add_model, positive, refuse, verb
 from onebit.cli.output import one_line, printable, show, usable_threads, warn
 from onebit.errors import Incomplete
 
@@ -18,13 +18,14 @@ if TYPE_CHECKING:
 DETAILS = """Prints the best labels and their probabilities, a line for each file as it is answered:
   onebit run cifar.safetensors cat.png photos/ --top 3
   onebit run cifar.safetensors photos/ --format csv > answers.csv
+  onebit run zoo:NAME cat.png                                       a network that comes with onebit
 Folders are searched with their subfolders, without hidden files. Files that cannot be read are named on standard
 error; the others are answered, and the exit code is 2. --json prints one document at the end, with both."""
 
 
 def add(verbs: Any) -> None:
     parser = verb(verbs, "run", run, "Run a packed file on image files", DETAILS, reads=("model", "inputs"))
-    parser.add_argument("model", metavar="MODEL", help="packed file (.safetensors)")
+    add_model(parser, "packed file (.safetensors)")
     parser.add_argument("inputs", metavar="INPUT", nargs="+", help="image files, or folders that are searched for them")
     parser.add_argument("--top", type=positive, default=1, help="how many labels to print for a file (default 1)")
     parser.add_argument("--format", choices=FORMATS, default="text", help="how an answer's line looks (default text)")

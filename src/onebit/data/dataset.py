@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -52,6 +53,10 @@ class Examples(Protocol):
         size stay as they are."""
         return self
 
+    def some(self, count: int) -> "Examples":
+        """`count` of the examples for evaluation, those of `evenly`; all, where there are no more."""
+        ...
+
     def evaluation_batches(self, batch_size: int, rank: int = 0, world: int = 1) -> Iterator[Batch]: ...
 
     def training_steps(self, batch_size: int, world: int = 1) -> int:
@@ -66,6 +71,12 @@ class Examples(Protocol):
 def epoch_seed(seed: int, epoch: int) -> int:
     """The seed of all random numbers of an epoch."""
     return seed * 1_000_003 + epoch
+
+
+def evenly(total: int, count: int) -> np.ndarray:
+    """Indices int64 (min(count, total),) of examples that are spaced evenly: sets sorted by class keep their mixture."""
+    count = min(count, total)
+    return np.arange(count) * total // max(count, 1)
 
 
 class MemorySet(Examples):
@@ -91,6 +102,11 @@ class MemorySet(Examples):
         self.images, self.targets = self.images.to(device), self.targets.to(device)
         self.device = device
         return self
+
+    def some(self, count: int) -> "MemorySet":
+        chosen = torch.from_numpy(evenly(len(self), count)).to(self.device)
+        images = self.images[chosen].permute(0, 3, 1, 2)  # (N, C, H, W)
+        return MemorySet(images, self.targets[chosen], self.normalization)
 
     def evaluation_batches(self, batch_size: int, rank: int = 0, world: int = 1) -> Iterator[Batch]:
         """All images in order, without augmentation; of several ranks, each gets every world-th batch."""

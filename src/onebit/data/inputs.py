@@ -26,6 +26,11 @@ class Normalization:
         std = torch.tensor(self.std, device=images.device).reshape(-1, 1, 1)
         return (images.float() / 255 - mean) / std
 
+    def pixels(self, images: Tensor) -> Tensor:
+        """float32 (B, C, H, W), normalised -> the uint8 pixels that they were: rounding errors are far below half a pixel."""
+        mean, std = (torch.tensor(v, dtype=torch.float64).reshape(-1, 1, 1) for v in (self.mean, self.std))
+        return ((images.double() * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
+
     def change_to(self, other: "Normalization") -> tuple[Tensor, Tensor]:
         """scale, shift (C, 1, 1): scale x + shift is normalised as `other` says, for x normalised as this one says."""
         mean, std, mean_o, std_o = (torch.tensor(v) for v in (self.mean, self.std, other.mean, other.std))

@@ -10,9 +10,16 @@ EXTRAS = {  # of pyproject.toml, by the package that is imported; what is not li
     "PIL": "run",
     "datasets": "datasets",
     "pyarrow": "datasets",
+    **dict.fromkeys(("imagecorruptions", "skimage", "cv2"), "robustness"),
     **dict.fromkeys(("onnxruntime", "onnx", "onnxscript", "openvino", "nncf"), "peers"),
 }
-DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn", "lightning_fabric": "lightning-fabric"}  # other names
+DISTRIBUTIONS = {
+    "PIL": "pillow",
+    "sklearn": "scikit-learn",
+    "skimage": "scikit-image",
+    "cv2": "opencv-python",
+    "lightning_fabric": "lightning-fabric",
+}  # other names
 REQUIRED = ("numpy",)  # which an installation has
 
 

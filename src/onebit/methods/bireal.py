@@ -19,13 +19,17 @@ from onebit.nn.surrogates import Surrogate, approx_sign, ste
 class MagnitudeAwareSign(WeightBinarizer):
     """w_b = mean |w_o| sign(w), dL/dw = dL/dw_b times the surrogate's slope at w: w (O, ...)."""
 
+    def scale(self, weight: Tensor) -> Tensor:
+        """alpha (O, 1, ...), a constant in the backward pass."""
+        return filter_mean(weight, magnitude=True)
+
     def forward(self, weight: Tensor) -> Tensor:
-        alpha = filter_mean(weight.detach(), magnitude=True)
         signs = self.surrogate(weight)
-        return (alpha * signs).detach() + (signs - signs.detach())  # value alpha sign(w) exactly, the same gradient
+        scaled = self.scale(weight.detach()) * signs
+        return scaled.detach() + (signs - signs.detach())  # value alpha sign(w) exactly, the same gradient
 
     def freeze(self, weight: Tensor) -> tuple[WeightForm, ...]:
-        return (WeightForm(sign(weight), filter_mean(weight, magnitude=True).flatten()),)
+        return (WeightForm(sign(weight), self.scale(weight).flatten()),)
 
 
 def bireal() -> Method:

@@ -31,13 +31,16 @@ class Method:
     structure: Structure = field(default_factory=Structure)
     structures: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
 
-    def structure_of(self, family: str, **overrides: object) -> Structure:
-        """The structure the method's paper uses in `family`, with the caller's overrides (None: no override).
+    def structure_of(
+        self, family: str, network: Mapping[str, object] | None = None, /, **overrides: object
+    ) -> Structure:
+        """The structure the method's paper uses in `family`, with the caller's overrides (None: no override). `network`:
+        what the network's paper decides, which goes before `structure` and behind the family's.
 
         Raises UserError for an override that is no field of Structure, or whose value the field does not take.
         """
         chosen = {k: v for k, v in overrides.items() if v is not None}
-        merged = {**vars(self.structure), **self.structures.get(family, {}), **chosen}
+        merged = {**vars(self.structure), **(network or {}), **self.structures.get(family, {}), **chosen}
         known = set(vars(self.structure))
         if unknown := sorted(set(merged) - known):
             raise UserError(f"structure: unknown key {unknown[0]!r}; the keys are {', '.join(sorted(known))}")

@@ -20,11 +20,20 @@ MODELS: Table[Architecture] = Table(
     {
         "resnet8": "onebit.models.resnet_cifar:resnet8",
         "resnet18": "onebit.models.resnet_cifar:resnet18",
+        "resnet18a": "onebit.models.resnet_cifar:resnet18a",
+        "resnet18b": "onebit.models.resnet_cifar:resnet18b",
+        "resnet18c": "onebit.models.resnet_cifar:resnet18c",
         "resnet20": "onebit.models.resnet_cifar:resnet20",
         "resnet56": "onebit.models.resnet_cifar:resnet56",
         "imagenet_resnet18": "onebit.models.resnet_imagenet:imagenet_resnet18",
         "imagenet_resnet34": "onebit.models.resnet_imagenet:imagenet_resnet34",
         "vgg_small": "onebit.models.vgg_small:vgg_small",
+        "alexnet": "onebit.models.alexnet:alexnet",
+        "reactnet_a": "onebit.models.reactnet_a:reactnet_a",
+        "meliusnet22": "onebit.models.meliusnet:meliusnet22",
+        "meliusnet29": "onebit.models.meliusnet:meliusnet29",
+        "meliusnet42": "onebit.models.meliusnet:meliusnet42",
+        "meliusnet59": "onebit.models.meliusnet:meliusnet59",
     },
 )
 
@@ -43,8 +52,8 @@ def create(
     options      the method's own, for example {"variant": "paper"}
     structure    what differs from the structure the method's paper uses, for example {"block": "bireal"}; see Structure
     binarize     "both" operands, or "activations" alone: the first step of two-step training, whose weights stay real
-    arguments    of the network itself. Those for images take classes (10), in_channels (3) and image_size (32: height
-                 and width in pixels), with these defaults
+    arguments    of the network itself. Those for images take classes (10), in_channels (3) and image_size (32, of alexnet
+                 224: height and width in pixels), with these defaults
 
     The returned module carries `config`, the arguments that build it again: {"name", "method", the network's own, defaults
     included, "options", "structure", and "binarize" unless it is "both"}.
@@ -61,7 +70,8 @@ def create(
             )
         chosen = dataclasses.replace(chosen, weight=None)
     arguments = architecture.resolve(name, arguments)
-    model = architecture(chosen, chosen.structure_of(architecture.family, **(structure or {})), **arguments)
+    wired = chosen.structure_of(architecture.family, architecture.structure, **(structure or {}))
+    model = architecture(chosen, wired, **arguments)
     model.config = {  # type: ignore[assignment]
         "name": name,
         "method": method,

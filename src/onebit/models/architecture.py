@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
@@ -16,16 +16,20 @@ from onebit.nn.structure import Structure
 class Architecture:
     """A network for any method.
 
-    build    build(method, structure, *, classes=10, in_channels=3, image_size=32) -> nn.Module; what it takes by keyword
-             is its own: a network for words has other arguments. One without a default must be given
-    family   which of a method's structures it has: "residual_cifar", "residual_cifar_wide", "residual_imagenet",
-             "plain" (no shortcuts), or one that no method has a structure of its own for
-    task     what its outputs mean
+    build      build(method, structure, *, classes=10, in_channels=3, image_size=32) -> nn.Module; what it takes by keyword
+               is its own: a network for words has other arguments. One without a default must be given
+    family     which of a method's structures it has: "residual_cifar", "residual_cifar_wide", "residual_imagenet",
+               "plain" (no shortcuts), "mobile" (ReActNet-A), "dense" (MeliusNet), or one that no method has a structure of
+               its own for
+    task       what its outputs mean
+    structure  fields of Structure that the network's own paper decides, whatever the method, unless a method's structure of
+               the family, or the caller, says otherwise
     """
 
     build: Callable[..., nn.Module]
     family: str
     task: str = "classification"
+    structure: Mapping[str, object] = field(default_factory=dict)
 
     def __call__(self, method: Method, structure: Structure, **arguments: Any) -> nn.Module:
         return self.build(method, structure, **arguments)
@@ -46,6 +50,8 @@ class Architecture:
         return values
 
 
-def architecture(family: str, task: str = "classification") -> Callable[[Callable[..., nn.Module]], Architecture]:
+def architecture(
+    family: str, task: str = "classification", structure: Mapping[str, object] | None = None
+) -> Callable[[Callable[..., nn.Module]], Architecture]:
     """Makes an Architecture of the function that it decorates."""
-    return lambda build: Architecture(build, family, task)
+    return lambda build: Architecture(build, family, task, structure or {})

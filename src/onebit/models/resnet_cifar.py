@@ -23,11 +23,16 @@ def _thin(depth: int) -> Architecture:
 resnet8, resnet20, resnet56 = _thin(1), _thin(3), _thin(9)
 
 
-@architecture("residual_cifar_wide")
-def resnet18(
-    method: Method, structure: Structure, *, classes: int = 10, in_channels: int = 3, image_size: int = 32
-) -> ResNet:
-    """ResNet-18 for small images: a 3x3 stem, 64 to 512 channels, 1x1 shortcuts; (B, in_channels, H, W) -> (B, classes)."""
-    return ResNet(
-        method, structure, (64, 128, 256, 512), (2,) * 4, projection, classes, in_channels, convolutions="default"
-    )
+def _wide(widths: tuple[int, ...]) -> Architecture:
+    @architecture("residual_cifar_wide")
+    def build(
+        method: Method, structure: Structure, *, classes: int = 10, in_channels: int = 3, image_size: int = 32
+    ) -> ResNet:
+        return ResNet(method, structure, widths, (2,) * 4, projection, classes, in_channels, convolutions="default")
+
+    return build
+
+
+resnet18 = _wide((64, 128, 256, 512))
+# Narrower ones of the code that IR-Net's and RBNN's authors share (models_cifar/resnet2.py: resnet18A_1w1a and so on).
+resnet18a, resnet18b, resnet18c = _wide((32, 32, 64, 128)), _wide((32, 64, 128, 256)), _wide((64, 64, 128, 256))

@@ -2,8 +2,9 @@
 
     from onebit.nn import BinaryConv2d, binary_layers, set_progress
 
-A network that is trained outside of `onebit train` needs three calls: `set_progress` at the start of each epoch,
-`regularization` in the loss and `after_step` after the optimizer's step. Each does nothing for methods without that duty.
+A network that is trained outside of `onebit train` needs four calls: `set_progress` at the start of each epoch,
+`regularization` in the loss, `before_step` before the optimizer's step and `after_step` after it. Each does nothing for
+methods without that duty.
 """
 
 from onebit.nn.layers import (
@@ -11,6 +12,7 @@ from onebit.nn.layers import (
     BinaryLinear,
     OptionA,
     after_step,
+    before_step,
     binary_layers,
     float32_bytes,
     regularization,
@@ -27,6 +29,7 @@ __all__ = [
     "OptionA",
     "RPReLU",
     "after_step",
+    "before_step",
     "binary_layers",
     "float32_bytes",
     "regularization",

@@ -16,8 +16,10 @@ A binarizer has three duties:
     set_progress(fraction, ..)  schedules; called once at the start of each epoch with epoch / epochs in [0, 1]
     freeze(..)                  its half of the binary form, a tuple of one or more
 
-and two optional ones, for methods that need them: `regularization(weight)`, a term added to the loss, and
-`after_step(weight, gradient)`, called after each optimizer step with the step's (synchronised) gradient, before clipping.
+and optional ones, for methods that need them: `regularization(weight)`, a term added to the loss;
+`before_step(weight, gradient)`, called with the step's (synchronised) gradient, which it may change in place, before clipping;
+`after_step(weight, gradient)`, called after each optimizer step with the same gradient, as it was before clipping. A term of
+the activations enters the loss through `with_term`.
 Every binarizer trains through its `surrogate`, which a method's options may exchange; the base class moves its schedule.
 Schedules are buffers: they are saved with the model, and changing them does not recompile a compiled model.
 """
@@ -108,8 +110,12 @@ class WeightBinarizer(nn.Module):
         """A term of the loss, or None."""
         return None
 
+    def before_step(self, weight: Tensor, gradient: Tensor) -> None:
+        """Called before each optimizer step, before clipping: the gradient of the loss, which may be changed in place."""
+
     def after_step(self, weight: Tensor, gradient: Tensor | None) -> None:
-        """Called after each optimizer step: the new weight, and the gradient of the loss by the old one, unclipped."""
+        """Called after each optimizer step: the new weight, which may be changed in place, and the gradient of the loss by
+        the old one, unclipped."""
 
 
 class ActivationBinarizer(nn.Module):
@@ -132,6 +138,26 @@ class ActivationBinarizer(nn.Module):
     def freeze(self) -> tuple[ActivationForm, ...]:
         """The forms whose sum is what `forward` gives in evaluation."""
         raise NotImplementedError
+
+
+class _WithTerm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, term: Tensor) -> Tensor:
+        ctx.dtype = term.dtype
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        return grad, torch.ones((), dtype=ctx.dtype, device=grad.device)
+
+
+def with_term(x: Tensor, term: Tensor) -> Tensor:
+    """x, whose use adds `term` (a scalar) to whatever loss is differentiated: its gradient is 1 there.
+
+    So an activation binarizer adds a loss of its inputs, which no hook sees. The loss that is logged does not contain it. Over
+    parts of a batch, and over devices, gradients are averaged, hence the term is, too.
+    """
+    return _WithTerm.apply(x, term)
 
 
 def filter_mean(weight: Tensor, magnitude: bool = False) -> Tensor:

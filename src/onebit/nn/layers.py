@@ -171,6 +171,13 @@ def regularization(model: nn.Module) -> Tensor | None:
     return torch.stack(terms).sum() if terms else None
 
 
+def before_step(model: nn.Module) -> None:
+    """The hook between the backward pass and clipping, for methods that change the gradient of their weights."""
+    for _, layer in binary_layers(model):
+        if layer.weight_binarizer is not None and layer.weight.grad is not None:
+            layer.weight_binarizer.before_step(layer.weight, layer.weight.grad)
+
+
 def after_step(model: nn.Module, clipping: Tensor | None = None) -> None:
     """The hook after an optimizer step, for methods that watch weights and gradients.
 

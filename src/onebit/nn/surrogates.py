@@ -13,11 +13,12 @@ name, for every method's options `surrogate` (activations) and `weight_surrogate
 | training_aware | max(k (sqrt(2) t - t^2 |x|), 0), k = max(1/t, 1)         | Lin et al. 2020 (RBNN), eq. 13              |
 | swish_sign     | b (2 - b x tanh(b x / 2)) / (1 + cosh b x)               | Darabi et al. 2018 (BNN+), eq. 5            |
 | tanh           | t (1 - tanh^2(t x))                                      | Gong et al. 2019 (DSQ): the slope of tanh   |
+| blended        | (1 - s) + s t (1 - tanh^2(t x))                          | Gupta et al. 2025 (AB-STE), as abstracted    |
 | reste          | |x|^(1/o - 1) / o where |x| <= clip, bounded near 0      | Wu et al. 2023 (ReSTE), authors' code       |
 | exste          | o e^(-o|x|) / (1 - e^(-o)) where |x| <= clip, else 0     | BEANet, table IV (unpublished)              |
 | fourier        | (4 w / pi) sum_{i < n} cos((2i + 1) w x) where |x| <= 1  | Xu et al. 2021 (FDA-BNN); w = pi/2          |
 
-t, o and n move over training, geometrically (t) or linearly (o, n) from their first to their last value.
+t, s, o and n move over training, geometrically (t) or linearly (s, o, n) from their first to their last value.
 """
 
 import inspect
@@ -68,6 +69,11 @@ def swish_sign(x: Tensor, b: Tensor) -> Tensor:
 def tanh(x: Tensor, t: Tensor) -> Tensor:
     """t (1 - tanh^2(t x)): the slope of tanh(t x)."""
     return t * (1 - torch.tanh(t * x) ** 2)
+
+
+def blended(x: Tensor, t: Tensor, s: Tensor) -> Tensor:
+    """(1 - s) + s t (1 - tanh^2(t x)): the slope of (1 - s) x + s tanh(t x)."""
+    return 1 - s + s * t * (1 - torch.tanh(t * x) ** 2)
 
 
 RESTE_NEAR = 0.1  # below it the slope, infinite at 0, is its mean over [0, RESTE_NEAR]: the authors' "interval"
@@ -173,6 +179,7 @@ SURROGATES: dict[str, Callable[..., Surrogate]] = {
     "training_aware": lambda *, t_min=1e-2, t_max=10.0, t_least=0.0: sharpening(training_aware, t_min, t_max, t_least),
     "swish_sign": lambda *, b=5.0: Surrogate(swish_sign, b=constant(b)),
     "tanh": lambda *, t_min=1.0, t_max=10.0: Surrogate(tanh, t=geometric(t_min, t_max)),
+    "blended": lambda *, t_min=1.0, t_max=10.0: Surrogate(blended, t=geometric(t_min, t_max), s=linear(0.0, 0.9)),
     "reste": lambda *, o_min=1.0, o_max=3.0, clip=1.5: Surrogate(reste, o=linear(o_min, o_max), clip=constant(clip)),
     "exste": lambda *, o_min=1.0, o_max=3.0, clip=1.5: Surrogate(exste, o=linear(o_min, o_max), clip=constant(clip)),
     "fourier": lambda *, n_min=1.0, n_max=5.0: Surrogate(fourier, n=_steps(n_min, n_max)),

@@ -12,7 +12,7 @@ from onebit.errors import FormatError, UserError
 from onebit.runtime import fields
 from onebit.runtime.answers import ANSWERS
 from onebit.runtime.fields import MAX_CHANNELS, MAX_SIZE
-from onebit.runtime.graph import INPUT, MAX_INPUTS, TaskRecord
+from onebit.runtime.graph import INPUT, MAX_INPUTS, MAX_TRAINING, TaskRecord
 from onebit.runtime.inputs import Floats, Image, Input, Tokens
 
 
@@ -152,6 +152,21 @@ def numbers(given: Mapping[str, Any] | None) -> dict[str, float]:
         raise UserError(f"pack: scores = {fields.show(given)} must be a dict of numbers by name")
     return {
         text(key, "scores", "give other names with scores="): number(value, key) for key, value in (given or {}).items()
+    }
+
+
+def training(given: Mapping[str, Any] | None) -> dict[str, float | str]:
+    """A record of the training that the format allows."""
+    if not isinstance(given, Mapping | None) or len(given or ()) > MAX_TRAINING:
+        raise UserError(
+            f"pack: training = {fields.show(given)} must be a dict of at most {MAX_TRAINING} numbers and texts by name"
+        )
+    remedy = "give numbers and texts with training="
+    return {
+        text(key, "training", remedy): text(value, f"training[{key!r}]", remedy)
+        if isinstance(value, str)
+        else number(value, f"training[{key!r}]")
+        for key, value in (given or {}).items()
     }
 
 

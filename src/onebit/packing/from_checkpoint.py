@@ -1,5 +1,6 @@
 """A checkpoint's network as a packed file."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,14 @@ from onebit.checkpoints.checkpoint import Checkpoint
 from onebit.errors import UserError
 from onebit.packing.pack import pack
 from onebit.tasks import TASKS
+
+# Keys of a recipe that say where files lie, how fast they are read, on what and in which parts a training computes.
+PLACES = (
+    *("download", "root", "workers", "max_corrupt", "out", "teacher_weights", "checkpoint_steps", "eval_every"),
+    *("accumulate", "compile", "threads", "accelerator", "devices", "num_nodes", "strategy", "timeout"),
+)
+PHOTOGRAPHS = ("image_size", "crop_scale", "color_jitter", "rand_augment", "lighting")
+TEACHING = ("distillation", "distillation_weight", "distillation_last_weight", "temperature")
 
 
 def pack_checkpoint(
@@ -35,5 +44,28 @@ def pack_checkpoint(
         answer=TASKS[task["name"]].answer,
         scores=checkpoint.scores,
         recipe=checkpoint.source,
+        training=training_record(checkpoint),
         int8=int8,
     )
+
+
+def training_record(checkpoint: Checkpoint) -> dict[str, float | str]:
+    """How the weights came to be: the epochs that are done, seconds, the seed, and the recipe's other keys without those of
+    PLACES and those that do nothing here. A key that is left out was 0, false or empty. Of paths the name alone stays. Nothing
+    where no training wrote the checkpoint."""
+    if (progress := checkpoint.progress) is None:
+        return {}
+    idle = set(PLACES)
+    if checkpoint.inputs is not None and checkpoint.inputs.resize is None:
+        idle |= set(PHOTOGRAPHS)
+    if not progress.recipe.get("teacher"):
+        idle |= set(TEACHING)
+    record: dict[str, float | str] = {"epochs_done": progress.epoch, "seconds": round(progress.seconds)}
+    for key, value in progress.recipe.items():
+        if key in idle or not (value or key == "seed"):
+            continue
+        if isinstance(value, bool | list | dict):
+            record[key] = json.dumps(value)
+        else:
+            record[key] = Path(value).name if isinstance(value, str) else value
+    return record

@@ -133,8 +133,51 @@ def _add(lowering: Lowering, node: fx.Node) -> None:
     lowering.emit(node, "add", node.name, inputs)
 
 
+def _concat(lowering: Lowering, node: fx.Node) -> None:
+    """Of channels: for several values, those of the first two, then those of each further one."""
+    given: dict[str, Any] = dict(zip(("tensors", "dim"), node.args, strict=False)) | dict(node.kwargs)
+    values, axis = given["tensors"], given.get("dim", given.get("axis", 0))
+    names = [lowering.named(node, value) for value in values]
+    shapes = [lowering.shape(value) for value in values]
+    sequence = names[0] in lowering.sequences
+    kinds = {(name in lowering.vectors, name in lowering.sequences) for name in names}
+    channels = len(shapes[0]) if sequence else 1
+    if axis % (len(shapes[0]) + 1) != channels or len(kinds) > 1:
+        raise UserError(
+            f"{lowering.call(node)} of {', '.join(map(str, shapes))} along {axis}: the format puts channels of maps of one size, "
+            f"or of vectors, behind each other; give dim={channels} and maps or vectors alone"
+        )
+    if any(lowering.order.get(name) for name in names):
+        raise UserError(
+            f"{lowering.call(node)} of a flattened map, whose order the format changes, has no operator; put maps behind each "
+            "other before they are flattened"
+        )
+    if len(names) == 1:
+        lowering.value[node] = names[0]
+    total = names[0]
+    for number, name in enumerate(names[1:], start=2):
+        part = node.name if number == len(names) else f"{node.name}.{number}"
+        total = lowering.emit(node, "concat", part, [total, name]).name
+
+
+def _pad(lowering: Lowering, node: fx.Node) -> None:
+    """Channels of zeros before and after those of a map."""
+    pad, mode, value = _arguments(node, pad=(), mode="constant", value=None)
+    widths = [*pad, *[0] * (8 - len(pad))]  # of the last axis first
+    before, after = widths[4], widths[5]
+    zeros = mode == "constant" and not value
+    if len(lowering.shape(node)) != 3 or not zeros or any(widths[:4] + widths[6:]) or min(before, after) < 0:
+        raise UserError(
+            f"{lowering.call(node)} by {pad} has no operator in the format, which pads channels of maps with zeros; pad pixels "
+            "in the layer that follows"
+        )
+    lowering.emit(node, "option_a", node.name, attributes={"stride": 1, "pad": [before, after]})
+
+
 FUNCTIONS: dict[Any, Callable[..., None]] = {
     **dict.fromkeys((operator.add, operator.iadd, torch.add, "add", "add_"), _add),
+    **dict.fromkeys((torch.cat, torch.concat, torch.concatenate), _concat),
+    F.pad: _pad,
     **dict.fromkeys((torch.relu, torch.relu_, F.relu, F.relu_, "relu", "relu_"), _plain("relu")),
     **dict.fromkeys((F.hardtanh, F.hardtanh_), _hardtanh),
     **dict.fromkeys((torch.clamp, torch.clamp_, torch.clip, torch.clip_), _clamp),

@@ -38,6 +38,7 @@ OF_SEQUENCES = (
     "hardtanh",
     "prelu",
     "add",
+    "concat",
     "flatten",
 )  # which are the same there, or refused by what lowers them
 OF_MAPS = ("conv", "binary_conv", "max_pool", "avg_pool", "option_a")  # operators that take nothing else
@@ -161,7 +162,10 @@ class Lowering:
 
     def input(self, node: fx.Node, index: int = 0) -> str:
         """The name of the node's argument `index`. Raises UserError for one that is no value of the graph."""
-        source = node.args[index] if index < len(node.args) else None
+        return self.named(node, node.args[index] if index < len(node.args) else None)
+
+    def named(self, node: fx.Node, source: Any) -> str:
+        """The name of a value that the node is given. Raises UserError for what is no value of the graph."""
         if not isinstance(source, fx.Node) or source not in self.value:
             what = f"the parameter or constant {source.target}" if isinstance(source, fx.Node) else "a constant"
             raise UserError(f"{self.call(node)} of {what}, or of a keyword argument, has no operator in the format")

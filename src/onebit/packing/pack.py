@@ -47,6 +47,7 @@ def pack(
     scores: Mapping[str, float] | None = None,
     resize: int | None = None,
     int8: bool = False,
+    training: Mapping[str, float | str] | None = None,
 ) -> dict[str, Any]:
     """Write a model as a packed file that `onebit.runtime.load` runs; the model is left as it is.
 
@@ -66,6 +67,7 @@ def pack(
                   recorded in the file
     task, answer  what the network is for, and how its outputs are read, a row of `onebit.runtime.answers.ANSWERS`
     scores        in percent by name; the accuracy may be given as such
+    training      how the weights came to be: numbers and texts by name, such as {"data": "cifar10", "epochs": 40, "seed": 0}
 
     The model returns one tensor, which the file names "output", or several: a dict (its keys), a named tuple (its fields), a
     tuple or list ("output0", "output1", ...). Sequences (B, T, C), which embeddings give, take elementwise layers, nn.Linear,
@@ -99,6 +101,7 @@ def pack(
             "labels": arguments.names(labels),
             "scores": scores,
         },
+        "training": arguments.training(training),
     }
     frozen = prepared(model)
     traced: nn.Module = frozen

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from onebit import data, files, runtime, tasks
-from onebit.analysis.evaluation import outputs_of
+from onebit.analysis.subject import outputs_of
 from onebit.checkpoints import checkpoint
 from onebit.errors import UserError
 from onebit.packing.from_checkpoint import pack_checkpoint

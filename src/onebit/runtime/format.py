@@ -21,7 +21,7 @@ import numpy as np
 from onebit import files
 from onebit.errors import FormatError, UserError
 from onebit.runtime import graph as graphs
-from onebit.runtime import strict_json, version1
+from onebit.runtime import strict_json, version1, zoo
 from onebit.runtime.binary import products
 from onebit.runtime.bits import tail_is_zero
 from onebit.runtime.fields import fields, show
@@ -130,10 +130,10 @@ def encode(graph: Graph, tensors: Mapping[str, np.ndarray]) -> bytes:
 
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:
-    """What is in a file. Raises UserError for one that cannot be read, FormatError for one that is too large."""
+    """What is in a file, or in that of the zoo that is named so. Raises UserError for one that cannot be read, FormatError for one that is too large."""
     if not isinstance(path, str | os.PathLike):
         raise UserError(f"a packed file is named by its path, got {type(path).__name__}")
-    path = Path(path)
+    path = Path(zoo.located(path))
     try:
         info = os.stat(path)
         if not stat.S_ISREG(info.st_mode):

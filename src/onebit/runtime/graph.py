@@ -20,6 +20,7 @@ MAX_NODES = 10_000
 MAX_INPUTS = 16
 MAX_OUTPUTS = 64
 MAX_SCORES = 100
+MAX_TRAINING = 100  # entries
 INPUT, OUTPUT = "input", "output"  # names where there is one image and one output, as in all files of version 1
 
 REQUIRED: Any = object()
@@ -84,7 +85,10 @@ class TaskRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class Description:
-    """What a caller needs to know of a network: all but its nodes."""
+    """What a caller needs to know of a network: all but its nodes.
+
+    training   how the weights came to be, by name, a number or a text each: data, epochs, seed, keys of the recipe
+    """
 
     name: str
     method: str
@@ -92,6 +96,7 @@ class Description:
     inputs: tuple[Input, ...]
     outputs: tuple[Output, ...]
     task: TaskRecord
+    training: Mapping[str, float | str] = field(default_factory=dict)
 
     @property
     def image(self) -> Image | None:
@@ -118,7 +123,7 @@ class Graph(Description):
 
 def parse(source: Any, operators: Mapping[str, Signature]) -> Graph:
     """JSON object of version 2 -> Graph. Raises FormatError at the first missing, unknown, mistyped or out-of-range field."""
-    top = fields(source, "graph", {"name", "method", "inputs", "nodes", "outputs", "task"}, {"recipe"})
+    top = fields(source, "graph", {"name", "method", "inputs", "nodes", "outputs", "task"}, {"recipe", "training"})
     inputs = tuple(kinds.parse(entry, f"graph.inputs[{i}]") for i, entry in enumerate(_list(top, "inputs", MAX_INPUTS)))
     nodes = _nodes(_list(top, "nodes", MAX_NODES), inputs, operators)
     read = {source for node in nodes for source in node.inputs}
@@ -132,6 +137,7 @@ def parse(source: Any, operators: Mapping[str, Signature]) -> Graph:
         nodes=nodes,
         outputs=_outputs(_list(top, "outputs", MAX_OUTPUTS), {node.name for node in nodes}),
         task=_task(top["task"]),
+        training=_training(top.get("training", {})),
     )
 
 
@@ -159,6 +165,7 @@ def to_dict(graph: Graph, operators: Mapping[str, Signature]) -> dict[str, Any]:
             **({} if task.labels is None else {"labels": list(task.labels)}),
             **({"scores": dict(task.scores)} if task.scores else {}),
         },
+        **({"training": dict(graph.training)} if graph.training else {}),
     }
 
 
@@ -246,3 +253,15 @@ def _task(source: Any) -> TaskRecord:
         None if labels is None else tuple(text(label, "graph.task.labels") for label in labels),
         {text(key, "graph.task.scores"): number(value, "graph.task.scores") for key, value in scores.items()},
     )
+
+
+def _training(source: Any) -> dict[str, float | str]:
+    where = "graph.training"
+    if not isinstance(source, dict) or len(source) > MAX_TRAINING:
+        raise FormatError(
+            f"{where} must be an object of at most {MAX_TRAINING} numbers and strings, got {show(source)}"
+        )
+    return {
+        text(key, where): text(value, where) if isinstance(value, str) else number(value, where)
+        for key, value in source.items()
+    }

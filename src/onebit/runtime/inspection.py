@@ -1,6 +1,5 @@
 """What a packed file holds, for `onebit info`: needs the runtime alone."""
 
-import os
 from collections import Counter
 from typing import Any
 
@@ -36,15 +35,22 @@ def describe(path: str) -> dict[str, Any]:
         "outputs": [{"name": name, "shape": _shape(shapes[node])} for name, node in graph.outputs],
         **({} if graph.image is None else {"input_shape": list(graph.image.shape)}),
         "classes": None if labels is None else len(labels),
-        "bytes": os.stat(path).st_size,
+        "bytes": len(data),
         "binary_weights": binary,
         "int8_weights": bytes_,
         "float_weights": floats,
         "operators": dict(Counter(node.op for node in graph.nodes)),
         "recipe": graph.recipe,
         "task": graph.task.name,
+        "scores": dict(graph.task.scores),
         **graph.task.scores,
+        "training": {key: _plain(value) for key, value in graph.training.items()},
     }
+
+
+def _plain(value: float | str) -> float | int | str:
+    """Whole numbers without a fraction."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _shape(shape: Shape) -> list[int]:

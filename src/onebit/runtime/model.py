@@ -37,7 +37,7 @@ def load(
     isa: str | None = None,
     backend: str = "auto",
 ) -> Model:
-    """Loads a onebit file.
+    """Loads a onebit file, or that of the zoo named "zoo:NAME" (`onebit list zoo`).
 
     threads  of the engine; default, and at most: the CPUs this process may use. The result does not depend on it.
     isa      the name of one instruction set forces it: "scalar", "avx2", "avx512", "avx512vnni", "avx512vp", "amx", on
@@ -127,6 +127,11 @@ class Model:
     def task(self) -> TaskRecord:
         """What the network is for, how its first output is read, and its scores."""
         return self._description.task
+
+    @property
+    def training(self) -> Mapping[str, float | str]:
+        """How the weights came to be, by name: the data, epochs, seed and so on, as far as the file says it."""
+        return self._description.training
 
     @property
     def input_kind(self) -> str:

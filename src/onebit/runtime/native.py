@@ -146,6 +146,7 @@ def _description(found: Mapping[str, Any]) -> Description:
         task=TaskRecord(
             task["name"], task["answer"], None if task["labels"] is None else tuple(task["labels"]), task["scores"]
         ),
+        training=found["training"],
     )
 
 

@@ -83,6 +83,15 @@ def _two_equal(node: Node, inputs: list[Shape], tensors: Tensors) -> Shape:
     return inputs[0]
 
 
+def _concat_shape(node: Node, inputs: list[Shape], tensors: Tensors) -> Shape:
+    first, second = inputs
+    if first[:-1] != second[:-1]:
+        raise FormatError(
+            f"node {node.name!r} (concat) needs two maps of one height and width, or two vectors, got {first} and {second}"
+        )
+    return *first[:-1], first[-1] + second[-1]
+
+
 def _embedding_shape(node: Node, inputs: list[Shape], tensors: Tensors) -> Shape:
     length, count = inputs[0]
     _, channels = tensors.expect_weight(node, count, None)
@@ -137,6 +146,7 @@ OPERATORS: dict[str, Operator] = {
     "embedding": Operator(1, _embedding_shape, _embedding, tokens=True),
     "affine": Operator(1, _channelwise("channels", 2), _affine),
     "add": Operator(2, _two_equal, lambda node, tensors, x, y: x + y),
+    "concat": Operator(2, _concat_shape, lambda node, tensors, x, y: np.concatenate([x, y], axis=-1)),
     "hardtanh": Operator(1, _unchanged, lambda node, tensors, x: np.clip(x, np.float32(-1), np.float32(1))),
     "relu": Operator(1, _unchanged, lambda node, tensors, x: np.maximum(x, np.float32(0))),
     "prelu": Operator(1, _channelwise("slope", None), lambda node, tensors, x: _prelu(x, tensors["slope"])),

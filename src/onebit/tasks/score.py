@@ -73,12 +73,20 @@ def of_all_ranks(part: Tensor, group: Any = None) -> list[Tensor]:
 
 @torch.inference_mode()
 def score_network(
-    network: Callable[[Tensor], Any], batches: Iterable[Batch], task: Task, device: torch.device
+    network: Callable[[Tensor], Any],
+    batches: Iterable[Batch],
+    task: Task,
+    device: torch.device,
+    observe: Callable[[Any, Any], None] | None = None,
 ) -> tuple[dict[str, float], int]:
-    """(score in percent by name, examples) of what network answers to the batches of all ranks."""
+    """(score in percent by name, examples) of what network answers to the batches of all ranks; `observe` sees the outputs
+    and targets of each batch of this rank."""
     score = Score(task, device)
     for batch in batches:
-        score.update(network(batch.inputs), batch.targets)
+        outputs = network(batch.inputs)
+        score.update(outputs, batch.targets)
+        if observe is not None:
+            observe(outputs, batch.targets)
     score.gather()
     examples = torch.tensor(score.examples, device=device)
     if torch.distributed.is_initialized():

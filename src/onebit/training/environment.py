@@ -47,9 +47,9 @@ def precision(options: DeviceOptions) -> Any:
 
 
 def compiles(options: DeviceOptions, steps: int) -> bool:
-    """torch.compile takes about a minute: auto switches it on from 5000 steps of a run, which repay it."""
+    """torch.compile takes about a minute: auto switches it on from 2000 steps of a run, which repay it."""
     if options.compile == "auto":
-        return steps >= 5000 and not options.deterministic
+        return steps >= 2000 and not options.deterministic
     return options.compile == "true"
 
 

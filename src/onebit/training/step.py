@@ -45,6 +45,7 @@ class Step:
         Checking waits for the device.
         """
         loss, outputs = backward(self.fabric, self.objective, batch, self.parts)
+        layers.before_step(self.model)
         clipping = clip_gradients(self.fabric, self.objective, self.optimizer, self.clip_grad_norm)
         if checks and not math.isfinite(loss.item()):
             raise NonFiniteLoss(loss.item(), batch)

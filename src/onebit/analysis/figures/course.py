@@ -4,20 +4,20 @@ from typing import Any
 
 from onebit.analysis.figures.style import LINES, Picture, axes, colour, legend, marker, whole
 from onebit.analysis.runs import Run, over_epochs
-from onebit.analysis.subject import Subject
+from onebit.analysis.study import Study
 
 PANELS = 12  # of learned values at most
 
 
-def scores(subjects: list[Subject]) -> list[Picture]:
+def scores(studies: list[Study]) -> list[Picture]:
     """Loss and first score, in training and on the test examples."""
-    with_metrics = [(place, s) for place, s in enumerate(subjects) if s.run.metrics]
+    with_metrics = [(place, s) for place, s in enumerate(studies) if s.run.metrics]
     if not with_metrics:
         return []
     figure, ((top,), (bottom,)) = axes(2, sharex=True)
     handles = {}
-    for place, subject in with_metrics:
-        run, rows = subject.run, subject.run.metrics
+    for place, study in with_metrics:
+        run, rows = study.run, study.run.metrics
         name = score_name(run)
         for axis, column, line in (
             (top, "train_loss", "-"),
@@ -51,35 +51,35 @@ def line_of(axis: Any, points: list[tuple[Any, Any]], place: int, line: str = "-
     return handle
 
 
-def chosen(subjects: list[Subject]) -> list[int]:
+def chosen(studies: list[Study]) -> list[int]:
     """Places of three layers that all runs have: the 1st, 8th and 16th (as ReBNN shows), or the first, middle and last."""
-    count = min((len(s.layers["layers"]) for s in subjects), default=0)
+    count = min((len(s.layers["layers"]) for s in studies), default=0)
     if not count:
         return []
     return [0, 7, 15] if count >= 16 else sorted({0, (count - 1) // 2, count - 1})
 
 
-def recorded(subjects: list[Subject]) -> list[tuple[int, Subject]]:
-    """(place, subject) of runs with diagnostics."""
-    return [(place, s) for place, s in enumerate(subjects) if s.run.course]
+def recorded(studies: list[Study]) -> list[tuple[int, Study]]:
+    """(place, study) of runs with diagnostics."""
+    return [(place, s) for place, s in enumerate(studies) if s.run.course]
 
 
-def angles(subjects: list[Subject]) -> list[Picture]:
-    found = recorded(subjects)
+def angles(studies: list[Study]) -> list[Picture]:
+    found = recorded(studies)
     if not found:
         return []
     figure, ((axis,),) = axes(1, height=2.8)
     handles = {}
-    for place, subject in found:
-        count = len(subject.run.course[-1]["layers"])
-        lines = [dict(zip(*over_epochs(subject.run, "angle", layer))) for layer in range(count)]
+    for place, study in found:
+        count = len(study.run.course[-1]["layers"])
+        lines = [dict(zip(*over_epochs(study.run, "angle", layer))) for layer in range(count)]
         epochs = sorted({epoch for line in lines for epoch in line})
         at = [[line[epoch] for line in lines if epoch in line] for epoch in epochs]
         if not epochs:
             continue
         axis.fill_between(epochs, [min(v) for v in at], [max(v) for v in at], color=colour(place), alpha=0.15, lw=0)
         points = [(epoch, sum(v) / len(v)) for epoch, v in zip(epochs, at)]
-        handles[subject.run.name] = line_of(axis, points, place)
+        handles[study.run.name] = line_of(axis, points, place)
     if not handles:
         return []
     gaussian(axis)
@@ -99,9 +99,9 @@ def gaussian(axis: Any) -> None:
     axis.axhline(37.07, color="#777777", lw=1, ls="--", zorder=0)
 
 
-def flips(subjects: list[Subject]) -> list[Picture]:
+def flips(studies: list[Study]) -> list[Picture]:
     """Flips per step and oscillation of three layers, and flips per epoch."""
-    found = recorded(subjects)
+    found = recorded(studies)
     if not found:
         return []
     places = chosen([s for _, s in found])
@@ -109,10 +109,10 @@ def flips(subjects: list[Subject]) -> list[Picture]:
     handles = {}
     for row, layer in enumerate(places):
         for axis, name, title in zip(grid[row], ("flips_step", "oscillation"), ("flips per step", "oscillation")):
-            for place, subject in found:
-                epochs, values = over_epochs(subject.run, name, layer)
+            for place, study in found:
+                epochs, values = over_epochs(study.run, name, layer)
                 points = [(epoch, 100 * value) for epoch, value in zip(epochs, values)]
-                handles[subject.run.name] = line_of(axis, points, place)
+                handles[study.run.name] = line_of(axis, points, place)
             axis.set_title(f"{title}, binary layer {layer + 1}")
             axis.set_ylim(bottom=0)
             axis.set_ylabel("% of signs")
@@ -137,10 +137,10 @@ def flips(subjects: list[Subject]) -> list[Picture]:
             "against the first network",
         ),
     ):
-        for place, subject in found:
-            epochs, values = over_epochs(subject.run, name)
+        for place, study in found:
+            epochs, values = over_epochs(study.run, name)
             points = [(epoch, 100 * value) for epoch, value in zip(epochs, values)]
-            handles[subject.run.name] = line_of(axis, points, place)
+            handles[study.run.name] = line_of(axis, points, place)
         axis.set_title(title)
         axis.set_ylabel("% of signs")
         axis.set_ylim(bottom=0)
@@ -154,9 +154,9 @@ def flips(subjects: list[Subject]) -> list[Picture]:
     return [*pictures, Picture("flips-epochs", "Flips over epochs", sentence, figure)]
 
 
-def learned(subjects: list[Subject]) -> list[Picture]:
+def learned(studies: list[Study]) -> list[Picture]:
     """What the binarizers learn, schedule and freeze to."""
-    found = recorded(subjects)
+    found = recorded(studies)
     names = sorted({name for _, s in found for name in moving(s.run)}, key=lambda name: (".form" not in name, name))
     names = names[:PANELS]
     if not names:
@@ -165,19 +165,19 @@ def learned(subjects: list[Subject]) -> list[Picture]:
     figure, grid = axes(rows, 2, 1.75)
     handles = {}
     for axis, name in zip(grid.flat, names):
-        for place, subject in found:
-            if name not in moving(subject.run):
+        for place, study in found:
+            if name not in moving(study.run):
                 continue
             at = [
                 (row["epoch"], [value[0] for value in row["values"].get(name) or [] if value is not None])
-                for row in subject.run.course
+                for row in study.run.course
             ]
             at = [(epoch, values) for epoch, values in at if values]
             epochs = [epoch for epoch, _ in at]
             low, high = [min(values) for _, values in at], [max(values) for _, values in at]
             axis.fill_between(epochs, low, high, color=colour(place), alpha=0.15, lw=0)
             points = [(epoch, sum(values) / len(values)) for epoch, values in at]
-            handles[subject.run.name] = line_of(axis, points, place, LINES[0])
+            handles[study.run.name] = line_of(axis, points, place, LINES[0])
         axis.set_title(name)
         axis.ticklabel_format(axis="y", scilimits=(-3, 4))
         whole(axis)

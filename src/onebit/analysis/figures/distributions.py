@@ -8,25 +8,25 @@ from matplotlib.figure import Figure
 
 from onebit.analysis.figures.course import chosen
 from onebit.analysis.figures.style import WIDTH, Picture, axes, colour
-from onebit.analysis.subject import Subject
+from onebit.analysis.study import Study
 
 HIGHEST = 4.0  # slope that is drawn: sharper curves would leave all others flat
 Counts = tuple[float, float, list[int]]
 
 
-def weights(subjects: list[Subject]) -> list[Picture]:
+def weights(studies: list[Study]) -> list[Picture]:
     """RBNN's Fig. 6."""
-    there = [(place, s) for place, s in enumerate(subjects) if any(s.layers["histograms"])]
+    there = [(place, s) for place, s in enumerate(studies) if any(s.layers["histograms"])]
     if not there:
         return []
 
-    def draw(axis: Any, place: int, subject: Subject, layer: int) -> bool:
-        counted = subject.layers["histograms"][layer]
+    def draw(axis: Any, place: int, study: Study, layer: int) -> bool:
+        counted = study.layers["histograms"][layer]
         if counted is None:
             return False
-        if subject.run.course and len(subject.run.course) > 1:
-            first = subject.run.course[0]
-            if first["layers"] == subject.layers["layers"] and first["histograms"][layer] is not None:
+        if study.run.course and len(study.run.course) > 1:
+            first = study.run.course[0]
+            if first["layers"] == study.layers["layers"] and first["histograms"][layer] is not None:
                 outline(axis, first["histograms"][layer])
         bars(axis, counted, place)
         mean = mean_magnitude(counted)
@@ -42,13 +42,13 @@ def weights(subjects: list[Subject]) -> list[Picture]:
     return [Picture("histogram-weights", "Weights before they are binarized", sentence, figure)]
 
 
-def activations(subjects: list[Subject]) -> list[Picture]:
-    there = [(place, s) for place, s in enumerate(subjects) if any(s.activations or [])]
+def activations(studies: list[Study]) -> list[Picture]:
+    there = [(place, s) for place, s in enumerate(studies) if any(s.activations or [])]
     if not there:
         return []
 
-    def draw(axis: Any, place: int, subject: Subject, layer: int) -> bool:
-        described = (subject.activations or [])[layer]
+    def draw(axis: Any, place: int, study: Study, layer: int) -> bool:
+        described = (study.activations or [])[layer]
         if described is None:
             return False
         bars(axis, described["histogram"], place)
@@ -63,20 +63,20 @@ def activations(subjects: list[Subject]) -> list[Picture]:
     return [Picture("histogram-activations", "Activations before they are binarized", sentence, figure)]
 
 
-def rows_of(there: list[tuple[int, Subject]], draw: Any) -> Figure:
-    """A row of three layers for each subject."""
+def rows_of(there: list[tuple[int, Study]], draw: Any) -> Figure:
+    """A row of three layers for each study."""
     figure = Figure(figsize=(WIDTH, 1.85 * len(there) + 0.2), layout="constrained")
-    places = chosen([subject for _, subject in there])
-    for part, (place, subject) in zip(figure.subfigures(len(there), 1, squeeze=False)[:, 0], there):
+    places = chosen([study for _, study in there])
+    for part, (place, study) in zip(figure.subfigures(len(there), 1, squeeze=False)[:, 0], there):
         if len(there) > 1:
-            part.suptitle(subject.run.name, fontsize=10, x=0.02, ha="left", weight="bold")
+            part.suptitle(study.run.name, fontsize=10, x=0.02, ha="left", weight="bold")
         for axis, layer in zip(part.subplots(1, len(places), squeeze=False)[0], places):
             axis.set_title(f"binary layer {layer + 1}")
             axis.set_yticks([])
             axis.grid(False)
             axis.spines["left"].set_visible(False)
             axis.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(3, symmetric=True))
-            if not draw(axis, place, subject, layer):
+            if not draw(axis, place, study, layer):
                 axis.text(0.5, 0.5, "real", transform=axis.transAxes, ha="center")
     return figure
 
@@ -113,26 +113,26 @@ def mean_magnitude(counted: Counts) -> float:
     return sum(n * abs(x) for n, x in zip(counted[2], centres)) / max(sum(counted[2]), 1)
 
 
-def surrogates(subjects: list[Subject]) -> list[Picture]:
+def surrogates(studies: list[Study]) -> list[Picture]:
     """RBNN's Fig. 5."""
-    there = [s for s in subjects if "weights" in s.curves or "activations" in s.curves]
+    there = [s for s in studies if "weights" in s.curves or "activations" in s.curves]
     if not there:
         return []
     figure, grid = axes(len(there), 2, 2.1)
     shades = matplotlib.colormaps["viridis"].resampled(256)
     handles = {}
-    for row, subject in zip(grid, there):
+    for row, study in zip(grid, there):
         for axis, operand in zip(row, ("weights", "activations")):
-            axis.set_title(operand if len(there) == 1 else f"{short(subject.run.name)}: {operand}")
-            if operand not in subject.curves:
+            axis.set_title(operand if len(there) == 1 else f"{short(study.run.name)}: {operand}")
+            if operand not in study.curves:
                 axis.text(0.5, 0.5, "none", transform=axis.transAxes, ha="center")
                 continue
-            fractions = subject.curves["fractions"]
-            for fraction, slope in zip(fractions, subject.curves[operand]):
+            fractions = study.curves["fractions"]
+            for fraction, slope in zip(fractions, study.curves[operand]):
                 width = 1.2 + 2.4 * (1 - fraction)  # curves that coincide show all their colours
-                (line,) = axis.plot(subject.curves["x"], slope, color=shades(0.9 * fraction), lw=width)
+                (line,) = axis.plot(study.curves["x"], slope, color=shades(0.9 * fraction), lw=width)
                 handles[f"{100 * fraction:.0f} %"] = line
-            peak = max(max(slope) for slope in subject.curves[operand])
+            peak = max(max(slope) for slope in study.curves[operand])
             axis.set_ylim(0, min(1.06 * peak, HIGHEST))
             if peak > HIGHEST:
                 axis.text(

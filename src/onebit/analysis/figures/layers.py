@@ -6,7 +6,7 @@ import matplotlib
 
 from onebit.analysis.figures.course import gaussian, line_of
 from onebit.analysis.figures.style import Picture, axes, legend, whole
-from onebit.analysis.subject import Subject
+from onebit.analysis.study import Study
 
 LAYER = "binary layer, from the input"
 
@@ -18,25 +18,25 @@ def by_layer(axis: Any, values: list[float | None], place: int, factor: float = 
 
 
 def panels(
-    subjects: list[Subject], measures: list[tuple[str, str, str, float]], name: str, title: str, sentence: str
+    studies: list[Study], measures: list[tuple[str, str, str, float]], name: str, title: str, sentence: str
 ) -> list[Picture]:
-    """One panel below the other for measures (name, title, label of the axis, factor) that any subject has."""
-    there = [row for row in measures if any(v is not None for s in subjects for v in s.measure(row[0]))]
+    """One panel below the other for measures (name, title, label of the axis, factor) that any study has."""
+    there = [row for row in measures if any(v is not None for s in studies for v in s.measure(row[0]))]
     if not there:
         return []
     figure, grid = axes(len(there), 1, 2.0 if len(there) > 1 else 2.8, sharex=True)
     handles = {}
     for axis, (measure, what, label, factor) in zip(grid[:, 0], there):
-        for place, subject in enumerate(subjects):
-            if (handle := by_layer(axis, subject.measure(measure), place, factor)) is not None:
-                handles[subject.run.name] = handle
+        for place, study in enumerate(studies):
+            if (handle := by_layer(axis, study.measure(measure), place, factor)) is not None:
+                handles[study.run.name] = handle
         axis.set_title(what)
         axis.set_ylabel(label)
         if measure.endswith("angle"):
             gaussian(axis)
         elif factor == 100:
             axis.set_ylim(bottom=0)
-        elif measure in ("error", "norm") and apart([v for s in subjects for v in s.measure(measure)]):
+        elif measure in ("error", "norm") and apart([v for s in studies for v in s.measure(measure)]):
             axis.set_yscale("log")
             axis.yaxis.set_major_formatter(lambda value, place: f"{value:g}")
             axis.yaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
@@ -52,9 +52,9 @@ def apart(values: list[float | None]) -> bool:
     return bool(positive) and max(positive) > 30 * min(positive)
 
 
-def angles(subjects: list[Subject]) -> list[Picture]:
+def angles(studies: list[Study]) -> list[Picture]:
     return panels(
-        subjects,
+        studies,
         [("angle", "weights", "degrees", 1), ("activation.angle", "activations", "degrees", 1)],
         "angle-layers",
         "Angle by layer",
@@ -62,9 +62,9 @@ def angles(subjects: list[Subject]) -> list[Picture]:
     )
 
 
-def errors(subjects: list[Subject]) -> list[Picture]:
+def errors(studies: list[Study]) -> list[Picture]:
     return panels(
-        subjects,
+        studies,
         [
             ("error", "least quantization error, norm² × angle part", "", 1),
             ("norm", "its norm part, ‖x‖", "", 1),
@@ -78,9 +78,9 @@ def errors(subjects: list[Subject]) -> list[Picture]:
     )
 
 
-def flips(subjects: list[Subject]) -> list[Picture]:
+def flips(studies: list[Study]) -> list[Picture]:
     return panels(
-        subjects,
+        studies,
         [
             ("flips_latent", "against the signs of the weights as drawn", "% of signs", 100),
             ("flips_initial", "against the first binary network", "% of signs", 100),
@@ -92,9 +92,9 @@ def flips(subjects: list[Subject]) -> list[Picture]:
     )
 
 
-def information(subjects: list[Subject]) -> list[Picture]:
+def information(studies: list[Study]) -> list[Picture]:
     return panels(
-        subjects,
+        studies,
         [
             ("entropy_filters", "bit entropy of weights, mean over filters", "bits", 1),
             ("activation.entropy_channels", "bit entropy of activations, mean over channels", "bits", 1),
@@ -108,17 +108,17 @@ def information(subjects: list[Subject]) -> list[Picture]:
     )
 
 
-def sensitivity(subjects: list[Subject]) -> list[Picture]:
-    there = [(place, s, s.sensitivity) for place, s in enumerate(subjects) if s.sensitivity is not None]
+def sensitivity(studies: list[Study]) -> list[Picture]:
+    there = [(place, s, s.sensitivity) for place, s in enumerate(studies) if s.sensitivity is not None]
     if not there:
         return []
     figure, grid = axes(2, 1, 2.0, sharex=True)
     handles = {}
     for axis, operand in zip(grid[:, 0], ("weights", "activations")):
         axis.axhline(0, color="#777777", lw=1, zorder=0)
-        for place, subject, gains in there:
+        for place, study, gains in there:
             if (handle := by_layer(axis, gains[operand], place)) is not None:
-                handles[subject.run.name] = handle
+                handles[study.run.name] = handle
         axis.set_title(f"the layer's {operand} left real")
         axis.set_ylabel("gain, points")
     if not handles:

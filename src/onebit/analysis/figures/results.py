@@ -3,18 +3,40 @@
 import numpy as np
 
 from onebit.analysis.deployment import Answers
-from onebit.analysis.figures.style import WIDTH, Picture, axes
-from onebit.analysis.subject import Subject
+from onebit.analysis.figures.course import line_of
+from onebit.analysis.figures.style import WIDTH, Picture, axes, legend
+from onebit.analysis.study import Study
 
 NUMBERED = 12  # classes whose counts are written into their cells
 NAMED = 30  # classes whose names stand at the axes
 
 
-def confusion(subject: Subject, number: int) -> list[Picture]:
-    """The confusion matrix of one run, the `number`-th."""
-    if subject.answers is None:
+def reliability(studies: list[Study]) -> list[Picture]:
+    """Confidence against accuracy, of all runs (`onebit.analysis.calibration`)."""
+    there = [(place, s, s.answers) for place, s in enumerate(studies) if s.answers is not None]
+    if not there:
         return []
-    answers: Answers = subject.answers
+    figure, ((axis,),) = axes(1, height=3.4)
+    axis.plot([0, 100], [0, 100], "--", color="#777777", lw=1, zorder=0)
+    handles = {}
+    for place, study, answers in there:
+        found = answers.calibration
+        points = [(entry["confidence"], entry["accuracy"]) for entry in found["bins"] if entry["examples"]]
+        handles[f"{study.run.name}: ECE {found['ece']:.2f} %"] = line_of(axis, points, place)
+    axis.set(xlim=(0, 100), ylim=(0, 100), xlabel="confidence, %", ylabel="right answers, %", aspect="equal")
+    legend(figure, handles, always=True)
+    sentence = (
+        "How often answers are right by the probability that the network gives them, in bins of confidence: above the diagonal it "
+        "is less sure than it may be, below it is too sure. ECE, the expected calibration error, is the mean distance."
+    )
+    return [Picture("reliability", "Reliability", sentence, figure)]
+
+
+def confusion(study: Study, number: int) -> list[Picture]:
+    """The confusion matrix of one run, the `number`-th."""
+    if study.answers is None:
+        return []
+    answers: Answers = study.answers
     counts = answers.confusion()
     classes = len(answers.labels)
     figure, ((axis,),) = axes(1, height=min(WIDTH, max(3.4, 0.42 * min(classes, NUMBERED) + 0.8)))

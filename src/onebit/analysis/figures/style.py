@@ -81,10 +81,11 @@ def marker(place: int) -> str:
     return MARKERS[place % len(MARKERS)]
 
 
-def legend(figure: Figure, handles: dict[str, Any], columns: int = 3) -> None:
-    """A legend of runs below the figure: {name: line}, in the runs' order. Nothing where there is one or none."""
+def legend(figure: Figure, handles: dict[str, Any], columns: int = 3, always: bool = False) -> None:
+    """A legend of runs below the figure: {name: line}, in the runs' order. Nothing where there is one or none, but
+    `always`."""
     handles = dict(sorted(handles.items(), key=lambda item: COLOURS.index(item[1].get_color())))
-    if len(handles) > 1:
+    if len(handles) > 1 or always:
         widest = max(map(len, handles))
         columns = max(1, min(columns, len(handles), 72 // (widest + 6)))
         texts = [f" {text}" if text.startswith("_") else text for text in handles]  # else it would be left out

@@ -43,6 +43,9 @@ class MixedSet(Examples):
         self.images = self.images.to(device)
         return self
 
+    def some(self, count: int) -> Examples:
+        return self.images.some(count)
+
     def evaluation_batches(self, batch_size: int, rank: int = 0, world: int = 1) -> Iterator[Batch]:
         return self.images.evaluation_batches(batch_size, rank, world)
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from onebit.data.dataset import Batch, Data, Examples, epoch_seed
+from onebit.data.dataset import Batch, Data, Examples, epoch_seed, evenly
 from onebit.data.inputs import IMAGENET_MEAN, IMAGENET_STD, Images, Normalization
 from onebit.data.loading.augmentation import cut_to, evaluation_transform, lighting_shift, resize_of, training_transform
 from onebit.data.loading.seeding import seeded
@@ -49,6 +49,22 @@ class Samples(Protocol):
     def read(self, index: int) -> bytes:
         """The encoded image. Raises OSError."""
         ...
+
+
+class Some:
+    """Those of the samples at `indices` (N,)."""
+
+    def __init__(self, samples: Samples, indices: np.ndarray):
+        self.samples, self.indices = samples, indices
+        self.root = samples.root
+        self.labels = samples.labels[indices]
+        self.shards = [len(indices)]
+
+    def name(self, index: int) -> str:
+        return self.samples.name(int(self.indices[index]))
+
+    def read(self, index: int) -> bytes:
+        return self.samples.read(int(self.indices[index]))
 
 
 class Request(NamedTuple):
@@ -171,6 +187,10 @@ class Photographs(Examples):
 
     def cut(self, height: int, width: int, resize: int | None) -> "Photographs":
         return Photographs(self.samples, self.decoder.options, self.normalization, (height, width, resize))
+
+    def some(self, count: int) -> "Photographs":
+        samples = Some(self.samples, evenly(len(self), count))
+        return Photographs(samples, self.decoder.options, self.normalization, self.decoder.cut)
 
     def to(self, device: torch.device) -> "Photographs":
         self.device = device
