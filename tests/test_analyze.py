@@ -18,9 +18,9 @@ from onebit import data, runtime, tasks
 from onebit.analysis import analyze as analysis
 from onebit.analysis import report, runs, sensitivity
 from onebit.analysis.deployment import Answers
-from onebit.analysis.subject import outputs_of
 from onebit.analysis.examples import Source
 from onebit.analysis.figures import course
+from onebit.analysis.subject import outputs_of
 from onebit.analysis.surrogates import curves
 from onebit.checkpoints import checkpoint
 from onebit.cli import main as cli

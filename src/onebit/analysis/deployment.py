@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from onebit import runtime
-from onebit.analysis.subject import outputs_of
 from onebit.analysis.calibration import calibration
 from onebit.analysis.examples import Source
 from onebit.analysis.runs import Run
+from onebit.analysis.subject import outputs_of
 from onebit.errors import UserError
 from onebit.machine import processor
 from onebit.nn.layers import float32_bytes

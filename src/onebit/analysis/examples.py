@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from onebit import data
-from onebit.analysis.subject import adapted, check_inputs, task_of
 from onebit.analysis.runs import Run
+from onebit.analysis.subject import adapted, check_inputs, task_of
 from onebit.data.dataset import Batch, Data
 from onebit.data.inputs import Images
 from onebit.tasks.task import Task
