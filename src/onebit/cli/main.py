@@ -11,7 +11,19 @@ from contextlib import contextmanager
 from types import FrameType
 
 from onebit import __version__, files
-from onebit.cli import bench, bench_train, completion, evaluate, import_checkpoint, info, list_names, pack, run, train
+from onebit.cli import (
+    analyze,
+    bench,
+    bench_train,
+    completion,
+    evaluate,
+    import_checkpoint,
+    info,
+    list_names,
+    pack,
+    run,
+    train,
+)
 from onebit.cli.arguments import Parser, check_report
 from onebit.cli.output import one_line, printable, show
 from onebit.errors import Incomplete, Stopped, UserError
@@ -23,8 +35,9 @@ DESCRIPTION = """Train, pack and run neural networks whose weights and activatio
   onebit pack runs/digits/last.ckpt --out digits.safetensors             turn it into a file of bits
   onebit eval digits.safetensors --data digits                           measure the packed file
   onebit run digits.safetensors image.png folder/                        classify images
+  onebit analyze runs/digits                                             see what training did, in a report
 """
-VERBS = (train, pack, evaluate, run, bench, bench_train, info, import_checkpoint, list_names, completion)
+VERBS = (train, pack, evaluate, run, analyze, bench, bench_train, info, import_checkpoint, list_names, completion)
 
 
 def make_parser() -> argparse.ArgumentParser:
