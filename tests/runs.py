@@ -1,6 +1,7 @@
 """Small training runs for the tests: recipes on the digits that come with scikit-learn, and what their folders hold."""
 
 import csv
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,11 @@ def metrics(out: Path) -> list[dict[str, str]]:
         return [
             {k: v for k, v in row.items() if k not in ("seconds", "examples_per_s")} for row in csv.DictReader(file)
         ]
+
+
+def diagnostics(out: Path) -> list[dict[str, Any]]:
+    """The lines of diagnostics.jsonl."""
+    return [json.loads(line) for line in (out / "diagnostics.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
 def same(one: Any, other: Any, where: str = "") -> None:

@@ -27,7 +27,7 @@ from onebit.tasks.score import score_module
 from onebit.training import devices, optimizer
 from onebit.training.recipe import Recipe
 from onebit.training.step import backward
-from runs import ENVIRONMENT, arguments, digits, last, metrics, run, same
+from runs import ENVIRONMENT, arguments, diagnostics, digits, last, metrics, run, same
 
 # ---- several processes compute what one computes
 
@@ -98,6 +98,17 @@ def test_two_processes_train_as_one_that_takes_the_batch_in_two_parts(name, two_
     for one, two in zip(*rows, strict=True):
         assert float(two["train_loss"]) == pytest.approx(float(one["train_loss"]), abs=2e-4)
         assert float(two["train_accuracy"]) == pytest.approx(float(one["train_accuracy"]), abs=0.1)
+    recorded = [diagnostics(tmp_path / "one"), diagnostics(two_ranks / name)]  # the first rank alone watches and writes
+    assert [len(lines) for lines in recorded] == [2, 2]
+    for one, two in zip(*recorded, strict=True):
+        assert one["epoch"] == two["epoch"] and one["observed"] == two["observed"]
+        for measure, tolerance in (
+            ("angle", 0.02),
+            ("flips_step", 0.005),
+            ("flips_initial", 0.005),
+            ("oscillation", 0.005),
+        ):
+            assert two["measures"][measure] == pytest.approx(one["measures"][measure], abs=tolerance)
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -31,6 +31,7 @@ class Progress:
     best          best score so far in percent, None before the first
     seconds       of training so far
     rng           state of PyTorch's generator
+    signs         of binary weights that the training remembers, see `onebit.training.signs`; None where it watches none
     """
 
     recipe: dict[str, Any]
@@ -42,6 +43,7 @@ class Progress:
     best: float | None
     seconds: float
     rng: torch.Tensor
+    signs: dict[str, Any] | None = None
 
 
 @dataclass

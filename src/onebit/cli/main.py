@@ -12,6 +12,7 @@ from types import FrameType
 
 from onebit import __version__, files
 from onebit.cli import (
+    analyze,
     bench,
     bench_train,
     completion,
@@ -36,8 +37,22 @@ DESCRIPTION = """Train, pack and run neural networks whose weights and activatio
   onebit eval digits.safetensors --data digits                           measure the packed file
   onebit run digits.safetensors image.png folder/                        classify images
   onebit reproduce digits                                                train and measure a whole table
+  onebit analyze runs/digits                                             see what training did, in a report
 """
-VERBS = (train, pack, evaluate, run, bench, bench_train, reproduce, info, import_checkpoint, list_names, completion)
+VERBS = (
+    train,
+    pack,
+    evaluate,
+    run,
+    analyze,
+    bench,
+    bench_train,
+    reproduce,
+    info,
+    import_checkpoint,
+    list_names,
+    completion,
+)
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -10,7 +10,7 @@ EXTRAS = {  # of pyproject.toml, by the package that is imported; what is not li
     "PIL": "run",
     "datasets": "datasets",
     "pyarrow": "datasets",
-    **dict.fromkeys(("imagecorruptions", "skimage", "cv2", "matplotlib"), "robustness"),
+    **dict.fromkeys(("imagecorruptions", "skimage", "cv2"), "robustness"),
     **dict.fromkeys(("onnxruntime", "onnx", "onnxscript", "openvino", "nncf"), "peers"),
 }
 DISTRIBUTIONS = {

@@ -36,6 +36,7 @@ METHODS: Table[Callable[..., Method]] = Table(
         "reste": "onebit.methods.reste:reste",
         "ovsw": "onebit.methods.ovsw:ovsw",
         "ab_ste": "onebit.methods.ab_ste:ab_ste",
+        "triad": "onebit.methods.triad:triad",
     },
 )
 

@@ -34,6 +34,12 @@ def norm(x: Tensor) -> Tensor:
     return x.square().sum(dim=tuple(range(1, x.dim())), keepdim=True).sqrt()
 
 
+def floor_gradient(weight: Tensor, gradient: Tensor, delta: float) -> None:
+    """g <- g delta ||w|| / ||g|| for filters with ||g|| / ||w|| < delta, in place: weight, gradient (O, ...)."""
+    size, floor = norm(gradient).clamp(min=LEAST_GRADIENT), delta * norm(weight).clamp(min=LEAST_WEIGHT)
+    gradient.mul_((floor / size).clamp(min=1))
+
+
 class AwakenedSign(WeightBinarizer):
     """The module's weights: w (O, ...). `flips` (m) and the signs of the last step are buffers that only training needs."""
 
@@ -63,8 +69,7 @@ class AwakenedSign(WeightBinarizer):
 
     @torch.no_grad()
     def before_step(self, weight: Tensor, gradient: Tensor) -> None:
-        size, floor = norm(gradient).clamp(min=LEAST_GRADIENT), self.delta * norm(weight).clamp(min=LEAST_WEIGHT)
-        gradient.mul_((floor / size).clamp(min=1))
+        floor_gradient(weight, gradient, self.delta)
         gradient.add_(torch.where(self.flips < SILENT, self.decay * weight, 0))
 
     @torch.no_grad()

@@ -33,7 +33,7 @@ from onebit.reproduction.table import ResultTable
 from onebit.training.folder_lock import FolderLock
 from onebit.training.recipe import Recipe
 
-COPIED = ("last.ckpt", "best.ckpt", "recipe.json", "metrics.csv")  # of a run folder
+COPIED = ("last.ckpt", "best.ckpt", "recipe.json", "metrics.csv", "diagnostics.jsonl")  # of a run folder
 
 
 @dataclass(frozen=True)

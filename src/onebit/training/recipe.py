@@ -153,6 +153,9 @@ class RunOptions(Options):
         0, "save every so many steps inside an epoch too; 0 means at the end of epochs only", NATURAL, free=True
     )
     eval_every: int = key(1, "epochs between evaluations; the last epoch is always evaluated", POSITIVE, free=True)
+    diagnostics: bool = key(
+        True, "record angles, errors, flips and learned values of the binary layers in diagnostics.jsonl", free=True
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

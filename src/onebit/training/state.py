@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from onebit import files
 from onebit.checkpoints import checkpoint
@@ -18,6 +19,7 @@ from onebit.errors import UserError
 from onebit.training.non_finite import non_finite_parameter
 from onebit.training.run_folder import check_same_recipe
 from onebit.training.setup import Setup
+from onebit.training.signs import Signs
 
 
 @dataclass
@@ -28,6 +30,7 @@ class State:
     best          best first score so far
     changed       keys of the recipe that --extend changed: {key: [before, now]}
     before        seconds of training before this process
+    signs         the course of the binary weights' signs
     """
 
     name: str
@@ -39,6 +42,7 @@ class State:
     before: float = 0.0
     changed: dict[str, list[Any]] = field(default_factory=dict)
     began: float = field(default_factory=time.perf_counter)
+    signs: Signs = field(default_factory=lambda: Signs(nn.Sequential(), 1))
 
     @property
     def seconds(self) -> float:
@@ -51,6 +55,18 @@ class State:
             return False
         self.best = first
         return True
+
+
+def begin(setup: Setup, name: str) -> State:
+    """The state of a training that has done nothing yet."""
+    state = State(name, signs=watched(setup))
+    state.signs.begin()
+    return state
+
+
+def watched(setup: Setup) -> Signs:
+    """The signs that the first rank watches, if the recipe wants diagnostics: all ranks have the same."""
+    return Signs(setup.model, setup.steps, setup.recipe.diagnostics and setup.fabric.is_global_zero)
 
 
 def restore(setup: Setup, name: str, extend: bool) -> State:
@@ -84,6 +100,8 @@ def restore(setup: Setup, name: str, extend: bool) -> State:
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"{path} does not fit: {reason}; it may be of another version; name another folder") from error
     torch.set_rng_state(progress.rng)
+    signs = watched(setup)
+    signs.load(progress.signs, str(path))
     return State(
         name,
         progress.epoch,
@@ -93,6 +111,7 @@ def restore(setup: Setup, name: str, extend: bool) -> State:
         progress.best,
         before=progress.seconds,
         changed=changed,
+        signs=signs,
     )
 
 
@@ -127,6 +146,7 @@ def save(setup: Setup, state: State, names: Sequence[str], partial: dict[str, An
             best=state.best,
             seconds=state.seconds,
             rng=torch.get_rng_state(),
+            signs=state.signs.record(),
         )
         content = Checkpoint(
             config=setup.model.config,  # type: ignore[arg-type]

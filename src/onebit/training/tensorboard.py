@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.summary_pb2 import HistogramProto, Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard.summary import scalar
 
@@ -29,6 +30,26 @@ class Events:
     def scalars(self, values: dict[str, float], step: int) -> None:
         for name, value in values.items():
             self.write(Event(wall_time=time.time(), step=step, summary=scalar(name, value)))
+
+    def together(
+        self, values: dict[str, float], histograms: dict[str, tuple[float, float, list[int]]], step: int
+    ) -> None:
+        """Many numbers, and histograms of (first edge, last edge, counts of bins of equal width), as one event."""
+        summary = Summary(value=[Summary.Value(tag=name, simple_value=value) for name, value in values.items()])
+        for name, (first, last, counts) in histograms.items():
+            width = (last - first) / len(counts)
+            centres = [first + (place + 0.5) * width for place in range(len(counts))]
+            counted = HistogramProto(
+                min=first,
+                max=last,
+                num=sum(counts),
+                sum=sum(n * x for n, x in zip(counts, centres)),
+                sum_squares=sum(n * x * x for n, x in zip(counts, centres)),
+                bucket_limit=[first + (place + 1) * width for place in range(len(counts))],
+                bucket=counts,
+            )
+            summary.value.append(Summary.Value(tag=name, histo=counted))
+        self.write(Event(wall_time=time.time(), step=step, summary=summary))
 
     def write(self, event: Event) -> None:
         with files.failures(self.path):

@@ -11,6 +11,7 @@ from onebit.errors import Stopped, UserError
 from onebit.tasks.score import score_module
 from onebit.training import environment, processes
 from onebit.training.devices import make_fabric, share_buffers
+from onebit.training.diagnostics import record_epoch
 from onebit.training.memory import shortage_explained
 from onebit.training.non_finite import NonFiniteLoss, first_non_finite
 from onebit.training.optimizer import set_learning_rate
@@ -19,7 +20,7 @@ from onebit.training.progress import Progress
 from onebit.training.recipe import Recipe, check_names
 from onebit.training.run_folder import run_folder, write_run_files
 from onebit.training.setup import Setup, set_up
-from onebit.training.state import State, restore, save
+from onebit.training.state import State, begin, restore, save
 from onebit.training.stopping import Interrupted, Stop
 
 
@@ -36,7 +37,8 @@ def train(
     """Train by the recipe; returns its scores in percent by name, and {"best", "best_checkpoint", "last_checkpoint",
     "epochs", "out", "seconds", "corrupt"}.
 
-    The run folder receives recipe.json (resolved), last.ckpt, best.ckpt, metrics.csv and TensorBoard events. With `resume`,
+    The run folder receives recipe.json (resolved), last.ckpt, best.ckpt, metrics.csv, diagnostics.jsonl and TensorBoard
+    events. With `resume`,
     last.ckpt is continued: in deterministic mode on a CPU, to the same bits as a run that was never interrupted. With
     `extend`, it must be there, and epochs, learning rate and the like may be others than before. With
     `profile`, profile.txt and profile.json.gz say where the time of a step goes.
@@ -59,7 +61,7 @@ def train(
                     f"--extend: {out} holds no run; leave --extend out, or name the run's folder with --out"
                 )
             setup = set_up(fabric, recipe, out, resumes, quiet)
-            state = restore(setup, name, extend) if resumes else State(name)
+            state = restore(setup, name, extend) if resumes else begin(setup, name)
             return train_rank(setup, state, resume, quiet, profile)
 
 
@@ -79,6 +81,7 @@ def train_rank(setup: Setup, state: State, resume: bool, quiet: bool, profile: b
                 state.scores = test_scores(setup, state, progress, stop)
             state.epoch, state.step, state.partial = state.epoch + 1, 0, None
             progress.end_epoch(state.epoch - 1, setup.optimizer.param_groups[0]["lr"], state.scores)
+            record_epoch(out, state.epoch, state.signs, setup.model, progress.events)
             save(setup, state, ("best.ckpt", "last.ckpt") if state.improved() else ("last.ckpt",))
     scores = state.scores or {}
     return {
@@ -101,6 +104,7 @@ def train_epoch(setup: Setup, state: State, progress: Progress, stop: Stop, prof
     if state.step == 0:
         setup.objective.set_progress(state.epoch / recipe.epochs)
         share_buffers(model, fabric)
+        state.signs.start_epoch()
     progress.start_epoch(state.epoch, state.partial)
     state.scores = None  # the weights change
     batches = setup.train.training_batches(
@@ -121,6 +125,7 @@ def train_epoch(setup: Setup, state: State, progress: Progress, stop: Stop, prof
                 "lower lr or set clip_grad_norm"
             ) from error
         progress.step(number, loss, outputs, batch)
+        state.signs.after_step(number)
         profiled.step()
         state.step = number + 1
         stopped_by = stop.agreed(fabric, checks)
