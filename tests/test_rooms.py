@@ -19,7 +19,8 @@ PACKAGE, ENGINE = ROOT / "src" / "onebit", ROOT / "csrc"
 LEVELS = (  # a room imports rooms of lower levels only; flat modules stand below all, but for the command
     ("__main__",),
     ("cli",),
-    ("reproduction", "bench"),
+    ("reproduction",),
+    ("bench",),
     ("analysis",),
     ("training", "packing"),
     ("checkpoints",),

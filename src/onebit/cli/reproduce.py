@@ -76,6 +76,9 @@ def add(verbs: Any) -> None:
         default=[],
         help="measure this anew, such as speed on a machine that is idle now; may be given several times",
     )
+    parser.add_argument(
+        "--figure", metavar="FILE", help="draw accuracy against bytes and ms into this .svg or .png, and stop"
+    )
     parser.add_argument("--list", action="store_true", help="print the rows, and stop")
     parser.add_argument("--dry-run", action="store_true", help="print what would be trained and measured, and stop")
     parser.add_argument("--render", action="store_true", help="write TABLE.md and .csv from TABLE.json, and stop")
@@ -97,6 +100,18 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
         return rows(table)
     if options.out == "" or options.runs == "":
         raise UserError("--out and --runs name folders; give one, or leave them out")
+    if options.figure is not None:
+        refuse(
+            options,
+            "--figure trains nothing",
+            seeds=[0],
+            epochs=None,
+            jobs=None,
+            adopt=[],
+            only=[],
+            again=[],
+            render=False,
+        )
     if options.render:
         refuse(options, "--render trains nothing", seeds=[0], epochs=None, jobs=None, adopt=[], only=[], again=[])
     from onebit.reproduction.measurements import MEASUREMENTS
@@ -111,6 +126,11 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
         if folder.exists() and not folder.is_dir():
             raise UserError(f"{folder} is a file; name a folder with --out and --runs")
     keys = {"root": options.root, "download": options.download}
+    if options.figure is not None:
+        from onebit.reproduction import figure, records
+
+        path = figure.write(Path(options.figure), table, records.read(places.results(table)))
+        return {"table": table.name, "figure": path}, path
     if options.render:
         return answer(table, places, ())
     if options.adopt:

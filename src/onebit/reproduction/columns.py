@@ -100,6 +100,7 @@ COLUMNS = (
     Column("our top-5, %", lambda line: ours(line, "accuracy_top5") if line.score("accuracy_top5") else ""),
     Column("calibration error, %", lambda line: spread(line.measured("engine", "ece"))),
     Column("epochs, ours / the paper's", epochs),
+    Column("network", lambda line: line.setting("model") or ""),
     Column("block", lambda line: line.structure.get("block", "")),
     Column("1×1 shortcuts", lambda line: line.structure.get("shortcut", "")),
     Column("nonlinearity", lambda line: line.structure.get("nonlinearity", "")),

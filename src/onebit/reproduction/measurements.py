@@ -18,6 +18,7 @@ from onebit.analysis.evaluation import evaluate
 from onebit.checkpoints import checkpoint
 from onebit.machine.load import OtherLoad
 from onebit.packing.from_checkpoint import pack_checkpoint
+from onebit.reproduction.int8 import installed, int8
 from onebit.training.recipe import Recipe
 
 PACKED = "model.safetensors"
@@ -59,6 +60,11 @@ def speed(folder: Path, recipe: Recipe) -> dict[str, Any]:
     return {"ms": ms, "ms_pytorch": ms_pytorch, "isa": network.isa, "other_load": other}
 
 
+def in_int8(folder: Path, recipe: Recipe) -> dict[str, Any]:
+    """See `reproduction.int8`."""
+    return int8(folder, recipe, median_ms)
+
+
 def median_ms(call: Callable[[], Any]) -> float:
     """Median time of a call in ms, after warming up."""
     for _ in range(WARM_UPS):
@@ -84,12 +90,16 @@ MEASUREMENTS: dict[str, Measurement] = {  # in this order: `packed` writes the f
     "packed": Measurement(packed),
     "engine": Measurement(engine),
     "speed": Measurement(speed, alone=True),
+    "int8": Measurement(in_int8, alone=True),
 }
 
 
 def applicable(recipe: Recipe) -> dict[str, Measurement]:
     """The measurements of a run's network: none where its weights stay real, as after the first of two steps."""
-    return {} if recipe.binarize == "activations" else MEASUREMENTS
+    if recipe.binarize == "activations":
+        return {}
+    parent = recipe.method == "float" and installed()  # of an int8 engine: the package need not be here
+    return {name: one for name, one in MEASUREMENTS.items() if name != "int8" or parent}
 
 
 def missing(recipe: Recipe, done: dict[str, Any]) -> list[str]:
