@@ -81,7 +81,7 @@ def test_the_teachers_weight_moves_along_a_cosine():
     objective.distillation = Distillation(teacher, CLASSES, "soft", (1.0, 0.2), 3.0)
     other = (labels + 1) % 10
     for fraction, weight in ((0.0, 1.0), (0.25, 0.2 + 0.8 * (1 + np.sqrt(0.5)) / 2), (0.5, 0.6), (1.0, 0.2)):
-        objective.set_progress(fraction)
+        objective.set_progress(fraction, begins=True)
         outputs = objective.model(images)
         part = soft_loss(outputs, teacher(images), 3.0).item()
         for targets in (labels, other):

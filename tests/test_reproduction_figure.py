@@ -65,6 +65,7 @@ def test_an_engine_for_single_images_answers_batches():
     torch.testing.assert_close(network(images), images.sum((2, 3)))
 
 
+@pytest.mark.filterwarnings("default")  # the other projects' own
 @pytest.mark.skipif(
     find_spec("onnxruntime") is None or find_spec("onnxscript") is None,
     reason="pip install '.[peers]' for int8 engines",

@@ -61,6 +61,13 @@ KILLED = {
     "adabin": {"channels_last": False, "clip_grad_norm": 5.0},
     "rebnn": {"weight_decay": 1e-4, "schedule": "step"},
     "ovsw": {"accumulate": 2},
+    "distilled": {
+        "method": "xnor",
+        "distillation": "soft",
+        "distillation_weight": 0.9,
+        "distillation_last_weight": 0.1,
+        "reestimate_norms": 3,
+    },
 }
 
 
@@ -82,6 +89,9 @@ def run_until_killed(recipe: Recipe, resume: bool, steps: int) -> None:
 def test_a_killed_run_resumes_to_the_same_bits(method, tmp_path):
     """Killed twice in the middle of an epoch, some steps after a checkpoint: the end is that of an unbroken run."""
     keys = {"method": method, "checkpoint_steps": 4, **KILLED[method]}
+    if "distillation" in keys:
+        run(digits(tmp_path / "teacher", method="float", epochs=1))
+        keys["teacher"] = str(tmp_path / "teacher" / "last.ckpt")
     broken = digits(tmp_path / "broken", **keys)
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload(["onebit.training.train"])

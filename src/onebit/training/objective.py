@@ -23,9 +23,11 @@ class Objective(nn.Module):
         self.task = task
         self.distillation = distillation
 
-    def set_progress(self, fraction: float) -> None:
-        """The hook of the start of an epoch: move all schedules to fraction = epoch / epochs of the training."""
-        layers.set_progress(self.model, fraction)
+    def set_progress(self, fraction: float, begins: bool) -> None:
+        """Move all schedules to fraction = epoch / epochs of the training; the network's, which are saved with it and may turn
+        its weights, where the epoch begins."""
+        if begins:
+            layers.set_progress(self.model, fraction)
         if self.distillation is not None:
             self.distillation.set_progress(fraction)
 

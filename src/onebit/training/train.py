@@ -101,8 +101,8 @@ def train_epoch(setup: Setup, state: State, progress: Progress, stop: Stop, prof
     """The rest of the state's epoch, from its step on. Raises Stopped where a signal came, with the last step saved."""
     fabric, recipe, model = setup.fabric, setup.recipe, setup.model
     model.train()
+    setup.objective.set_progress(state.epoch / recipe.epochs, begins=state.step == 0)
     if state.step == 0:
-        setup.objective.set_progress(state.epoch / recipe.epochs)
         share_buffers(model, fabric)
         state.signs.start_epoch()
     progress.start_epoch(state.epoch, state.partial)
