@@ -419,6 +419,22 @@ def test_rebnn_released_gamma_is_constant():
 # ---- ReCU
 
 
+def test_rebnn_without_its_reconstruction_loss():
+    """gamma's bounds hold it at 0: no term of the loss, and the plain gradient; wrong bounds are refused."""
+    binarizer = methods.create("rebnn", gamma_min=0, gamma_max=0).weight(torch.Size((3, 2, 3, 3))).double()
+    weight = torch.nn.Parameter(0.3 * torch.randn(3, 2, 3, 3, dtype=torch.float64))
+    binarizer.initialize(weight.detach())
+    binarizer.after_step(-weight.detach(), torch.randn_like(weight))  # all signs flip
+    assert binarizer.gamma.abs().max() == 0 and binarizer.regularization(weight).item() == 0
+    for options, named in (
+        ({"gamma_min": -1e-5}, "gamma_min = -1e-05 must be a number in"),
+        ({"gamma_min": 0.1}, "gamma_min = 0.1 is above gamma_max = 0.0002"),
+        ({"variant": "released", "gamma_max": 0.0, "gamma_min": 0.0}, "the released gamma is always"),
+    ):
+        with pytest.raises(UserError, match=named):
+            methods.create("rebnn", **options)
+
+
 def test_recu_schedule():
     """tau = A e^f + B with A = (0.99 - 0.85) / (e - 1), B = 0.85 - A, as the authors' training sets it."""
     binarizer = methods.create("recu").weight(torch.Size((4, 3, 3, 3)))

@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from onebit.errors import UserError
 from onebit.methods.method import Method, choose
 from onebit.methods.reactnet import RSign
 from onebit.nn.binarizer import WeightBinarizer, WeightForm, filter_mean
@@ -40,10 +41,11 @@ class ResilientSign(WeightBinarizer):
     last_weight: Tensor
     last_scale: Tensor
 
-    def __init__(self, shape: torch.Size, surrogate: Surrogate):
+    def __init__(self, shape: torch.Size, surrogate: Surrogate, bounds: tuple[float, float] = (GAMMA_MIN, GAMMA_MAX)):
         super().__init__(shape, surrogate)
+        self.bounds = bounds
         self.scale = nn.Parameter(self.per_channel(1.0))
-        self.register_buffer("gamma", self.per_channel(GAMMA_MIN))
+        self.register_buffer("gamma", self.per_channel(bounds[0]))
         self.register_buffer("last_weight", torch.zeros(shape))
         self.register_buffer("last_scale", self.per_channel(1.0))
 
@@ -81,7 +83,7 @@ class ResilientSign(WeightBinarizer):
             gradient = (gradient - pull) / torch.where(self.last_scale == 0, 1.0, self.last_scale)
             dims = tuple(range(1, weight.dim()))
             flips = (sign(weight) != last_sign).float().mean(dim=dims, keepdim=True)  # (O, 1, ...)
-            self.gamma.copy_((flips * gradient.abs().amax(dim=dims, keepdim=True)).clamp(GAMMA_MIN, GAMMA_MAX))
+            self.gamma.copy_((flips * gradient.abs().amax(dim=dims, keepdim=True)).clamp(*self.bounds))
         self._remember(weight)
 
     def freeze(self, weight: Tensor) -> tuple[WeightForm, ...]:
@@ -117,12 +119,21 @@ class ReleasedResilientSign(WeightBinarizer):
         return (WeightForm(sign(weight), RELEASED_SCALE * self.scaling_factor.detach().abs().flatten()),)
 
 
-def rebnn(variant: str = "paper") -> Method:
-    """variant: the weights' form, "paper" or "released". Raises UserError for another."""
+def rebnn(variant: str = "paper", gamma_min: float = GAMMA_MIN, gamma_max: float = GAMMA_MAX) -> Method:
+    """variant: the weights' form, "paper" or "released"; 0 <= gamma_min <= gamma_max: the paper's bounds of gamma, of which
+    0 and 0 leave its reconstruction loss out. Raises UserError for other values."""
     choose("rebnn", "variant", variant, ("paper", "released"))
+    for name, value in (("gamma_min", gamma_min), ("gamma_max", gamma_max)):
+        if type(value) not in (int, float) or not 0 <= value < 1:
+            raise UserError(f"rebnn: {name} = {value!r} must be a number in [0, 1)")
+    if gamma_min > gamma_max:
+        raise UserError(f"rebnn: gamma_min = {gamma_min} is above gamma_max = {gamma_max}; exchange them")
+    bounds = (float(gamma_min), float(gamma_max))
+    if variant == "released" and bounds != (GAMMA_MIN, GAMMA_MAX):
+        raise UserError(f"rebnn: the released gamma is always {GAMMA_MAX}; leave gamma_min and gamma_max out")
 
     def weight(shape: torch.Size) -> WeightBinarizer:
-        return ResilientSign(shape, Surrogate(ste)) if variant == "paper" else ReleasedResilientSign(shape)
+        return ResilientSign(shape, Surrogate(ste), bounds) if variant == "paper" else ReleasedResilientSign(shape)
 
     structure = Structure(nonlinearity="rprelu", stem_nonlinearity=False, head_norm=False)
     return Method(
