@@ -151,7 +151,9 @@ def test_the_wheel_holds_the_package_alone(wheel):
     sources = {p.relative_to(ROOT / "src" / "onebit").as_posix() for p in (ROOT / "src" / "onebit").rglob("*.*")}
     engine = {name for name in package if name.startswith("runtime/_engine.")}
     assert len(engine) == 1
-    assert package - engine == {name for name in sources if name.endswith((".py", ".toml", "py.typed"))}
+    assert package - engine == {
+        name for name in sources if name.endswith((".py", ".toml", "py.typed", ".css", ".md", ".safetensors"))
+    }
     outside = {name.partition("/")[2] for name in names if not name.startswith("onebit/")}
     assert outside == {"METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE"}
     assert "\nRequires-Dist: numpy>=1.26\n" in metadata

@@ -44,9 +44,12 @@ class WeightBases(WeightBinarizer):
     @staticmethod
     def coefficients(weight: Tensor, bases: list[Tensor]) -> Tensor:
         """alpha (M,) = G^+ b, with G_ij = sum B_i B_j and b_i = sum B_i w over the layer, a constant in the backward pass."""
+        wide = torch.promote_types(weight.dtype, torch.float32)  # half precision has no inverse, and overflows
+        bases, real = [base.to(wide) for base in bases], weight.to(wide)
         gram = torch.stack([torch.stack([(p * q).sum() for q in bases]) for p in bases])  # (M, M)
-        right = torch.stack([(p * weight).sum() for p in bases])  # (M,)
-        return (torch.linalg.pinv(gram, hermitian=True) * right).sum(1)  # no matmul: autocast would round it
+        right = torch.stack([(p * real).sum() for p in bases])  # (M,)
+        inverse = torch.linalg.pinv(gram, hermitian=True)
+        return (inverse * right).sum(1).to(weight.dtype)  # no matmul: autocast would round it
 
     def forward(self, weight: Tensor) -> Tensor:
         bases = [self.surrogate(shifted) for shifted in self.shifted(weight)]

@@ -35,8 +35,10 @@ class LossAwareSign(MagnitudeAwareSign):
         self.register_buffer("moment", torch.zeros(shape))
 
     def scale(self, weight: Tensor) -> Tensor:
-        curvature = self.moment.sqrt() + EPS
-        return for_each_filter((curvature * weight.abs()).sum() / curvature.sum(), weight)
+        wide = torch.promote_types(weight.dtype, torch.float32)  # half precision rounds EPS to 0, and overflows
+        curvature = self.moment.to(wide).sqrt() + EPS
+        mean = (curvature * weight.abs().to(wide)).sum() / curvature.sum()
+        return for_each_filter(mean.to(weight.dtype), weight)
 
     @torch.no_grad()
     def after_step(self, weight: Tensor, gradient: Tensor | None) -> None:

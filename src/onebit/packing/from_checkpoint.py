@@ -13,7 +13,7 @@ from onebit.tasks import TASKS
 # Keys of a recipe that say where files lie, how fast they are read, on what and in which parts a training computes.
 PLACES = (
     *("download", "root", "workers", "max_corrupt", "out", "teacher_weights", "checkpoint_steps", "eval_every"),
-    *("accumulate", "compile", "threads", "accelerator", "devices", "num_nodes", "strategy", "timeout"),
+    *("accumulate", "compile", "threads", "accelerator", "devices", "num_nodes", "strategy", "timeout", "diagnostics"),
 )
 PHOTOGRAPHS = ("image_size", "crop_scale", "color_jitter", "rand_augment", "lighting")
 TEACHING = ("distillation", "distillation_weight", "distillation_last_weight", "temperature")
