@@ -7,6 +7,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ import torch
 
 from onebit import runtime
 from onebit.analysis.evaluation import evaluate
+from onebit.analysis.robustness import robustness
+from onebit.analysis.subject import opened
 from onebit.checkpoints import checkpoint
 from onebit.machine.load import OtherLoad
 from onebit.packing.from_checkpoint import pack_checkpoint
@@ -22,6 +25,8 @@ from onebit.reproduction.int8 import installed, int8
 from onebit.training.recipe import Recipe
 
 PACKED = "model.safetensors"
+PICTURES = ("cifar10", "cifar100")  # sets whose test examples are pictures that can be corrupted
+SEVERITY, CORRUPTED = 3, 500  # of corruptions, and test pictures under each
 WARM_UPS, CALLS, SECONDS = 10, 200, 5.0  # of a timing: at most so many calls, and so many seconds
 
 
@@ -65,6 +70,14 @@ def in_int8(folder: Path, recipe: Recipe) -> dict[str, Any]:
     return int8(folder, recipe, median_ms)
 
 
+def corrupted(folder: Path, recipe: Recipe) -> dict[str, Any]:
+    """{"mean": accuracy over ImageNet-C's fifteen corruptions at one severity, "clean": of the same pictures uncorrupted, both in
+    percent, "severity", "examples"}, in the engine. Few pictures of one severity: enough to compare networks by."""
+    subject = opened(str(folder / PACKED), recipe.data, recipe.root, checkpoint=False, threads=1)
+    found = robustness(subject, severities=(SEVERITY,), limit=CORRUPTED, threads=1)
+    return {"mean": found["mean"], "clean": found["clean"], "severity": SEVERITY, "examples": found["examples"]}
+
+
 def median_ms(call: Callable[[], Any]) -> float:
     """Median time of a call in ms, after warming up."""
     for _ in range(WARM_UPS):
@@ -91,6 +104,7 @@ MEASUREMENTS: dict[str, Measurement] = {  # in this order: `packed` writes the f
     "engine": Measurement(engine),
     "speed": Measurement(speed, alone=True),
     "int8": Measurement(in_int8, alone=True),
+    "corrupted": Measurement(corrupted),
 }
 
 
@@ -98,8 +112,11 @@ def applicable(recipe: Recipe) -> dict[str, Measurement]:
     """The measurements of a run's network: none where its weights stay real, as after the first of two steps."""
     if recipe.binarize == "activations":
         return {}
-    parent = recipe.method == "float" and installed()  # of an int8 engine: the package need not be here
-    return {name: one for name, one in MEASUREMENTS.items() if name != "int8" or parent}
+    wanted = {  # those whose packages need not be here
+        "int8": recipe.method == "float" and bool(installed()),
+        "corrupted": recipe.data in PICTURES and find_spec("imagecorruptions") is not None,
+    }
+    return {name: one for name, one in MEASUREMENTS.items() if wanted.get(name, True)}
 
 
 def missing(recipe: Recipe, done: dict[str, Any]) -> list[str]:
