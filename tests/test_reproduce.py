@@ -318,11 +318,11 @@ def test_a_page_has_mean_and_spread_and_never_hides_epochs(tmp_path):
     found = [record("plain", 0, 70.0), record("plain", 1, 72.0, load=50.0), record("plain", 0, 80.0, epochs=7)]
     page = render.markdown(one, found)
     assert (
-        "| Plain | 90.0 after 200 epochs | 71.00 ± 1.41 (n = 2) after 1 epoch | 70.00 ± 1.41 (n = 2) | 3.00 ± 0.00 (n = 2) | 1 / 200 | plain |"
+        "| Plain | 90.0 after 200 epochs | 71.00 ± 1.41 (n = 2) after 1 epoch | 70.00 ± 1.41 (n = 2) | 3.00 ± 0.00 (n = 2) | 1 / 200 | resnet8 | plain |"
         in page
     )
     assert (
-        "| Plain | 90.0 after 200 epochs | 80.00 (n = 1) after 7 epochs | 79.00 (n = 1) | 3.00 (n = 1) | 7 / 200 | plain |"
+        "| Plain | 90.0 after 200 epochs | 80.00 (n = 1) after 7 epochs | 79.00 (n = 1) | 3.00 (n = 1) | 7 / 200 | resnet8 | plain |"
         in page
     )
     assert "| 100 s | 20,000 | 1,000 | 2.000* | 1.000* |" in page and "| 2.000 | 0.500 |" in page
