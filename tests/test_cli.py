@@ -176,6 +176,12 @@ def test_bench_checks_and_reports(capsys, packed):
         ),
         (("train", "--schedule", "step", "--step-milestones", "[30, 60]"), "not an epoch"),
         (("train", "--seed", "20240101123456"), "2^32"),
+        (
+            ("train", "--data", "digits", "--model", "resnet8", "--distillation_last_weight", "0.1"),
+            "distillation_last_weight = 0.1 without a teacher",
+        ),
+        (("train", "--distillation_last_weight", "2"), "distillation_last_weight = 2.0 must be in [0, 1)"),
+        (("train", "--distillation_last_weight", "half"), "invalid float value: 'half'"),
         (("train", "--root", "data", "missing.toml"), "missing.toml"),
         (("eval", "no.ckpt"), "no.ckpt"),
         (("run", "no.safetensors", "x.png"), "no.safetensors"),

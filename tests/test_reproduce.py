@@ -422,6 +422,8 @@ def test_words_that_cannot_be_used(capsys, tmp_path):
         (("digits", "--list", "--render"), "has no effect beside --list"),
         (("digits", "--render", "--seeds", "1"), "--seeds has no effect"),
         (("digits", "--out", tmp_path / "small.toml"), "is a file"),
+        (("digits", "--out", "/proc/none", "--runs", tmp_path / "runs"), "cannot write /proc/none"),
+        ((tmp_path / "none.toml",), "there is no such file"),
     ):
         assert says in refused(capsys, *words), words
 

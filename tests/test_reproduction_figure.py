@@ -32,7 +32,7 @@ def test_points_are_what_the_records_say():
     accuracies = [values["engine"]["accuracy"] for values in own]
     adabin = points["adabin"]
     assert adabin.accuracy == pytest.approx(np.mean(accuracies)) and adabin.kind == 2
-    assert adabin.reach == pytest.approx(max(abs(np.array(accuracies) - np.mean(accuracies))))
+    assert adabin.reach == pytest.approx(np.std(accuracies, ddof=1))
     assert adabin.bytes == own[0]["packed"]["bytes"] and adabin.ms == min(values["speed"]["ms"] for values in own)
     parent = [record["measured"] for record in found if record["row"] == "float"]
     assert points["full precision"].ms == min(values["speed"]["ms_pytorch"] for values in parent)

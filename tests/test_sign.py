@@ -239,9 +239,18 @@ def test_every_method_takes_another_surrogate(method):
 def test_what_no_surrogate_is_is_refused():
     for options, message in (
         ({"surrogate": "stee"}, "method 'adabin': surrogate: surrogate 'stee' is unknown; choose one of ste, identity"),
-        ({"surrogate": {"clip": 1.0}}, "surrogate None is unknown"),
+        ({"surrogate": {"clip": 1.0}}, "surrogate = {'clip': 1.0} has no name; give one of ste"),
+        ({"surrogate": {"name": "ste", "clip": 10**60}}, "clip of surrogate 'ste' must be a number from"),
+        ({"surrogate": {"name": "tanh", "t_min": 1e-320}}, "t_min of surrogate 'tanh' must be a number from 1e-06"),
+        (
+            {"surrogate": {"name": "fourier", "n_min": 0.2}},
+            "n_min of surrogate 'fourier' must be a number from 1 to 100",
+        ),
         ({"weight_surrogate": {"name": "ede", "clip": 1.0}}, "surrogate 'ede' has no 'clip'; it has: t_min, t_max"),
-        ({"surrogate": {"name": "ste", "clip": 0}}, "clip of surrogate 'ste' must be a number above 0, got 0"),
+        (
+            {"surrogate": {"name": "ste", "clip": 0}},
+            "clip of surrogate 'ste' must be a number from 1e-06 to 1e+06, got 0",
+        ),
         ({"surrogate": 3}, "surrogate 3 is unknown"),
     ):
         with pytest.raises(UserError, match=re.escape(message)):

@@ -67,7 +67,7 @@ def add_key(group: Any, field: Any, kind: Any) -> None:
     elif kind is bool:
         settings |= {"action": Switch, "metavar": "true|false"}
     else:
-        settings |= {"type": READERS[typing.get_origin(kind) or kind], "metavar": field.name.rpartition("_")[2].upper()}
+        settings |= {"type": reader(kind), "metavar": field.name.rpartition("_")[2].upper()}
     group.add_argument(*spellings, **settings)
 
 
@@ -113,10 +113,16 @@ READERS: dict[Any, Callable[[str], Any]] = {
     int: int,
     float: float,
     str: str,
-    types.UnionType: str,
     dict: a_table,
     list: a_list,
 }
+
+
+def reader(kind: Any) -> Callable[[str], Any]:
+    """What reads a value of this type; of a type or None, what reads the type."""
+    if isinstance(kind, types.UnionType):
+        (kind,) = [part for part in typing.get_args(kind) if part is not types.NoneType]
+    return READERS[typing.get_origin(kind) or kind]
 
 
 def recipe_of(options: argparse.Namespace) -> tuple[Recipe, str]:

@@ -170,7 +170,6 @@ def _steps(first: float, last: float) -> Course:
     return lambda fraction: float(round(line(fraction)))
 
 
-# Every number a row takes must be above 0.
 SURROGATES: dict[str, Callable[..., Surrogate]] = {
     "ste": lambda *, clip=1.0: Surrogate(ste, clip=constant(clip)),
     "identity": lambda: Surrogate(identity),
@@ -186,6 +185,14 @@ SURROGATES: dict[str, Callable[..., Surrogate]] = {
 }
 
 
+SMALLEST, LARGEST = 1e-6, 1e6  # of a parameter: float32 holds what derivatives make of it
+BOUNDS = {
+    "t_least": (0.0, LARGEST),
+    "n_min": (1.0, 100.0),
+    "n_max": (1.0, 100.0),
+}  # of others; n counts terms of a series
+
+
 def create(owner: str, value: object) -> Surrogate:
     """The surrogate that an option names: "ste", or {"name": "ste", "clip": 1.5} with parameters of its own.
 
@@ -195,6 +202,8 @@ def create(owner: str, value: object) -> Surrogate:
     if isinstance(value, Mapping):
         parameters = {key: number for key, number in value.items() if key != "name"}
         name = value.get("name")
+        if "name" not in value:
+            raise UserError(f"{owner} = {dict(value)!r} has no name; give one of {', '.join(SURROGATES)}")
     if not isinstance(name, str) or name not in SURROGATES:
         raise UserError(f"{owner}: surrogate {name!r} is unknown; choose one of {', '.join(SURROGATES)}")
     known = inspect.signature(SURROGATES[name]).parameters
@@ -203,8 +212,10 @@ def create(owner: str, value: object) -> Surrogate:
             raise UserError(
                 f"{owner}: surrogate {name!r} has no {key!r}; it has: {', '.join(known) or 'no parameters'}"
             )
-        at_least = 0.0 if key == "t_least" else math.nextafter(0.0, 1.0)
-        if type(number) not in (int, float) or not at_least <= number < math.inf:
-            raise UserError(f"{owner}: {key} of surrogate {name!r} must be a number above 0, got {number!r}")
+        least, largest = BOUNDS.get(key, (SMALLEST, LARGEST))
+        if type(number) not in (int, float) or not least <= number <= largest:
+            raise UserError(
+                f"{owner}: {key} of surrogate {name!r} must be a number from {least:g} to {largest:g}, got {number!r:.40}"
+            )
     arguments: dict[str, Any] = parameters
     return SURROGATES[name](**arguments)

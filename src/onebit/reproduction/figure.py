@@ -1,5 +1,6 @@
 """A table as a figure: accuracy against bytes and against milliseconds, from its records alone."""
 
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ ENGINES = {"onnxruntime": "ONNX Runtime, int8", "openvino": "OpenVINO, int8"}
 
 @dataclass(frozen=True)
 class Point:
-    """label, and its place: accuracy in percent (mean over seeds, and the largest distance of a seed from it), bytes, ms.
+    """label, and its place: accuracy in percent (mean over seeds; reach: their standard deviation), bytes, ms.
 
     kind   0 full precision in PyTorch, 1 int8 engines, 2 one bit in the engine
     """
@@ -44,7 +45,7 @@ def points_of(lines: Sequence[Line]) -> list[Point]:
         if not accuracy or not line.measured("speed", "ms"):
             continue
         mean = sum(accuracy) / len(accuracy)
-        reach = max(abs(value - mean) for value in accuracy)
+        reach = statistics.stdev(accuracy) if len(accuracy) > 1 else 0.0
         if line.setting("method") != "float":
             size, ms = line.measured("packed", "bytes")[0], line.measured("speed", "ms")
             found.append(Point(line.row.label, mean, reach, size, min(ms), 2))
@@ -80,7 +81,8 @@ def picture(table: ResultTable, records: Sequence[Record]) -> Picture:
         axis.xaxis.set_minor_formatter(NullFormatter())
         axis.set_xlabel(title)
         labelled(axis, points, name)
-    left.set_ylabel("accuracy, %")
+    several = any(point.reach for point in points)
+    left.set_ylabel("accuracy, %" + (" (± standard deviation over seeds)" if several else ""))
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=len(KINDS))
     sentence = "Accuracy on the test images against the size of the file and the time of one image; up and to the left is better."
     return Picture(table.name, table.title, sentence, figure)

@@ -72,6 +72,9 @@ def reproduce(
         forget(run.folder, again)
     todo = unfinished(runs, path)
     todo += [run for run in repeated if run not in todo]
+    for folder in (places.out, places.runs):  # before hours of training
+        with files.failures(folder):
+            folder.mkdir(parents=True, exist_ok=True)
     gpu = torch.cuda.is_available()
     count = jobs or (1 if gpu else processor.count())
     shown = Shown(quiet)

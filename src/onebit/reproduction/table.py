@@ -103,6 +103,8 @@ def find(name: str) -> Path:
         return Path(str(SHIPPED / f"{name}.toml"))
     if name.endswith(".toml") and Path(name).is_file():
         return Path(name)
+    if name.endswith(".toml"):
+        raise UserError(f"table {name}: there is no such file; name a TOML file, or one of {', '.join(shipped())}")
     close = difflib.get_close_matches(name, shipped(), 1)
     hint = f"did you mean {close[0]!r}?" if close else f"choose one of {', '.join(shipped())}, or name a TOML file"
     raise UserError(f"table {name!r} is unknown; {hint}")
