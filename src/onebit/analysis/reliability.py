@@ -44,8 +44,9 @@ def draw(record: Mapping[str, Any], path: str, title: str) -> None:
         label="mean confidence",
     )
     above.plot([0, 100], [0, 100], color="#5b6270", linestyle="--", linewidth=1)
-    above.set(xlim=(0, 100), ylim=(0, 100), ylabel="right answers, %", title=title)
-    above.legend(loc="upper left", frameon=False, title=f"ECE {record['ece']:.2f} %")
+    above.set(xlim=(0, 100), ylim=(0, 100), ylabel="right answers, %")
+    above.set_title(f"{title}\nexpected calibration error {record['ece']:.2f} %", fontsize="medium")
+    figure.legend(*above.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
     below.bar(left, [100 * entry["examples"] / total for entry in bins], color="#5b6270", **options)
     below.set(xlabel="confidence, %", ylabel="examples, %")
     content = io.BytesIO()
