@@ -11,8 +11,8 @@ activations, per layer with learned alpha and beta, in AdaBin's released form:
 backward: EDE for weights, as AdaBin; for activations 1 where |v| <= 1.5, in place of max(2 - 2|v|, 0). The wide slope neither
 falls off early nor explodes: what short schedules need.
 
-Options add the papers' other means, each to be measured alone; none is on by default, for the measurements (docs/results.md)
-show which pay:
+ResNet-20 after 10 epochs of CIFAR-10: 73.0 %, where AdaBin has 70.5 (docs/results/ours.md). Options add the papers' other means, each
+to be measured alone; none is on by default:
 
     rotation      RBNN's: sign(u~) in place of sign(u), u~ = u + |sin theta| (R1^T U R2 - u), rotated until half-way
     floor         OvSW's: before a step, g <- g floor ||w|| / ||g|| for filters with ||g|| / ||w|| < floor
@@ -21,7 +21,8 @@ show which pay:
     soft          the fraction of the training over which activations go from clamp to sign: in training
                   h sign(v) + (1 - h) clamp(v, -1, 1), h = min(progress / soft, 1)
 
-The recipe adds what is no matter of binarization: learning from a float teacher, batch norms estimated anew at the end.
+A float teacher is no matter of binarization and a recipe's: cifar10-resnet20-triad-distilled (72.4 % there, and 1.6 points between
+two seeds, so not the default).
 """
 
 import torch
