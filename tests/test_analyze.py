@@ -194,7 +194,7 @@ def test_real_operands_are_the_signs_scaled():
 def test_sensitivity_replaces_one_operand_of_one_layer(folder):
     saved = checkpoint.load(folder / "rbnn" / "last.ckpt")
     digits_ = data.load("digits")
-    source = Source(digits_, saved.inputs, tasks.create("classification", digits_.labels))
+    source = Source(digits_, saved.inputs, tasks.create("classification", digits_.labels), digits_.test)
     model = saved.network()
     before = {key: value.clone() for key, value in model.state_dict().items()}
     found = sensitivity.sensitivity(model, source, 100)

@@ -2,7 +2,6 @@
 
 import statistics
 import tempfile
-import time
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,8 +19,10 @@ from onebit.analysis.runs import Run
 from onebit.analysis.subject import outputs_of
 from onebit.errors import UserError
 from onebit.machine import processor
+from onebit.machine.timing import times_ms
 from onebit.nn.layers import float32_bytes
 from onebit.packing.from_checkpoint import pack_checkpoint
+from onebit.runtime.answers import one
 from onebit.runtime.inputs import Floats
 
 SECONDS = 1.0  # of timing
@@ -43,11 +44,9 @@ class Answers:
     source: Source = field(repr=False)
 
     @property
-    def probabilities(self) -> NDArray[np.float64]:
-        """softmax of the logits: (N, classes)."""
-        z = self.logits.astype(np.float64)
-        e = np.exp(z - z.max(1, keepdims=True))
-        return e / e.sum(1, keepdims=True)
+    def probabilities(self) -> NDArray[np.float32]:
+        """softmax of the logits, as `onebit run` gives them: (N, classes)."""
+        return one(self.logits)
 
     @property
     def predicted(self) -> NDArray[np.int64]:
@@ -104,15 +103,7 @@ def speed(packed: runtime.Model) -> dict[str, Any]:
     (image,) = packed.inputs
     shape = (1, *image.shape) if isinstance(image, Floats) else (1, *packed.input_shape)
     x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
-    for _ in range(3):
-        packed(x)
-    times: list[float] = []
-    end = time.perf_counter() + SECONDS
-    while len(times) < 8 or (time.perf_counter() < end and len(times) < 1000):
-        began = time.perf_counter()
-        packed(x)
-        times.append(1e3 * (time.perf_counter() - began))
-    q1, median, q3 = statistics.quantiles(times, n=4)
+    q1, median, q3 = statistics.quantiles(times_ms(lambda: packed(x), SECONDS), n=4)
     return {"ms": median, "ms_q1": q1, "ms_q3": q3, "isa": packed.isa, "processor": processor.name()}
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from onebit import data, runtime, tasks
 from onebit.checkpoints import checkpoint as checkpoints
+from onebit.checkpoints.checkpoint import Checkpoint
 from onebit.data.dataset import Batch, Data, Examples
 from onebit.data.inputs import Images, Normalization
 from onebit.errors import UserError
@@ -81,20 +82,29 @@ def opened(
 def of_checkpoint(path: str, name: str, root: str, download: bool, threads: int | None) -> Subject:
     saved = checkpoints.load(path)
     model, config = saved.network(), saved.config
-    source = data.load(name, root, data.LoadOptions(download, config["image_size"]))
-    task = task_of(saved.task["name"], saved.task["labels"], source, path)
-    theirs = saved.inputs or source.inputs
-    check_inputs(path, config["in_channels"], source)
+    source, theirs, task, test = data_for(saved, name, root, path, download)
     if threads:
         torch.set_num_threads(processor.usable(threads))
-    own = theirs.resize is not None  # as the training cut photographs
-    test = source.test.cut(theirs.size, theirs.size, theirs.resize) if own else source.test
 
     def network(inputs: Tensor) -> Any:
         return model(inputs.contiguous(memory_format=torch.channels_last))
 
     described = {"model": config["name"], "method": config["method"]}
     return Subject(path, network, task, test, source.inputs, theirs, "pytorch", described)
+
+
+def data_for(
+    saved: Checkpoint, name: str, root: str, where: str, download: bool = False
+) -> tuple[Data, Images, Task, Examples]:
+    """(the data set, inputs of the network, task of both, test examples cut as the training cut photographs) for the network of
+    a checkpoint. Raises UserError, which starts with `where`, for a data set of another task, labels or channels."""
+    config = saved.config
+    source = data.load(name, root, data.LoadOptions(download, config["image_size"]))
+    task = task_of(saved.task["name"], saved.task["labels"], source, where)
+    check_inputs(where, config["in_channels"], source)
+    theirs = saved.inputs or source.inputs
+    own = theirs.resize is not None
+    return source, theirs, task, source.test.cut(theirs.size, theirs.size, theirs.resize) if own else source.test
 
 
 def outputs_of(packed: runtime.Model) -> Callable[[Tensor], Tensor]:

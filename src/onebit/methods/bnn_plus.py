@@ -13,9 +13,9 @@ starts from mean |w_o|, are own choices. As described in the paper; no authors' 
 import torch
 from torch import Tensor
 
+from onebit.methods.learned_scale import LearnedScaleSign
 from onebit.methods.method import Method
 from onebit.methods.plain_sign import PlainSign
-from onebit.methods.xnor_plus_plus import LearnedScaleSign
 from onebit.nn.structure import Structure, positive_number
 from onebit.nn.surrogates import Surrogate, constant, swish_sign
 

@@ -19,13 +19,13 @@ import torch
 from torch import Tensor
 
 from onebit.methods.method import Method
-from onebit.methods.plain_sign import PlainSign
-from onebit.nn.binarizer import WeightBinarizer, WeightForm, degree, filter_mean, standardized
+from onebit.methods.recu import NormalizedSign
+from onebit.nn.binarizer import WeightBinarizer, WeightForm, filter_mean, standardized
 from onebit.nn.sign import sign
 from onebit.nn.structure import Structure, positive_number
 from onebit.nn.surrogates import Surrogate, approx_sign, identity
 
-LEAST_GRADIENT, LEAST_WEIGHT, EPS = 1e-6, 1e-3, 1e-5
+LEAST_GRADIENT, LEAST_WEIGHT = 1e-6, 1e-3
 MEMORY, SILENT = 0.999, 1e-4
 
 
@@ -82,16 +82,6 @@ class AwakenedSign(WeightBinarizer):
         return (WeightForm(sign(weight), self.scale(weight).flatten()),)
 
 
-class ScaledSign(PlainSign):
-    """a_b = sign(a), the surrogate at a' = a / sqrt(var(a) + 1e-5) of each sample, the divisor a constant: a (B, C, ...)."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.training:
-            variance = x.detach().var(dim=tuple(range(1, x.dim())), keepdim=True, correction=degree(x))
-            x = x / torch.sqrt(variance + EPS)
-        return self.surrogate(x)
-
-
 def ovsw(delta: float = 0.04, decay: float = 9e-4) -> Method:
     """delta > 0, the gradient's floor relative to the weights, and decay > 0 of silent weights. Raises UserError for others."""
     positive_number("ovsw", "delta", delta)
@@ -99,7 +89,7 @@ def ovsw(delta: float = 0.04, decay: float = 9e-4) -> Method:
     return Method(
         "ovsw",
         lambda shape: AwakenedSign(shape, Surrogate(identity), delta, decay),
-        lambda channels: ScaledSign(channels, Surrogate(approx_sign)),
+        lambda channels: NormalizedSign(channels, Surrogate(approx_sign), constant=True),
         Structure(),
         {"residual_cifar_wide": {"block": "plain", "stem_nonlinearity": False}},
     )

@@ -41,14 +41,13 @@ import torch
 from torch import Tensor, nn
 
 from onebit.errors import UserError
+from onebit.methods.learned_scale import LearnedScaleSign
 from onebit.methods.method import Method, choose
 from onebit.methods.plain_sign import PlainSign
 from onebit.nn.binarizer import (
     ActivationBinarizer,
     ActivationForm,
     WeightBinarizer,
-    WeightForm,
-    filter_mean,
     standardized,
 )
 from onebit.nn.sign import Derivative, sign
@@ -98,7 +97,22 @@ def align_by_filter(matrices: Tensor, r1: Tensor, r2: Tensor, cycles: int = 3) -
     return r1, r2
 
 
-class RotatedSign(WeightBinarizer):
+class StandardSign(LearnedScaleSign):
+    """w_b = scale sign(x), x the filters standardised, but for "paper" the weights as they are: RBNN without its rotation."""
+
+    def __init__(self, shape: torch.Size, surrogate: Surrogate, variant: str):
+        super().__init__(shape, surrogate)
+        self.per_filter = variant != "paper"
+
+    def standardize(self, weight: Tensor) -> Tensor:
+        """What is binarized, or rotated before, shaped like weight."""
+        return standardized(weight) if self.per_filter else weight
+
+    def real(self, weight: Tensor) -> Tensor:
+        return self.standardize(weight)
+
+
+class RotatedSign(StandardSign):
     """w_b = scale sign(w~), w~ = W + |sin theta| (R1^T W R2 - W) of each filter or the layer (eq. 11): w (O, ...).
 
     adjustable   whether theta is learned; else w~ = R1^T W R2
@@ -115,24 +129,17 @@ class RotatedSign(WeightBinarizer):
         rotate_until: float = 1.0,
         adjustable: bool = True,
     ):
-        super().__init__(shape, surrogate)
+        super().__init__(shape, surrogate, variant)
         self.rotate_until = rotate_until
         self.detached = variant == "released"
-        self.per_filter = variant != "paper"
         n1, n2 = factors(math.prod(shape[1:]) if self.per_filter else math.prod(shape))
         self.register_buffer("r1", nn.init.orthogonal_(torch.empty(n1, n1)))
         self.register_buffer("r2", nn.init.orthogonal_(torch.empty(n2, n2)))
         theta = self.per_channel(math.pi / 2)
+        scale = self.scale
+        del self.scale  # it comes after theta: optimizers' states in checkpoints go by the order
         self.theta = nn.Parameter(theta if self.per_filter else theta[:1].clone()) if adjustable else None
-        self.scale = nn.Parameter(self.per_channel(1.0))
-
-    @torch.no_grad()
-    def initialize(self, weight: Tensor) -> None:
-        self.scale.copy_(filter_mean(weight, magnitude=True))
-
-    def standardize(self, weight: Tensor) -> Tensor:
-        """What is rotated, shaped like weight: each filter standardised, but for "paper" the weights as they are."""
-        return standardized(weight) if self.per_filter else weight
+        self.scale = scale
 
     def matrices(self, weight: Tensor) -> Tensor:
         """The filters, or the layer, as the matrices W that are rotated."""
@@ -160,34 +167,8 @@ class RotatedSign(WeightBinarizer):
             return rotated
         return weight + self.theta.sin().abs() * ((rotated.detach() if self.detached else rotated) - weight)
 
-    def forward(self, weight: Tensor) -> Tensor:
-        return self.scale * self.surrogate(self.rotated(weight))
-
-    def freeze(self, weight: Tensor) -> tuple[WeightForm, ...]:
-        return (WeightForm(sign(self.rotated(weight)), self.scale.detach().flatten()),)
-
-
-class StandardSign(WeightBinarizer):
-    """w_b = scale sign(w), each filter standardised but for "paper", scale learned: w (O, ...). RBNN without its rotation."""
-
-    def __init__(self, shape: torch.Size, surrogate: Surrogate, variant: str):
-        super().__init__(shape, surrogate)
-        self.standardizes = variant != "paper"
-        self.scale = nn.Parameter(self.per_channel(1.0))
-
-    @torch.no_grad()
-    def initialize(self, weight: Tensor) -> None:
-        self.scale.copy_(filter_mean(weight, magnitude=True))
-
-    def standardize(self, weight: Tensor) -> Tensor:
-        """What is binarized, shaped like weight."""
-        return standardized(weight) if self.standardizes else weight
-
-    def forward(self, weight: Tensor) -> Tensor:
-        return self.scale * self.surrogate(self.standardize(weight))
-
-    def freeze(self, weight: Tensor) -> tuple[WeightForm, ...]:
-        return (WeightForm(sign(self.standardize(weight)), self.scale.detach().flatten()),)
+    def real(self, weight: Tensor) -> Tensor:
+        return self.rotated(weight)
 
 
 class _StandardizedSign(torch.autograd.Function):

@@ -21,9 +21,9 @@ whole loss stand for A = 1 / alpha and that of the task's.
 import torch
 from torch import Tensor
 
+from onebit.methods.learned_scale import LearnedScaleSign
 from onebit.methods.method import Method
 from onebit.methods.reactnet import RSign
-from onebit.methods.xnor_plus_plus import LearnedScaleSign
 from onebit.nn.binarizer import filter_mean
 from onebit.nn.sign import sign
 from onebit.nn.structure import Structure

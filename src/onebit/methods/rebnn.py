@@ -23,9 +23,10 @@ import torch
 from torch import Tensor, nn
 
 from onebit.errors import UserError
+from onebit.methods.learned_scale import LearnedScaleSign
 from onebit.methods.method import Method, choose
 from onebit.methods.reactnet import RSign
-from onebit.nn.binarizer import WeightBinarizer, WeightForm, filter_mean
+from onebit.nn.binarizer import WeightBinarizer, WeightForm
 from onebit.nn.sign import sign
 from onebit.nn.structure import Structure
 from onebit.nn.surrogates import Surrogate, approx_sign, ste
@@ -34,7 +35,7 @@ GAMMA_MIN, GAMMA_MAX = 1e-5, 2e-4
 RELEASED_SCALE = 0.02
 
 
-class ResilientSign(WeightBinarizer):
+class ResilientSign(LearnedScaleSign):
     """The paper's weights. gamma, and what it is computed from, are buffers that only training needs."""
 
     gamma: Tensor
@@ -44,14 +45,13 @@ class ResilientSign(WeightBinarizer):
     def __init__(self, shape: torch.Size, surrogate: Surrogate, bounds: tuple[float, float] = (GAMMA_MIN, GAMMA_MAX)):
         super().__init__(shape, surrogate)
         self.bounds = bounds
-        self.scale = nn.Parameter(self.per_channel(1.0))
         self.register_buffer("gamma", self.per_channel(bounds[0]))
         self.register_buffer("last_weight", torch.zeros(shape))
         self.register_buffer("last_scale", self.per_channel(1.0))
 
     @torch.no_grad()
     def initialize(self, weight: Tensor) -> None:
-        self.scale.copy_(filter_mean(weight, magnitude=True))
+        super().initialize(weight)
         self._remember(weight)
 
     def _remember(self, weight: Tensor) -> None:
@@ -62,9 +62,6 @@ class ResilientSign(WeightBinarizer):
         super().set_progress(fraction, weight)
         with torch.no_grad():
             self._remember(weight)
-
-    def forward(self, weight: Tensor) -> Tensor:
-        return self.scale * self.surrogate(weight)
 
     def regularization(self, weight: Tensor) -> Tensor:
         return 0.5 * (self.gamma * (weight - self.scale * sign(weight.detach())) ** 2).sum()
@@ -85,9 +82,6 @@ class ResilientSign(WeightBinarizer):
             flips = (sign(weight) != last_sign).float().mean(dim=dims, keepdim=True)  # (O, 1, ...)
             self.gamma.copy_((flips * gradient.abs().amax(dim=dims, keepdim=True)).clamp(*self.bounds))
         self._remember(weight)
-
-    def freeze(self, weight: Tensor) -> tuple[WeightForm, ...]:
-        return (WeightForm(sign(weight), self.scale.detach().flatten()),)
 
 
 class _ReleasedFunction(torch.autograd.Function):

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from onebit.methods.method import Method
-from onebit.nn.binarizer import ActivationBinarizer, ActivationForm, WeightBinarizer, WeightForm, degree, filter_mean
+from onebit.methods.plain_sign import PlainSign
+from onebit.nn.binarizer import WeightBinarizer, WeightForm, degree, filter_mean
 from onebit.nn.sign import sign
 from onebit.nn.structure import Structure
 from onebit.nn.surrogates import Surrogate, approx_sign, identity
@@ -53,17 +54,22 @@ class RectifiedClampSign(WeightBinarizer):
         return (WeightForm(sign(self.standardize(weight)), self.scale.detach().flatten()),)
 
 
-class NormalizedSign(ActivationBinarizer):
-    """a_b = sign(a), the surrogate at a' = a / sqrt(var(a) + 1e-5) of each sample: a (B, C, ...)."""
+class NormalizedSign(PlainSign):
+    """a_b = sign(a), the surrogate at a' = a / sqrt(var(a) + 1e-5) of each sample: a (B, C, ...).
+
+    constant   whether the gradient takes the divisor for a constant
+    """
+
+    def __init__(self, channels: int, surrogate: Surrogate, constant: bool = False):
+        super().__init__(channels, surrogate)
+        self.constant = constant
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training:
-            variance = x.var(dim=tuple(range(1, x.dim())), keepdim=True, correction=degree(x))
+            of = x.detach() if self.constant else x
+            variance = of.var(dim=tuple(range(1, x.dim())), keepdim=True, correction=degree(x))
             x = x / torch.sqrt(variance + EPS)
-        return self.surrogate(x)
-
-    def freeze(self) -> tuple[ActivationForm, ...]:
-        return (ActivationForm(),)
+        return super().forward(x)
 
 
 def recu() -> Method:

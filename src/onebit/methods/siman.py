@@ -17,11 +17,10 @@ the recipe's: `weight_decay = 0`.
 
 from torch import Tensor
 
+from onebit.methods.learned_scale import LearnedScaleSign
 from onebit.methods.method import Method
 from onebit.methods.rbnn import CentredSign
-from onebit.methods.xnor_plus_plus import LearnedScaleSign
-from onebit.nn.binarizer import WeightForm, standardized
-from onebit.nn.sign import sign
+from onebit.nn.binarizer import standardized
 from onebit.nn.structure import Structure
 from onebit.nn.surrogates import Surrogate, approx_sign, identity
 
@@ -29,19 +28,13 @@ from onebit.nn.surrogates import Surrogate, approx_sign, identity
 class MagnitudeHalf(LearnedScaleSign):
     """w_b = scale_o sign(|w^| - m_o), m_o the median from above of filter o: w (O, ...)."""
 
-    def excess(self, weight: Tensor) -> Tensor:
+    def real(self, weight: Tensor) -> Tensor:
         """|w^| - m, shaped like w."""
         size = standardized(weight).abs()
         rows = size.detach().flatten(1)  # (O, n)
         half = max(rows.shape[1] // 2, 1)
         middle = rows.sort(dim=1, descending=True).values[:, half - 1]  # (O,); kthvalue is not deterministic on GPUs
         return size - middle.reshape(-1, *[1] * (weight.dim() - 1))
-
-    def forward(self, weight: Tensor) -> Tensor:
-        return self.scale * self.surrogate(self.excess(weight))
-
-    def freeze(self, weight: Tensor) -> tuple[WeightForm, ...]:
-        return (WeightForm(sign(self.excess(weight)), self.scale.detach().flatten()),)
 
 
 def siman() -> Method:

@@ -9,33 +9,11 @@ image, which no binary form holds, and fit one size of image alone. Gamma starts
 PReLU is the nonlinearity: own choices. As described in the paper.
 """
 
-import torch
-from torch import Tensor, nn
-
+from onebit.methods.learned_scale import LearnedScaleSign
 from onebit.methods.method import Method
 from onebit.methods.plain_sign import PlainSign
-from onebit.nn.binarizer import WeightBinarizer, WeightForm, filter_mean
-from onebit.nn.sign import sign
 from onebit.nn.structure import Structure
 from onebit.nn.surrogates import Surrogate, ste
-
-
-class LearnedScaleSign(WeightBinarizer):
-    """w_b = scale_o sign(w), scale learned per filter from mean |w_o| on: w (O, ...)."""
-
-    def __init__(self, shape: torch.Size, surrogate: Surrogate):
-        super().__init__(shape, surrogate)
-        self.scale = nn.Parameter(self.per_channel(1.0))
-
-    @torch.no_grad()
-    def initialize(self, weight: Tensor) -> None:
-        self.scale.copy_(filter_mean(weight, magnitude=True))
-
-    def forward(self, weight: Tensor) -> Tensor:
-        return self.scale * self.surrogate(weight)
-
-    def freeze(self, weight: Tensor) -> tuple[WeightForm, ...]:
-        return (WeightForm(sign(weight), self.scale.detach().flatten()),)
 
 
 def xnor_plus_plus() -> Method:

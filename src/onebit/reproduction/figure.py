@@ -4,6 +4,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
@@ -88,7 +89,7 @@ def picture(table: ResultTable, records: Sequence[Record]) -> Picture:
     return Picture(table.name, table.title, sentence, figure)
 
 
-def labelled(axis, points: Sequence[Point], name: str) -> None:  # type: ignore[no-untyped-def]
+def labelled(axis: Any, points: Sequence[Point], name: str) -> None:
     """Names beside the points; those of points that lie close together stand one below the other."""
     low, high = min(p.accuracy for p in points), max(p.accuracy for p in points)
     step = max(high - low, 1.0) / 22  # of accuracy: a line of text

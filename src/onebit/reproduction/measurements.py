@@ -4,7 +4,6 @@ A run that a record lacks a measurement of is measured when the command next fin
 """
 
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -20,6 +19,7 @@ from onebit.analysis.robustness import robustness
 from onebit.analysis.subject import opened
 from onebit.checkpoints import checkpoint
 from onebit.machine.load import OtherLoad
+from onebit.machine.timing import times_ms
 from onebit.packing.from_checkpoint import pack_checkpoint
 from onebit.reproduction.int8 import installed, int8
 from onebit.training.recipe import Recipe
@@ -27,7 +27,7 @@ from onebit.training.recipe import Recipe
 PACKED = "model.safetensors"
 PICTURES = ("cifar10", "cifar100")  # sets whose test examples are pictures that can be corrupted
 SEVERITY, CORRUPTED = 3, 500  # of corruptions, and test pictures under each
-WARM_UPS, CALLS, SECONDS = 10, 200, 5.0  # of a timing: at most so many calls, and so many seconds
+SECONDS = 2.0  # of a timing
 
 
 def packed(folder: Path, recipe: Recipe) -> dict[str, Any]:
@@ -79,15 +79,7 @@ def corrupted(folder: Path, recipe: Recipe) -> dict[str, Any]:
 
 
 def median_ms(call: Callable[[], Any]) -> float:
-    """Median time of a call in ms, after warming up."""
-    for _ in range(WARM_UPS):
-        call()
-    times: list[float] = []
-    while len(times) < CALLS and (len(times) < 3 or sum(times) < 1e3 * SECONDS):
-        began = time.perf_counter()
-        call()
-        times.append(1e3 * (time.perf_counter() - began))
-    return round(statistics.median(times), 4)
+    return round(statistics.median(times_ms(call, SECONDS)), 4)
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,7 @@ UNITS = f"""Accuracy: of the test examples after the last epoch, mean ± standar
 paper's number stands beside the epochs that it took ("?": not stated), ours beside our own: numbers after different epochs do not
 compare methods. Calibration error: expected, of 15 bins, in the engine. Corrupted: mean accuracy in the engine over
 ImageNet-C's fifteen corruptions at severity 3, on 500 of the test pictures. Bytes of the packed file, and of the same parameters in
-float32; ms: median for one input on one thread (*: while
-other processes used more than {BUSY:g} % of a processor)."""
+float32; ms: median for one input on one thread (*: while other processes used more than {BUSY:g} % of a processor)."""
 
 
 def markdown(table: ResultTable, records: Sequence[Record]) -> str:

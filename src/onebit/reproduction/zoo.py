@@ -1,7 +1,8 @@
 """Makes a file of the zoo, the packed networks that come with onebit, of a training's checkpoint.
 
-`python -m onebit.reproduction.zoo runs/NAME/last.ckpt --root data` packs it, runs the file in the engine on all
-test examples, and writes it once more with those scores, beside what `onebit pack` records of the training. What is no training's, or larger than a file of the zoo may be, is refused.
+`python -m onebit.reproduction.zoo runs/NAME/last.ckpt --root data` packs it, runs the file in the engine on all test examples, and
+writes it once more with those scores, beside what `onebit pack` records of the training. What is no training's, or larger than
+a file of the zoo may be, is refused.
 """
 
 import argparse

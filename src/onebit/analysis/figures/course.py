@@ -106,16 +106,10 @@ def flips(studies: list[Study]) -> list[Picture]:
         return []
     places = chosen([s for _, s in found])
     figure, grid = axes(len(places), 2, 1.9, sharex=True)
-    handles = {}
+    handles: dict[str, Any] = {}
     for row, layer in enumerate(places):
         for axis, name, title in zip(grid[row], ("flips_step", "oscillation"), ("flips per step", "oscillation")):
-            for place, study in found:
-                epochs, values = over_epochs(study.run, name, layer)
-                points = [(epoch, 100 * value) for epoch, value in zip(epochs, values)]
-                handles[study.run.name] = line_of(axis, points, place)
-            axis.set_title(f"{title}, binary layer {layer + 1}")
-            axis.set_ylim(bottom=0)
-            axis.set_ylabel("% of signs")
+            handles |= shares(axis, found, name, f"{title}, binary layer {layer + 1}", layer)
             whole(axis)
     for axis in grid[-1]:
         axis.set_xlabel("epoch")
@@ -137,13 +131,7 @@ def flips(studies: list[Study]) -> list[Picture]:
             "against the first network",
         ),
     ):
-        for place, study in found:
-            epochs, values = over_epochs(study.run, name)
-            points = [(epoch, 100 * value) for epoch, value in zip(epochs, values)]
-            handles[study.run.name] = line_of(axis, points, place)
-        axis.set_title(title)
-        axis.set_ylabel("% of signs")
-        axis.set_ylim(bottom=0)
+        handles |= shares(axis, found, name, title)
     grid[-1, 0].set_xlabel("epoch")
     whole(grid[-1, 0])
     legend(figure, handles)
@@ -152,6 +140,21 @@ def flips(studies: list[Study]) -> list[Picture]:
         "doing but the method's (RBNN's rotations)."
     )
     return [*pictures, Picture("flips-epochs", "Flips over epochs", sentence, figure)]
+
+
+def shares(
+    axis: Any, found: list[tuple[int, Study]], name: str, title: str, layer: int | None = None
+) -> dict[str, Any]:
+    """A panel of a share of signs over epochs, of a layer or the mean over layers; returns {name of a run: its handle}."""
+    handles: dict[str, Any] = {}
+    for place, study in found:
+        epochs, values = over_epochs(study.run, name, layer)
+        points = [(epoch, 100 * value) for epoch, value in zip(epochs, values)]
+        handles[study.run.name] = line_of(axis, points, place)
+    axis.set_title(title)
+    axis.set_ylabel("% of signs")
+    axis.set_ylim(bottom=0)
+    return handles
 
 
 def learned(studies: list[Study]) -> list[Picture]:
