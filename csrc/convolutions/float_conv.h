@@ -37,6 +37,10 @@ class FloatConv {
   void row(Shape in, const Map& x, int64_t y, void (*step)(const Finish&), const Finish& finish,
            FloatScratch& scratch) const;
 
+  // The first `count` pixels of that row, finish.stride floats apart. Windows may lie anywhere, and see 0 outside of x.
+  void pixels(Shape in, const Map& x, int64_t y, int64_t count, void (*step)(const Finish&), const Finish& finish,
+              FloatScratch& scratch) const;
+
  private:
   void gather(Shape in, const Map& x, int64_t y, int64_t at, int64_t group, float* window) const;
 

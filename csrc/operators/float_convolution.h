@@ -49,7 +49,9 @@ class FloatConvolution : public Operator {
   }
 
   int64_t weight_bytes() const override { return conv_.weight_bytes() + (bytes_ ? bytes_->weight_bytes() : 0); }
-  Work work(const Packed& packed) const override { return {packed.in_bytes ? "bytes" : "float", conv_.products()}; }
+  Work work(const Layout&, const Packed& packed) const override {
+    return {packed.in_bytes ? "bytes" : "float", conv_.products()};
+  }
 
  private:
   FloatConv conv_;

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/window.h"
+#include "convolutions/attention.h"
 #include "convolutions/binary_conv.h"
 #include "convolutions/byte_conv.h"
 #include "convolutions/float_conv.h"
@@ -22,10 +23,11 @@ struct Layout {
   Shape out;
   BinaryPlan binary;  // of operators that read bits
   BytePlan bytes;     // of those that may read images of bytes
+  int64_t rows = 0;   // of those that compute so many rows when `begin` announces them; 0 of all others
 
   // Output rows that are best computed one after the other: a band, if they are more than one, or announced by `begin`.
-  int64_t band() const { return binary.band(); }
-  bool bands() const { return binary.product.size > 0; }
+  int64_t band() const { return rows ? rows : binary.band(); }
+  bool bands() const { return rows > 0 || binary.product.size > 0; }
 };
 
 // One sample's input of an operator, in the form that it reads instead of floats.
@@ -39,6 +41,7 @@ struct Packed {
 struct Scratch {
   BinaryScratch binary;
   FloatScratch floats;
+  AttentionScratch attention;
 };
 
 // Row y of an operator's output, and how it goes on.
@@ -104,11 +107,11 @@ class Operator {
   virtual void load(const Layout& layout, const uint8_t* bytes, Packed& packed) const;
 
   // Called before the rows of each band, if layout.bands().
-  virtual void begin(const Layout& layout, const Packed& packed, Range rows, Scratch& scratch) const;
+  virtual void begin(const Layout& layout, const Map* inputs, const Packed& packed, Range rows, Scratch& scratch) const;
   virtual void row(const Row& row) const = 0;
 
-  virtual int64_t weight_bytes() const { return 0; }  // as the kernels read them
-  virtual Work work(const Packed& packed) const;      // for an input in this form
+  virtual int64_t weight_bytes() const { return 0; }                    // as the kernels read them
+  virtual Work work(const Layout& layout, const Packed& packed) const;  // for inputs of these sizes, in this form
 };
 
 class Source;
