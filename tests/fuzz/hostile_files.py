@@ -169,7 +169,9 @@ def _attribute(file: File, random: Random) -> None:
         "shift": random.choice(NUMBERS),
         "threshold": random.choice([0, 1e38, "sample_mean", "channel"]),
         **dict.fromkeys(("start", "stop", "step", "heads"), random.choice(INTEGERS[:12])),
-        **dict.fromkeys(("axis", "mode"), random.choice(["channels", "height", "width", "zeros", "circular", "nearest"])),
+        **dict.fromkeys(
+            ("axis", "mode"), random.choice(["channels", "height", "width", "zeros", "circular", "nearest"])
+        ),
         "pixels": [*pair, *pair],
         "align_corners": random.random() < 0.5,
     }.get(key, pair)
@@ -218,7 +220,12 @@ def _moving(op: str, random: Random) -> dict[str, Any]:
         return {"axis": axis} if random.random() < 0.5 else {}
     if op == "slice":
         start = random.choice([0, 0, 1, 5])
-        return {"axis": axis, "start": start, "stop": start + random.choice([1, 1, 3]), "step": random.choice([1, 2, 9])}
+        return {
+            "axis": axis,
+            "start": start,
+            "stop": start + random.choice([1, 1, 3]),
+            "step": random.choice([1, 2, 9]),
+        }
     if op == "channel_shuffle":
         return {"groups": groups}
     if op == "pad":
@@ -235,7 +242,9 @@ def _drop_node(file: File, random: Random) -> None:
     nodes = file.graph["nodes"]
     node = nodes.pop(random.randrange(len(nodes)))
     for other in nodes:
-        other["inputs"] = [(node["inputs"] or _inputs(file))[0] if name == node["name"] else name for name in other["inputs"]]
+        other["inputs"] = [
+            (node["inputs"] or _inputs(file))[0] if name == node["name"] else name for name in other["inputs"]
+        ]
     for container, key in _outputs(file):
         if container[key] == node["name"]:
             container[key] = nodes[-1]["name"]
@@ -353,7 +362,9 @@ def _resize(file: File, random: Random) -> None:
 
 def _window(file: File, random: Random) -> None:
     """Another kernel of a convolution, weights and padding to match: border classes of any number."""
-    node = random.choice([node for node in file.graph["nodes"] if node["op"] in ("conv", "binary_conv", "transposed_conv")])
+    node = random.choice(
+        [node for node in file.graph["nodes"] if node["op"] in ("conv", "binary_conv", "transposed_conv")]
+    )
     kernel = [random.choice([1, 2, 3, 5, 40, 300, 2**15 + 1]), random.choice([1, 2, 3, 5, 40, 300])]
     if math.prod(kernel) > 2**17:
         kernel[1] = 1

@@ -205,7 +205,9 @@ def moving_net(seed: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     net, x = Builder(seed, (c, h, w)), "input"
     shortcut = ("input", c, h, w)
     for _ in range(random.integers(4, 9)):
-        op = any_of("concat", "slice", "shuffle", "pad", "upsample", "transposed_conv", "constant", "conv", "conv", "step")
+        op = any_of(
+            "concat", "slice", "shuffle", "pad", "upsample", "transposed_conv", "constant", "conv", "conv", "step"
+        )
         axis = any_of("channels", "height", "width")
         if op == "concat":
             sizes = {"channels": c, "height": h, "width": w}
@@ -258,7 +260,11 @@ def moving_net(seed: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         else:
             x = net.node(*any_of(("relu", [x]), ("rprelu", [x], {"channels": net.floats(3, c)})))
     if h * w * c > 6000 or h * w > 400:
-        x, h, w = net.node("max_pool", [x], kernel=[3, 3], stride=[3, 3], padding=[1, 1], ceil_mode=True), -(-h // 3), -(-w // 3)
+        x, h, w = (
+            net.node("max_pool", [x], kernel=[3, 3], stride=[3, 3], padding=[1, 1], ceil_mode=True),
+            -(-h // 3),
+            -(-w // 3),
+        )
     x = net.node("to_sequence", [x])
     heads, depth, out = any_of(1, 2, 3), any_of(1, 4, 11), any_of(1, 5, 18)
     q, k = (net.conv(x, c, heads * depth, 1) for _ in range(2))

@@ -62,7 +62,9 @@ def test_what_is_moved_is_as_pytorch_has_it(tmp_path: Path) -> None:
         net.node("slice", ["input"], axis="channels", start=1, stop=6, step=2): t[:, 1:6:2],
         net.node("slice", ["input"], axis="height", start=0, stop=7, step=3): t[:, :, 0:7:3],
         net.node("slice", ["input"], axis="width", start=4, stop=5): t[..., 4:5],
-        net.node("slice", [flat], axis="channels", start=7, stop=200, step=9): t.permute(0, 2, 3, 1).flatten(1)[:, 7:200:9],
+        net.node("slice", [flat], axis="channels", start=7, stop=200, step=9): t.permute(0, 2, 3, 1).flatten(1)[
+            :, 7:200:9
+        ],
         net.node("channel_shuffle", ["input"], groups=2): torch.nn.ChannelShuffle(2)(t),
         net.node("channel_shuffle", ["input"], groups=3): torch.nn.ChannelShuffle(3)(t),
         net.node("to_sequence", ["input"]): t.flatten(2)[..., None],  # (B, C, H·W, 1)
@@ -122,7 +124,11 @@ def test_transposed_convolutions_equal_pytorch(tmp_path: Path, window: dict[str,
     theirs = torch.from_numpy(weight).double().unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1).flip(2, 3)
     options = {key: window[key] for key in ("stride", "padding", "output_padding", "dilation") if key in window}
     expected = torch.nn.functional.conv_transpose2d(
-        torch.from_numpy(x).double(), theirs, torch.from_numpy(net.tensors[f"{name}.bias"]).double(), groups=groups, **options
+        torch.from_numpy(x).double(),
+        theirs,
+        torch.from_numpy(net.tensors[f"{name}.bias"]).double(),
+        groups=groups,
+        **options,
     ).numpy()
     np.testing.assert_allclose(values[name], expected, rtol=1e-6, atol=1e-6 * np.abs(expected).max())
 
@@ -136,7 +142,11 @@ def test_attention_equals_pytorch(tmp_path: Path, heads: int, length: int) -> No
     name = net.node("attention", ["input", *names], heads=heads, scale=0.3)
     values = traced(tmp_path, net, x)
     q, k, v = (
-        torch.from_numpy(y).double().expand(2, -1, -1).unflatten(2, (heads, -1)).transpose(1, 2)  # (B, heads, T, C / heads)
+        torch.from_numpy(y)
+        .double()
+        .expand(2, -1, -1)
+        .unflatten(2, (heads, -1))
+        .transpose(1, 2)  # (B, heads, T, C / heads)
         for y in (x[..., 0].transpose(0, 2, 1), k[:, 0], v[:, 0])
     )
     expected = torch.nn.functional.scaled_dot_product_attention(q, k, v, scale=0.3).transpose(1, 2).flatten(2)

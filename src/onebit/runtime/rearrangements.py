@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from onebit.errors import FormatError
@@ -19,7 +21,7 @@ SLICE = {
 }
 SHUFFLE = {"groups": Attribute(integer(1, MAX_SIZE))}
 # What each mode of padding is to numpy.
-PAD_MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+PAD_MODES: dict[str, Any] = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 PAD = {"pixels": Attribute(integers(4, 0, MAX_SIZE)), "mode": Attribute(word(*PAD_MODES), "zeros")}
 
 
@@ -71,7 +73,8 @@ def slice_shape(node: Node, inputs: list[Shape], tensors: Tensors) -> Shape:
 def sliced(node: Node, tensors: Arrays, x: np.ndarray) -> np.ndarray:
     """Elements start, start + step, ... below stop."""
     part = slice(node["start"], node["stop"], node["step"])
-    return x[(..., part, *[slice(None)] * (-1 - axis_of(node, x.shape[1:])))]
+    place: tuple[Any, ...] = (..., part, *[slice(None)] * (-1 - axis_of(node, x.shape[1:])))
+    return x[place]
 
 
 def shuffle_shape(node: Node, inputs: list[Shape], tensors: Tensors) -> Shape:
