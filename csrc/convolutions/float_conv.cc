@@ -85,6 +85,19 @@ void FloatConv::row(Shape in, const Map& x, int64_t y, void (*step)(const Finish
   pixels(in, x, y, out_shape(in).w, step, finish, scratch);
 }
 
+int64_t FloatConv::band_size(Shape in) const {
+  const bool each_alone = window_ == Window{} && groups_ == 1;  // an output sees one pixel
+  return each_alone && in.w == 1 && in.h > 1 ? std::min(tile_, in.h) : 0;
+}
+
+void FloatConv::band(Shape in, const Map& x, Range rows, FloatScratch& scratch) const {
+  scratch.first = rows.begin;
+  Finish finish{};
+  finish.out = scratch.sums.data();
+  finish.stride = out_;
+  pixels({1, rows.size(), in.c}, {x.at(rows.begin), 1, rows.size() * in.c}, 0, rows.size(), nullptr, finish, scratch);
+}
+
 void FloatConv::pixels(Shape in, const Map& x, int64_t y, int64_t count, void (*step)(const Finish&),
                        const Finish& finish, FloatScratch& scratch) const {
   const Axis &rows = window_.rows, &columns = window_.columns;

@@ -273,6 +273,8 @@ def moving_net(seed: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         k, v = (net.node("constant", [], {"value": net.floats(21, 1, heads * size)}) for size in (depth, out))
     made = net.node("attention", [q, k, v], heads=heads, scale=any_of(0.5, -1, 0))
     y = net.node("add", [made, made if random.integers(2) else net.conv(x, c, heads * out, 1)])
+    if random.integers(2):
+        y = net.binary_conv(net.conv(y, heads * out, 9, 1), 9, heads * out, 1, threshold=any_of(0, "sample_mean"))
     mean = net.node("global_avg_pool", [y])
     vector = net.node("concat", [mean, net.node("constant", [], {"value": net.floats(3)})])
     x = net.node("slice", [vector], axis="channels", start=1, stop=heads * out + 2, step=any_of(1, 2))
