@@ -57,6 +57,8 @@ struct StepKernels {
   void (*sum)(const float* const* taps, size_t count, size_t n, float* out);
   // sums[c] += x[p][c], over the pixels in order
   void (*channel_sums)(const float* x, double* sums, size_t pixels, size_t channels);
+  // out[i] = e[i] / Σ_j e[j], j from 0 on, where e[i] = exp(x[i] - max x) in double, for which `e` has room; n >= 1
+  void (*softmax)(const float* x, size_t n, double* e, float* out);
 };
 
 #define ONEBIT_KERNEL(table, isa) extern const StepKernels table;

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from onebit.errors import FormatError
-from onebit.runtime import binary, convolutions, pools, windows
+from onebit.runtime import binary, convolutions, exponentials, pools, windows
 from onebit.runtime.fields import MAX_SIZE, integer, pair
 from onebit.runtime.graph import Attribute, Graph, Node
 from onebit.runtime.inputs import Tokens
@@ -152,6 +152,7 @@ OPERATORS: dict[str, Operator] = {
     "prelu": Operator(1, _channelwise("slope", None), lambda node, tensors, x: _prelu(x, tensors["slope"])),
     "rprelu": Operator(1, _channelwise("channels", 3), _rprelu),
     "maxout": Operator(1, _channelwise("channels", 2), _maxout),
+    "softmax": Operator(1, _unchanged, lambda node, tensors, x: exponentials.softmax(x)),
     "max_pool": Operator(1, pools.pool_shape, pools.max_pool, pools.MAX_POOL),
     "avg_pool": Operator(1, pools.pool_shape, pools.avg_pool, pools.AVG_POOL),
     "global_avg_pool": Operator(1, lambda node, inputs, tensors: (map_of(node, inputs[0])[2],), pools.global_avg_pool),
