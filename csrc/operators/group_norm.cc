@@ -11,8 +11,8 @@ namespace {
 
 class GroupNorm : public Normalization {
  public:
-  explicit GroupNorm(Source& source) : Normalization(source), groups_(source.integer("groups", 1, kMaxSize)) {
-    source.map(0);
+  explicit GroupNorm(Source& source)
+      : Normalization(source, source.map(0).c), groups_(source.integer("groups", 1, kMaxSize)) {
     if (channels_ % groups_) {
       source.refuse("groups " + std::to_string(groups_) + " must divide " + std::to_string(channels_) + " channels");
     }

@@ -52,7 +52,8 @@ class LayerNorm : public Normalization {
 
 }  // namespace
 
-ONEBIT_OPERATOR(layer_norm){
-    "layer_norm", 1, [](Source& source) -> std::unique_ptr<Operator> { return std::make_unique<LayerNorm>(source); }};
+ONEBIT_OPERATOR(layer_norm){"layer_norm", 1, [](Source& source) -> std::unique_ptr<Operator> {
+                              return std::make_unique<LayerNorm>(source, source.shape(0).c);
+                            }};
 
 }  // namespace onebit

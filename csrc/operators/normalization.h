@@ -12,9 +12,9 @@ namespace onebit {
 
 class Normalization : public Operator {
  public:
-  explicit Normalization(Source& source)
+  Normalization(Source& source, int64_t channels)
       : steps_(source.steps()),
-        channels_(source.shape(0).c),
+        channels_(channels),
         eps_(source.positive("eps")),
         params_(source.floats("channels", {2, channels_})) {}
 
