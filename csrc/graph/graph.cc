@@ -194,6 +194,7 @@ void Graph::rows(const Plan& plan, int index, Range range, Arena& arena, Worker&
       const FusedStep& fused = stage.steps[i];
       finish.other = fused.other == kNothing ? nullptr : value(fused.other, arena).at(y);
       finish.params = fused.params();
+      if (fused.applied) std::copy_n(fused.applied->constants, 2, finish.constants);
     };
     if (applied && steps) set_step(0);
     finish.out = steps <= applied ? kept : worker.row.data();
@@ -342,6 +343,7 @@ Memory Graph::memory(const std::vector<Shape>& inputs) {
   add(scratch.attention.exponentials);
   add(scratch.attention.zeros);
   add(scratch.attention.sums);
+  add(scratch.moments);
   add(scratch.binary.windows);
   add(scratch.binary.counts);
   add(scratch.binary.product.panel);

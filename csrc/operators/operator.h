@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "base/buffer.h"
 #include "base/window.h"
 #include "convolutions/attention.h"
 #include "convolutions/binary_conv.h"
@@ -42,6 +43,7 @@ struct Scratch {
   BinaryScratch binary;
   FloatScratch floats;
   AttentionScratch attention;
+  Buffer<double> moments;  // of normalisations: the mean and the deviation that each channel is normalised by
 };
 
 // Row y of an operator's output, and how it goes on.
@@ -62,7 +64,8 @@ struct Row {
 // What an elementwise operator computes, for the stage that it is fused behind.
 struct Elementwise {
   Step step;
-  std::vector<float> params;  // (rows, C)
+  std::vector<float> params = {};  // (rows, C)
+  float constants[2] = {};         // as in Finish
 };
 
 // What an output costs: a sum of so many products, which kernels of this kind take; none for null.
@@ -106,7 +109,7 @@ class Operator {
   // Takes an image of bytes (H, W, C), if layout.bytes says so.
   virtual void load(const Layout& layout, const uint8_t* bytes, Packed& packed) const;
 
-  // Called before the rows of each band, if layout.bands().
+  // Called before the rows of each band, if layout.bands(). `inputs` as a row's.
   virtual void begin(const Layout& layout, const Map* inputs, const Packed& packed, Range rows, Scratch& scratch) const;
   virtual void row(const Row& row) const = 0;
 

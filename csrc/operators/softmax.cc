@@ -30,7 +30,7 @@ class Softmax : public Operator {
 
 }  // namespace
 
-ONEBIT_OPERATOR(softmax){
-    "softmax", 1, [](Source& source) -> std::unique_ptr<Operator> { return std::make_unique<Softmax>(source); }};
+ONEBIT_OPERATOR(softmax){"softmax", 1,
+                         [](Source& source) -> std::unique_ptr<Operator> { return std::make_unique<Softmax>(source); }};
 
 }  // namespace onebit

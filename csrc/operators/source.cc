@@ -103,12 +103,20 @@ bool Source::boolean(const char* key, bool missing) {
   return value ? value->boolean() : missing;
 }
 
-double Source::number(const char* key) { return number_of(require(key), where(key)); }
-
 double Source::number(const char* key, double missing) {
   const json::Value* value = find(key);
   return value ? number_of(*value, where(key)) : missing;
 }
+
+double Source::number(const char* key) { return number_of(require(key), where(key)); }
+
+double Source::positive(const char* key) {
+  const double value = number(key);
+  if (!(value > 0)) refuse_value(where(key), "a number above 0", *find(key));
+  return value;
+}
+
+double Source::positive(const char* key, double missing) { return find(key) ? positive(key) : missing; }
 
 int Source::number_or_word(const char* key, const std::vector<std::string>& words, double& value) {
   const json::Value* found = find(key);

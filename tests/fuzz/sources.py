@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from nets import moving_net, random_net
 from test_runtime_hostile import BYTES, MUTATIONS, parts, raw
-from test_runtime_hostile_moves import MUTATIONS as MUTATIONS3
-from test_runtime_hostile_moves import parts as parts3
+from test_runtime_hostile_activations import MUTATIONS as ACTIVATIONS
+from test_runtime_hostile_activations import parts as of_activations
+from test_runtime_hostile_moves import MUTATIONS as MOVES
+from test_runtime_hostile_moves import parts as of_moves
 from test_runtime_hostile_several import MUTATIONS as MUTATIONS2
 from test_runtime_hostile_several import parts as parts2
 from test_runtime_hostile_several import raw as raw2
@@ -23,7 +25,8 @@ def sources() -> dict[str, bytes]:
     for kind, source, write, changes in (
         ("version1", parts, raw, MUTATIONS),
         ("version2", parts2, raw2, MUTATIONS2),
-        ("moves", parts3, raw2, MUTATIONS3),
+        ("activations", of_activations, raw2, ACTIVATIONS),
+        ("moves", of_moves, raw2, MOVES),
     ):
         found[kind] = write(*source())
         for index, (change, _) in enumerate(changes.values()):
