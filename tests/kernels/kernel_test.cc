@@ -257,7 +257,7 @@ void test_depthwise(const std::vector<DepthwiseKernel>& kernels, float (*draw)()
 
 // Values at which the steps bend, and others.
 float bend() {
-  constexpr float kValues[] = {0.0f, -0.0f, 1.0f, -1.0f, 1e-40f, -1e-40f};
+  constexpr float kValues[] = {0.0f, -0.0f, 1.0f, -1.0f, 3.0f, -3.0f, 100.0f, -100.0f, 1e-40f, -1e-40f};
   return coin() ? value() : kValues[between(0, std::size(kValues) - 1)];
 }
 
@@ -272,6 +272,8 @@ void test_step(const std::vector<StepKernels>& kernels, size_t step) {
   Input<float> x((f.pixels - 1) * f.x_stride + f.channels), other(n), params(2 * f.params_stride + f.channels);
   f.x = x.fill(bend).data();
   f.params = params.fill(value).data();
+  f.constants[0] = value();
+  f.constants[1] = value();
   const float* start = nullptr;
   const char* kind = "";
   enum { apart, over_x, over_other } where = static_cast<decltype(where)>(between(0, 2));
@@ -340,6 +342,35 @@ void test_pools(const std::vector<StepKernels>& kernels) {
       kernels, channels, zeros.data(),
       [&](const StepKernels& k, double* sums) { k.channel_sums(image.data(), sums, pixels, channels); },
       text("channel sums, %zu pixels, %zu channels", pixels, channels));
+}
+
+void test_norms(const std::vector<StepKernels>& kernels) {
+  const size_t n = between(1, 70);
+  Input<float> x(n), scale(n), bias(n);
+  Input<double> mean(n), deviation(n);
+  x.fill(bend);
+  compare<float>(
+      kernels, n, nullptr,
+      [&](const StepKernels& k, float* out) {
+        std::vector<double> e(n);
+        k.softmax(x.data(), n, e.data(), out);
+      },
+      text("softmax of %zu values", n));
+  Normalize own;
+  own.x = x.data();
+  own.mean = mean.fill([] { return static_cast<double>(value()); }).data();
+  own.deviation = deviation.fill([] { return 0.1 + static_cast<double>(between(0, 999)) / 128; }).data();
+  own.scale = scale.fill(value).data();
+  own.bias = bias.fill(value).data();
+  own.channels = n;
+  compare<float>(
+      kernels, n, nullptr,
+      [&](const StepKernels& k, float* out) {
+        Normalize to = own;
+        to.out = out;
+        k.normalize(to);
+      },
+      text("normalize of %zu channels", n));
 }
 
 void test_pack(const std::vector<PackKernel>& kernels, size_t n, size_t step) {
@@ -456,6 +487,7 @@ int run_all() {
   for (int round = 0; round < 60; ++round) {
     for (size_t step = 0; step < kSteps; ++step) test_step(steps, step);
     test_pools(steps);
+    test_norms(steps);
   }
 
   if (ran == 0) fail("this CPU runs no kernel but the scalar ones: nothing was compared");
