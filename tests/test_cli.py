@@ -127,7 +127,7 @@ def test_train_eval_pack_run_info(capsys, tmp_path):
     )
     in_bytes = json.loads(text)
     assert code == 0 and in_bytes["float32"]["accuracy"] == in_engine["accuracy"] and in_bytes["examples"] == 360
-    assert in_bytes["accuracy"] == pytest.approx(in_engine["accuracy"], abs=1)
+    assert in_bytes["accuracy"] == pytest.approx(in_engine["accuracy"], abs=3)
     code, text, _ = run(capsys, "pack", out / "last.ckpt", "--int8", "--data", "digits", "--limit", "36")
     assert code == 0 and "in 8 bits, accuracy" in text and "on 36 of 360 examples" in text
 
