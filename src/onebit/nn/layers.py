@@ -17,7 +17,8 @@ class _Binarized(nn.Module):
     weight_binarizer: WeightBinarizer | None
     activation_binarizer: ActivationBinarizer | None
 
-    def _binarize(self, weights: WeightBinarizer | None, activations: ActivationBinarizer | None) -> None:
+    def take(self, weights: WeightBinarizer | None, activations: ActivationBinarizer | None) -> None:
+        """Be binarized by these, which start from the weights."""
         self.weight_binarizer, self.activation_binarizer = weights, activations
         if weights is not None:
             weights.initialize(self.weight.detach())
@@ -61,7 +62,7 @@ class BinaryConv2d(_Binarized, nn.Conv2d):
         activation_binarizer: ActivationBinarizer | None = None,
     ):
         super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias)
-        self._binarize(weight_binarizer, activation_binarizer)
+        self.take(weight_binarizer, activation_binarizer)
 
     def product(self, x: Tensor, weight: Tensor) -> Tensor:
         """conv2d(x, weight) with this layer's geometry: (B, C, H, W), (O, C / groups, KH, KW) -> (B, O, H', W')."""
@@ -75,7 +76,12 @@ class BinaryConv2d(_Binarized, nn.Conv2d):
 
 
 class BinaryLinear(_Binarized, nn.Linear):
-    """y = a(x) w(weight)^T + bias: x (B, I) -> y (B, O), operands binarized as in BinaryConv2d."""
+    """y = a(x) w(weight)^T + bias: x (B, ..., I) -> y (B, ..., O), operands binarized as in BinaryConv2d.
+
+    The first dimension counts samples, those between are tokens (B, T, I) or pixels (B, H, W, I). Binarizers see them as
+    (B, I, ...), as they see a convolution's input: thresholds are of features, and the mean of a sample is over all of its
+    tokens and features.
+    """
 
     def __init__(
         self,
@@ -87,14 +93,27 @@ class BinaryLinear(_Binarized, nn.Linear):
         activation_binarizer: ActivationBinarizer | None = None,
     ):
         super().__init__(in_features, out_features, bias)
-        self._binarize(weight_binarizer, activation_binarizer)
+        self.take(weight_binarizer, activation_binarizer)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dim() < 2:
+            raise ValueError(
+                f"x must be (B, ..., {self.in_features}), got {tuple(x.shape)}; add a dimension for the batch"
+            )
+        if x.dim() == 2:
+            return super().forward(x)
+        return (
+            super().forward(x.movedim(-1, 1)).movedim(1, -1)
+        )  # (B, ..., I) -> (B, I, ...) -> (B, O, ...) -> (B, ..., O)
 
     def product(self, x: Tensor, weight: Tensor) -> Tensor:
-        """x weight^T: (B, I), (O, I) -> (B, O)."""
-        return F.linear(x, weight)
+        """x weight^T over the features: (B, I, ...), (O, I) -> (B, O, ...)."""
+        if x.dim() == 2:
+            return F.linear(x, weight)
+        return F.linear(x.movedim(1, -1), weight).movedim(-1, 1)
 
     def window_sum(self, x: Tensor) -> Tensor:
-        """Sum of x: (B, I) -> (B, 1)."""
+        """Sum of x over the features: (B, I, ...) -> (B, 1, ...)."""
         return x.sum(1, keepdim=True)
 
 
