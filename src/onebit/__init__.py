@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from onebit import tasks as tasks
     from onebit.analysis.evaluation import evaluate as evaluate
     from onebit.models.conversion import binarize as binarize
+    from onebit.models.summary import summary as summary
     from onebit.nn.layers import after_step as after_step
     from onebit.nn.layers import before_step as before_step
     from onebit.nn.layers import regularization as regularization
@@ -45,6 +46,7 @@ NAMES = {
     "pack": "onebit.packing.pack",
     "regularization": "onebit.nn.layers",
     "set_progress": "onebit.nn.layers",
+    "summary": "onebit.models.summary",
     "train": "onebit.training.train",
 }
 
