@@ -8,11 +8,11 @@ import timm
 import torch
 import torch.nn.functional as F
 import torchvision
-from tests.checks import case_id, cases
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 import onebit
+from checks import case_id, cases
 from onebit import methods
 from onebit.errors import UserError
 from onebit.models.conversion import Conversion
