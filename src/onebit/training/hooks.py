@@ -1,6 +1,8 @@
 """What callbacks of other libraries' training loops share: the hooks where the loss is somebody else's."""
 
 from collections.abc import Iterable
+from importlib import import_module
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,3 +26,13 @@ def add_regularization(model: nn.Module, parameters: Iterable[Tensor]) -> None:
     for parameter, gradient in zip(trained, torch.autograd.grad(extra, trained, allow_unused=True)):
         if gradient is not None:
             parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+
+
+def base_class(name: str, *modules: str) -> Any:
+    """The class of this name of the first module that is installed; `object` where none is, so that names exist all the same."""
+    for module in modules:
+        try:
+            return getattr(import_module(module), name)
+        except ModuleNotFoundError:
+            continue
+    return object

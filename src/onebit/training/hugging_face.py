@@ -9,17 +9,19 @@ from typing import Any
 
 from onebit.errors import UserError
 from onebit.nn import layers
-from onebit.training.hooks import add_regularization
+from onebit.training.hooks import add_regularization, base_class
 
-try:
-    from transformers import TrainerCallback
-except ModuleNotFoundError as error:
-    raise UserError("onebit.training.hugging_face needs transformers: pip install transformers accelerate") from error
+Base: Any = base_class("TrainerCallback", "transformers")
 
 
-class BinaryCallback(TrainerCallback):
+class BinaryCallback(Base):
     """Moves the schedules of the model's binary layers at the start of each epoch, to global_step / max_steps, adds the gradient
-    of their regularization to that of the loss (once a step), and calls before_step and after_step."""
+    of their regularization to that of the loss (once a step), and calls before_step and after_step. Raises UserError where
+    transformers are not installed."""
+
+    def __init__(self) -> None:
+        if Base is object:
+            raise UserError("onebit.training.hugging_face needs transformers: pip install transformers accelerate")
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, model: Any = None, **others: Any) -> None:
         layers.set_progress(model, state.global_step / max(state.max_steps, 1))

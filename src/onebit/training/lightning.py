@@ -10,26 +10,23 @@ from torch import Tensor
 
 from onebit.errors import UserError
 from onebit.nn import layers
-from onebit.training.hooks import add_regularization
+from onebit.training.hooks import add_regularization, base_class
 
-try:
-    from lightning.pytorch import Callback
-except ModuleNotFoundError:
-    try:
-        from pytorch_lightning import Callback
-    except ModuleNotFoundError as error:
-        raise UserError("onebit.training.lightning needs Lightning: pip install lightning") from error
+Base: Any = base_class("Callback", "lightning.pytorch", "pytorch_lightning")
 
 
-class BinaryCallback(Callback):
+class BinaryCallback(Base):
     """Moves the schedules of a module's binary layers at the start of each epoch, adds the gradient of their regularization to
     that of the loss (once a step, whatever accumulate_grad_batches), and calls before_step and after_step.
 
     The progress is current_epoch / max_epochs, or global_step / max_steps where only that is set. Raises UserError for
-    a trainer without an end, and for several optimizers: which of them has which layers only their loop knows.
+    a trainer without an end, and for several optimizers: which of them has which layers only their loop knows; and where
+    Lightning is not installed.
     """
 
     def __init__(self) -> None:
+        if Base is object:
+            raise UserError("onebit.training.lightning needs Lightning: pip install lightning")
         self.steps = 0
         self.clipping: Tensor | None = None
 
