@@ -5,6 +5,7 @@
 
 #include "base/buffer.h"
 #include "base/window.h"
+#include "kernels/dwconv/dwconv.h"
 #include "kernels/fconv/fconv.h"
 #include "kernels/steps/steps.h"
 
@@ -15,6 +16,8 @@ struct FloatScratch {
   Buffer<float> windows;
   Buffer<float> sums;
   Buffer<const float*> rows;
+  Buffer<DepthwiseTap> taps;
+  Buffer<DepthwiseRun> runs;
 };
 
 class FloatConv {

@@ -16,7 +16,7 @@ void Operator::pack(const Layout&, const float*, int64_t, float, Packed&) const 
 
 void Operator::load(const Layout&, const uint8_t*, Packed&) const {}
 
-void Operator::begin(const Layout&, const Packed&, Range, Scratch&) const {}
+void Operator::begin(const Layout&, const Map*, const Packed&, Range, Scratch&) const {}
 
 Work Operator::work(const Packed&) const { return {nullptr, 0}; }
 

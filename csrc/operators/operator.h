@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "base/buffer.h"
 #include "base/window.h"
 #include "convolutions/binary_conv.h"
 #include "convolutions/byte_conv.h"
@@ -20,12 +21,13 @@ namespace onebit {
 struct Layout {
   std::vector<Shape> in;
   Shape out;
-  BinaryPlan binary;  // of operators that read bits
-  BytePlan bytes;     // of those that may read images of bytes
+  BinaryPlan binary;   // of operators that read bits
+  BytePlan bytes;      // of those that may read images of bytes
+  bool whole = false;  // of operators that need the whole map before a row of it
 
   // Output rows that are best computed one after the other: a band, if they are more than one, or announced by `begin`.
-  int64_t band() const { return binary.band(); }
-  bool bands() const { return binary.product.size > 0; }
+  int64_t band() const { return whole ? out.h : binary.band(); }
+  bool bands() const { return whole || binary.product.size > 0; }
 };
 
 // One sample's input of an operator, in the form that it reads instead of floats.
@@ -39,6 +41,7 @@ struct Packed {
 struct Scratch {
   BinaryScratch binary;
   FloatScratch floats;
+  Buffer<double> moments;  // of normalisations: the mean and the deviation that each channel is normalised by
 };
 
 // Row y of an operator's output, and how it goes on.
@@ -59,7 +62,8 @@ struct Row {
 // What an elementwise operator computes, for the stage that it is fused behind.
 struct Elementwise {
   Step step;
-  std::vector<float> params;  // (rows, C)
+  std::vector<float> params = {};  // (rows, C)
+  float constants[2] = {};         // as in Finish
 };
 
 // What an output costs: a sum of so many products, which kernels of this kind take; none for null.
@@ -103,8 +107,8 @@ class Operator {
   // Takes an image of bytes (H, W, C), if layout.bytes says so.
   virtual void load(const Layout& layout, const uint8_t* bytes, Packed& packed) const;
 
-  // Called before the rows of each band, if layout.bands().
-  virtual void begin(const Layout& layout, const Packed& packed, Range rows, Scratch& scratch) const;
+  // Called before the rows of each band, if layout.bands(). `inputs` as a row's.
+  virtual void begin(const Layout& layout, const Map* inputs, const Packed& packed, Range rows, Scratch& scratch) const;
   virtual void row(const Row& row) const = 0;
 
   virtual int64_t weight_bytes() const { return 0; }  // as the kernels read them

@@ -98,6 +98,16 @@ double Source::number(const char* key, double missing) {
   return value ? number_of(*value, where(key)) : missing;
 }
 
+double Source::number(const char* key) { return number_of(require(key), where(key)); }
+
+double Source::positive(const char* key) {
+  const double value = number(key);
+  if (!(value > 0)) refuse_value(where(key), "a number above 0", *find(key));
+  return value;
+}
+
+double Source::positive(const char* key, double missing) { return find(key) ? positive(key) : missing; }
+
 int Source::number_or_word(const char* key, const std::vector<std::string>& words, double& value) {
   const json::Value* found = find(key);
   if (found && found->is(json::Kind::string)) {

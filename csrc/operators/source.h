@@ -75,7 +75,10 @@ class Source {
   Pair pair(const char* key, int64_t low, int64_t high, Pair missing);
   Pair pair(const char* key, int64_t low, int64_t high);
   bool boolean(const char* key, bool missing);
+  double number(const char* key);
   double number(const char* key, double missing);
+  double positive(const char* key);
+  double positive(const char* key, double missing);
   // A number, or one of the words; the index of the word then, and -1 of a number, which is put into `value`.
   int number_or_word(const char* key, const std::vector<std::string>& words, double& value);
 

@@ -47,6 +47,7 @@ PLAIN = [
     "max_pool",
     "avg_pool",
     "option_a",
+    *("hardsigmoid", "hardswish", "sigmoid", "tanh", "silu", "elu", "gelu", "gelu_tanh", "softmax", "clip", "multiply"),
 ]  # no tensors
 
 
@@ -145,13 +146,28 @@ def _attribute(file: File, random: Random) -> None:
     node = random.choice(file.graph["nodes"])
     pair = [random.choice(INTEGERS[:18]), random.choice(INTEGERS[:18])]
     key = random.choice(
-        ["stride", "padding", "dilation", "kernel", "groups", "in_channels", "shift", "threshold", "pad"]
+        [
+            "stride",
+            "padding",
+            "dilation",
+            "kernel",
+            "groups",
+            "in_channels",
+            "shift",
+            "threshold",
+            "pad",
+            "low",
+            "high",
+            "alpha",
+            "eps",
+        ]
     )
     node[key] = {
         "groups": random.choice(INTEGERS[:12]),
         "in_channels": random.choice(INTEGERS),
         "shift": random.choice(NUMBERS),
         "threshold": random.choice([0, 1e38, "sample_mean", "channel"]),
+        **{name: random.choice(NUMBERS) for name in ("low", "high", "alpha", "eps")},
     }.get(key, pair)
 
 
@@ -174,7 +190,7 @@ def _add_nodes(file: File, random: Random) -> None:
     for _ in range(random.choice([1, 1, 2, 5, 200])):
         op = random.choice(PLAIN)
         node: dict[str, Any] = {"op": op, "name": f"new{len(nodes)}.{random.randrange(10**6)}", "inputs": [before]}
-        if op in ("add", "concat"):
+        if op in ("add", "concat", "multiply"):
             node["inputs"].append(random.choice([before, *_inputs(file), *(n["name"] for n in nodes[:at])]))
         if op.endswith("max_pool") or op == "avg_pool":
             kernel = [random.choice([1, 1, 2, 3, 7, 2**15]) for _ in range(2)]
@@ -182,6 +198,8 @@ def _add_nodes(file: File, random: Random) -> None:
             node |= {"padding": [size // 2 for size in kernel], "ceil_mode": random.random() < 0.5}
         if op == "option_a":
             node |= {"stride": random.choice([1, 2, 100]), "pad": [random.choice([0, 1, 2**15]), random.choice([0, 3])]}
+        if op == "clip":
+            node |= {"low": random.choice([-1, 0, -0.0, 2.5]), "high": random.choice([0, 1, 6])}
         nodes.insert(at, node)
         at, before = at + 1, node["name"]
     if random.random() < 0.7:
@@ -284,6 +302,23 @@ def _embed(file: File, random: Random) -> None:
         nodes.insert(at + 1, {"op": random.choice(PLAIN[:2]), "name": name + "r", "inputs": [name]})
 
 
+def _norm(file: File, random: Random) -> None:
+    """A normalisation of a value, with its parameters, and what may read it."""
+    nodes = file.graph["nodes"]
+    channels = random.choice([1, 2, 3, 4, 5, 8, 16])
+    op = random.choice(["layer_norm", "group_norm"])
+    node = {"op": op, "name": f"norm{random.randrange(100)}", "eps": random.choice([1e-5, 1, 0, *NUMBERS])}
+    if op == "group_norm":
+        node["groups"] = random.choice([1, 1, 2, 3, channels, 0])
+    at = random.randrange(len(nodes))
+    node["inputs"] = [random.choice([*_inputs(file), *(other["name"] for other in nodes[:at])])]
+    nodes.insert(at, node)
+    file.tensors[f"{node['name']}.channels"] = ["F32", [2, channels], bytes(8 * channels)]
+    if random.random() < 0.7:
+        reader = nodes[at + 1]
+        reader["inputs"][random.randrange(len(reader["inputs"]))] = node["name"]
+
+
 def _resize(file: File, random: Random) -> None:
     """A tensor of another shape, with all its bytes."""
     tensor = file.tensors[random.choice(list(file.tensors))]
@@ -361,4 +396,4 @@ def _change_bytes(data: bytes, random: Random) -> bytes:
 
 CHANGES: list[Callable[[File, Random], None]] = [_field, _number, _attribute, _rewire, _add_nodes, _drop_node, _size]
 CHANGES += [_resize, _window, _element, _tensor_name, _metadata, _number, _rewire]
-CHANGES += [_input, _input, _output, _task, _embed]
+CHANGES += [_input, _input, _output, _task, _embed, _norm]

@@ -10,6 +10,9 @@ from onebit.errors import FormatError
 from onebit.runtime import bits
 from onebit.runtime.format import validate
 
+STEPS = ("affine", "hardtanh", "relu", "prelu", "rprelu", "maxout", "clip", "hardsigmoid", "hardswish")
+STEPS += ("sigmoid", "tanh", "silu", "elu", "gelu", "gelu_tanh")
+
 
 class Builder:
     """Collects nodes and random tensors; each method returns the name of the node it adds."""
@@ -54,6 +57,24 @@ class Builder:
 
     def embedding(self, tokens: str, count: int, channels: int) -> str:
         return self.node("embedding", [tokens], self.stored(self.floats(count, channels)))
+
+    def step(self, op: str, x: str, channels: int) -> str:
+        """An elementwise operator."""
+        rows = {"affine": 2, "prelu": None, "rprelu": 3, "maxout": 2}
+        tensors, attributes = {}, {}
+        if op in rows:
+            shape = (channels,) if rows[op] is None else (rows[op], channels)
+            tensors = {"slope" if op == "prelu" else "channels": self.floats(*shape)}
+        elif op == "clip":
+            attributes = dict(zip(("low", "high"), np.sort(self.random.normal(size=2)).tolist()))
+        elif op == "elu":
+            attributes = {"alpha": float(self.random.uniform(0.1, 2))}
+        return self.node(op, [x], tensors, **attributes)
+
+    def norm(self, op: str, x: str, channels: int, groups: int = 1) -> str:
+        """layer_norm or group_norm."""
+        attributes = {"eps": 1e-3, **({"groups": groups} if op == "group_norm" else {})}
+        return self.node(op, [x], {"channels": self.floats(2, channels)}, **attributes)
 
     def image(self) -> dict[str, Any]:
         channels = self.shape[0]
@@ -130,7 +151,19 @@ def draw_net(seed: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     x, c = "input", channels
     for _ in range(random.integers(3, 8)):
         op = any_of(
-            "conv", "binary_conv", "binary_conv", "binary_conv", "step", "step", "pool", "option_a", "residual", "dense"
+            *(
+                "conv",
+                "binary_conv",
+                "binary_conv",
+                "binary_conv",
+                "step",
+                "step",
+                "pool",
+                "option_a",
+                "residual",
+                "dense",
+            ),
+            *("norm", "gate"),
         )
         if op in ("conv", "binary_conv"):
             groups = any_of(1, 1, c if c < 9 else 1)
@@ -145,10 +178,14 @@ def draw_net(seed: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
                 x = net.binary_conv(x, c, out, kernel, rows, groups=groups, shift=shift, threshold=threshold, **window)
             c = out
         elif op == "step":
-            name, rows = any_of(("affine", 2), ("hardtanh", 0), ("relu", 0), ("prelu", 1), ("rprelu", 3), ("maxout", 2))
-            what = "slope" if name == "prelu" else "channels"
-            shape = (c,) if name == "prelu" else (rows, c)
-            x = net.node(name, [x], {what: net.floats(*shape)} if rows else {})
+            x = net.step(any_of(*STEPS), x, c)
+        elif op == "norm":
+            name = any_of("softmax", "layer_norm", "group_norm")
+            groups = any_of(*(n for n in range(1, c + 1) if c % n == 0))
+            x = net.node(name, [x]) if name == "softmax" else net.norm(name, x, c, groups)
+        elif op == "gate":  # of a value for each channel, each pixel or both
+            z = net.node("global_avg_pool", [x]) if any_of(True, False) else net.conv(x, c, any_of(1, c), 1)
+            x = net.node("multiply", [x, net.node(any_of("sigmoid", "hardsigmoid"), [z])])
         elif op == "pool":
             name = any_of("max_pool", "avg_pool")
             extra = {"count_include_pad": any_of(True, False)} if name == "avg_pool" else {}

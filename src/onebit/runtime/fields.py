@@ -61,6 +61,14 @@ def number(value: Any, where: str) -> float:
     return found
 
 
+def positive(value: Any, where: str) -> float:
+    """A number above 0."""
+    found = number(value, where)
+    if found <= 0:
+        raise FormatError(f"{where} must be a number above 0, got {show(value)}")
+    return found
+
+
 def numbers(value: Any, length: int, where: str) -> tuple[float, ...]:
     if not isinstance(value, list | tuple) or len(value) != length:
         raise FormatError(f"{where} must be a list of {length} numbers, one per channel, got {show(value)}")

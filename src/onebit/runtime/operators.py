@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from onebit.errors import FormatError
-from onebit.runtime import binary, convolutions, pools, windows
-from onebit.runtime.fields import MAX_SIZE, integer, pair
+from onebit.runtime import binary, convolutions, exponentials, normalization, pools, windows
+from onebit.runtime.fields import MAX_SIZE, integer, number, pair, positive
 from onebit.runtime.graph import Attribute, Graph, Node
 from onebit.runtime.inputs import Tokens
 from onebit.runtime.tensors import Arrays, Shape, Tensors, float_weight, map_of
@@ -105,6 +105,32 @@ def _embedding(node: Node, tensors: Arrays, tokens: np.ndarray) -> np.ndarray:
     return rows.reshape(*tokens.shape, 1, -1)
 
 
+def _clip_shape(node: Node, inputs: list[Shape], tensors: Tensors) -> Shape:
+    if node["low"] > node["high"]:
+        raise FormatError(f"node {node.name!r} (clip) needs low <= high, got {node['low']} and {node['high']}")
+    return inputs[0]
+
+
+def _clip(x: np.ndarray, low: float, high: float) -> np.ndarray:
+    """min(max(x, low), high), of values that compare as equal x."""
+    x = np.where(x < np.float32(low), np.float32(low), x)
+    return np.where(x > np.float32(high), np.float32(high), x)
+
+
+def _hardsigmoid(x: np.ndarray) -> np.ndarray:
+    return _clip(x + np.float32(3), 0, 6) / np.float32(6)
+
+
+def _in_float64(function: Callable[[np.ndarray], np.ndarray]) -> Operator:
+    """An elementwise operator without tensors that is computed in float64 and rounded once."""
+    return Operator(1, _unchanged, lambda node, tensors, x: function(x.astype(np.float64)).astype(np.float32))
+
+
+def _elu(node: Node, tensors: Arrays, x: np.ndarray) -> np.ndarray:
+    y: np.ndarray = exponentials.elu(x.astype(np.float64), np.float32(node["alpha"])).astype(np.float32)
+    return y
+
+
 def _prelu(x: np.ndarray, slope: np.ndarray) -> np.ndarray:
     return np.where(x >= 0, x, slope * x)
 
@@ -152,6 +178,24 @@ OPERATORS: dict[str, Operator] = {
     "prelu": Operator(1, _channelwise("slope", None), lambda node, tensors, x: _prelu(x, tensors["slope"])),
     "rprelu": Operator(1, _channelwise("channels", 3), _rprelu),
     "maxout": Operator(1, _channelwise("channels", 2), _maxout),
+    "clip": Operator(
+        1,
+        _clip_shape,
+        lambda node, tensors, x: _clip(x, node["low"], node["high"]),
+        {"low": Attribute(number), "high": Attribute(number)},
+    ),
+    "hardsigmoid": Operator(1, _unchanged, lambda node, tensors, x: _hardsigmoid(x)),
+    "hardswish": Operator(1, _unchanged, lambda node, tensors, x: x * _hardsigmoid(x)),
+    "sigmoid": _in_float64(exponentials.sigmoid),
+    "tanh": _in_float64(exponentials.tanh),
+    "silu": _in_float64(exponentials.silu),
+    "elu": Operator(1, _unchanged, _elu, {"alpha": Attribute(positive, 1.0)}),
+    "gelu": _in_float64(exponentials.gelu),
+    "gelu_tanh": _in_float64(exponentials.gelu_tanh),
+    "multiply": Operator(2, normalization.multiply_shape, normalization.multiply),
+    "layer_norm": Operator(1, normalization.layer_norm_shape, normalization.layer_norm, normalization.LAYER_NORM),
+    "group_norm": Operator(1, normalization.group_norm_shape, normalization.group_norm, normalization.GROUP_NORM),
+    "softmax": Operator(1, _unchanged, lambda node, tensors, x: exponentials.softmax(x)),
     "max_pool": Operator(1, pools.pool_shape, pools.max_pool, pools.MAX_POOL),
     "avg_pool": Operator(1, pools.pool_shape, pools.avg_pool, pools.AVG_POOL),
     "global_avg_pool": Operator(1, lambda node, inputs, tensors: (map_of(node, inputs[0])[2],), pools.global_avg_pool),
