@@ -144,6 +144,11 @@ def test_files_of_weights(tmp_path):
         "of the loaded weights"
     )
 
+    backbone = {k: v for k, v in theirs.state_dict().items() if not k.startswith("fc.")}
+    torch.save(backbone, tmp_path / "backbone.pth")
+    start = initialize_from(model, tmp_path / "backbone.pth")
+    assert start.lines("b.pth", 4)[0] == "b.pth has no last layer: the layer fc starts anew"
+
     model = models.create(SMALL, "adabin", classes=4)
     for name, words in (
         ("dense.pth", "has no place in this network; it holds weights of another network than timm:test_resnet"),

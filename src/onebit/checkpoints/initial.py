@@ -10,7 +10,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from onebit.checkpoints import checkpoint, weights
+from onebit.models.dataflow import dataflow
 from onebit.models.libraries import is_library
+from onebit.models.selection import ends
 from onebit.nn.layers import binary_layers
 from onebit.runtime.recognition import recognized
 
@@ -22,7 +24,7 @@ AUXILIARY = re.compile(r"aux\d\.|AuxLogits\.")  # classifiers beside the last on
 @dataclass(frozen=True)
 class Start:
     """What a network got of a file: `fresh`, the tensors that it lacks and that start anew, of binarizers; `head`, those of the
-    last layer where the file has another number of classes, `classes`."""
+    last layer where the file has none, or one for another number of classes, `classes`."""
 
     fresh: list[str]
     head: list[str]
@@ -33,7 +35,8 @@ class Start:
         found = []
         if self.head:
             name = self.head[0].rpartition(".")[0]
-            found.append(f"{path} has {self.classes} classes, the data set {ours}: the layer {name} starts anew")
+            has = f"{self.classes} classes, the data set {ours}" if self.classes else "no last layer"
+            found.append(f"{path} has {has}: the layer {name} starts anew")
         if self.fresh:
             found.append(f"{path} lacks {len(self.fresh)} tensors, which start anew: {self.fresh[0]}, ...")
         return found
@@ -45,14 +48,19 @@ def initialize_from(model: nn.Module, path: str | Path) -> Start:
     Every tensor of the file must be used and every one of the network found, but for what belongs to binarizers: the first
     step's network has none for its weights, and a float network none at all. Weight binarizers that found nothing start anew
     from the loaded weights, as ReBNN's scales do. Networks of timm and torchvision also start from a file with another
-    number of classes. Raises UserError for weights of another network.
+    number of classes, or without a last layer. Raises UserError for weights of another network.
     """
     config: Any = model.config
     library = is_library(config["name"])
     state, theirs = read(path, library)
     expected = model.state_dict()
-    head = [name for name, value in state.items() if library and other_classes(value, expected.get(name), config)]
-    classes = len(state[head[0]]) if head else 0
+    owners = last_layers(model) if library else set()
+    last = [name for name in expected if name.rpartition(".")[0] in owners]
+    head = [name for name in last if name not in state or state[name].shape != expected[name].shape]
+    found = [state[name] for name in head if name in state]
+    if any(len(expected[name]) != config["classes"] for name in head) or any(value.dim() == 0 for value in found):
+        head, found = [], []  # of another network: the error names the tensor
+    classes = len(found[0]) if found else 0
     kept = {name: value for name, value in state.items() if name not in head}
     missing = weights.load(
         model,
@@ -63,8 +71,8 @@ def initialize_from(model: nn.Module, path: str | Path) -> Start:
         lambda name: name in head or _of_binarizer(name) or (library and name.endswith("num_batches_tracked")),
     )
     for name, layer in binary_layers(model):
-        found = any(key.startswith(f"{name}.weight_binarizer.") for key in state)
-        if layer.weight_binarizer is not None and not found:
+        has = any(key.startswith(f"{name}.weight_binarizer.") for key in state)
+        if layer.weight_binarizer is not None and not has:
             layer.weight_binarizer.initialize(layer.weight.detach())
     return Start([name for name in missing if _of_binarizer(name)], head, classes)
 
@@ -95,11 +103,9 @@ def plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return found
 
 
-def other_classes(value: Tensor, ours: Tensor | None, config: Mapping[str, Any]) -> bool:
-    """Whether a tensor is one of the last layer's, for another number of classes."""
-    if ours is None or value.dim() == 0 or value.shape[1:] != ours.shape[1:]:
-        return False
-    return len(ours) == config["classes"] != len(value)
+def last_layers(model: nn.Module) -> set[str]:
+    """Names of the layers that give the network's outputs."""
+    return ends(model, dataflow(model))[1]
 
 
 def _networks(theirs: Mapping[str, Any] | None, model: nn.Module) -> str:
