@@ -35,7 +35,15 @@ def photos(tmp_path_factory):
 
 
 def photographs(out, root, **changes):
-    small = {"data": "imagefolder", "root": str(root), "image_size": 32, "workers": 0, "batch_size": 8, "model": SMALL}
+    small = {
+        "precision": "32-true",
+        "data": "imagefolder",
+        "root": str(root),
+        "image_size": 32,
+        "workers": 0,
+        "batch_size": 8,
+        "model": SMALL,
+    }
     return keys(out, **{**small, "crop_scale": 0.9, "epochs": 1, **changes})
 
 
