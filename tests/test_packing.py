@@ -173,7 +173,10 @@ REFUSED = {
     "numpy": (lambda net, x: torch.from_numpy(np.sin(x.detach().numpy())), "numpy() of a tensor"),
     "unknown function": (lambda net, x: torch.sin(x), "sin (test_packing.py line"),
     "unknown method": (lambda net, x: x.mean((1, 2)), "mean"),
-    "a weight that is computed": (lambda net, x: F.linear(x, x[0, 0]), "a weight that depends on an input"),
+    "a weight that is computed": (
+        lambda net, x: F.linear(x.flatten(1), x.flatten(1)),
+        "a weight that depends on an input",
+    ),
     "another dimension": (lambda net, x: x + torch.ones(2, 4, 6, 1, 6).amax(3) * torch.ones(3, 1, 1, 1, 1), "makes"),
     "a constant for each image": (
         lambda net, x: x + torch.arange(2.0).reshape(2, 1, 1, 1),
@@ -279,7 +282,6 @@ def test_unknown_layers_are_refused(tmp_path):
         nn.AdaptiveAvgPool2d(4),
         nn.MaxPool2d(2, dilation=2),
         nn.BatchNorm2d(3, track_running_stats=False),
-        nn.Flatten(1, 2),
         checks.conv(Method("half", methods.create("bnn").weight, lambda channels: None), 3, 3, (1, 1)),
     ):
         model = nn.Sequential(nn.Conv2d(3, 3, 1), layer, nn.Flatten()).eval()

@@ -194,7 +194,6 @@ REFUSED = {
         "prelu: prelu has parameters for the second axis",
     ),
     "a mean over channels": (lambda n, ids: n.words(ids).mean(2), "mean(1) of a sequence"),
-    "a transposition": (lambda n, ids: n.words(ids).transpose(1, 2), "axes in an order"),
     "a linear layer of tokens": (
         lambda n, ids: n.of_tokens(n.words(ids).transpose(1, 2)),
         "of_tokens: takes the last axis",

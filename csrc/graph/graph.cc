@@ -337,6 +337,12 @@ Memory Graph::memory(const std::vector<Shape>& inputs) {
   const Scratch& scratch = worker.scratch;
   add(scratch.floats.windows);
   add(scratch.floats.sums);
+  add(scratch.attention.keys);
+  add(scratch.attention.values);
+  add(scratch.attention.scores);
+  add(scratch.attention.exponentials);
+  add(scratch.attention.zeros);
+  add(scratch.attention.sums);
   add(scratch.moments);
   add(scratch.binary.windows);
   add(scratch.binary.counts);
@@ -363,7 +369,8 @@ std::vector<Profiled> Graph::profile(const std::vector<Values>& inputs, int roun
     check_fits(load(cached.plan, inputs, 0, worker.arena));
     run_alone(cached.plan, worker.arena, worker, seconds.data());
     for (size_t i = 0; i < result.size(); ++i) {
-      result[i].work = cached.plan.stages[i].op->work(worker.arena.packed[i]);
+      const Stage& stage = cached.plan.stages[i];
+      result[i].work = stage.op->work(stage.layout, worker.arena.packed[i]);
       result[i].seconds = round == 0 ? seconds[i] : std::min(result[i].seconds, seconds[i]);
     }
   }

@@ -48,7 +48,7 @@ class BinaryConvolution : public Operator {
   }
 
   int64_t weight_bytes() const override { return conv_.weight_bytes(); }
-  Work work(const Packed&) const override { return {"binary", conv_.products()}; }
+  Work work(const Layout&, const Packed&) const override { return {"binary", conv_.products()}; }
 
  private:
   BinaryConv conv_;

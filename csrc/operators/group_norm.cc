@@ -18,7 +18,7 @@ class GroupNorm : public Normalization {
     }
   }
 
-  void plan(Layout& layout, bool) const override { layout.whole = true; }
+  void plan(Layout& layout, bool) const override { layout.rows = layout.out.h; }
 
   void begin(const Layout& layout, const Map* inputs, const Packed&, Range, Scratch& scratch) const override {
     const int64_t pixels = layout.in[0].h * layout.in[0].w, each = channels_ / groups_;

@@ -10,6 +10,7 @@
 
 #include "base/buffer.h"
 #include "base/window.h"
+#include "convolutions/attention.h"
 #include "convolutions/binary_conv.h"
 #include "convolutions/byte_conv.h"
 #include "convolutions/float_conv.h"
@@ -21,13 +22,13 @@ namespace onebit {
 struct Layout {
   std::vector<Shape> in;
   Shape out;
-  BinaryPlan binary;   // of operators that read bits
-  BytePlan bytes;      // of those that may read images of bytes
-  bool whole = false;  // of operators that need the whole map before a row of it
+  BinaryPlan binary;  // of operators that read bits
+  BytePlan bytes;     // of those that may read images of bytes
+  int64_t rows = 0;   // of those that compute so many rows when `begin` announces them; 0 of all others
 
   // Output rows that are best computed one after the other: a band, if they are more than one, or announced by `begin`.
-  int64_t band() const { return whole ? out.h : binary.band(); }
-  bool bands() const { return whole || binary.product.size > 0; }
+  int64_t band() const { return rows ? rows : binary.band(); }
+  bool bands() const { return rows > 0 || binary.product.size > 0; }
 };
 
 // One sample's input of an operator, in the form that it reads instead of floats.
@@ -41,6 +42,7 @@ struct Packed {
 struct Scratch {
   BinaryScratch binary;
   FloatScratch floats;
+  AttentionScratch attention;
   Buffer<double> moments;  // of normalisations: the mean and the deviation that each channel is normalised by
 };
 
@@ -111,8 +113,8 @@ class Operator {
   virtual void begin(const Layout& layout, const Map* inputs, const Packed& packed, Range rows, Scratch& scratch) const;
   virtual void row(const Row& row) const = 0;
 
-  virtual int64_t weight_bytes() const { return 0; }  // as the kernels read them
-  virtual Work work(const Packed& packed) const;      // for an input in this form
+  virtual int64_t weight_bytes() const { return 0; }                    // as the kernels read them
+  virtual Work work(const Layout& layout, const Packed& packed) const;  // for inputs of these sizes, in this form
 };
 
 class Source;

@@ -236,6 +236,7 @@ void test_depthwise(const std::vector<DepthwiseKernel>& kernels, float (*draw)()
   const size_t starts[] = {0, 1, 1 + middle}, pixels[] = {1, middle, 1};
   Input<float> x(reach + d.count - 1), zeros(d.channels), weights(d.count * d.channels), bias(d.channels);
   x.fill(draw);
+  zeros.fill([] { return 0.0f; });
   std::vector<DepthwiseTap> taps;
   for (size_t k = 0; k < kRuns * d.count; ++k) {
     const bool padded = between(0, 5) == 0;

@@ -10,12 +10,12 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
-from torch import fx
+from torch import fx, nn
 
 from onebit.packing import layouts
 from onebit.packing.layouts import Part
 from onebit.packing.lowering import Lowering, Value
-from onebit.packing.products import linear
+from onebit.packing.products import linear, replaced
 
 
 class Scores(NamedTuple):
@@ -107,3 +107,62 @@ ATTENTION: dict[str, Callable[[Lowering, fx.Node], None]] = {
     "scaled_dot_product_attention": _attention,
     **dict.fromkeys(("matmul", "bmm"), _matmul),
 }
+
+
+class Weights:
+    """Of attention, which no operator gives."""
+
+    def __str__(self) -> str:
+        return "the weights of attention (need_weights=True)"
+
+
+def multihead(lowering: Lowering, node: fx.Node, name: str, layer: nn.MultiheadAttention) -> None:
+    """nn.MultiheadAttention of whole sequences: three linear layers, attention, one linear layer."""
+    names = (
+        "query",
+        "key",
+        "value",
+        "key_padding_mask",
+        "need_weights",
+        "attn_mask",
+        "average_attn_weights",
+        "is_causal",
+    )
+    given: dict[str, Any] = dict(zip(names, node.args)) | dict(node.kwargs)
+    if any(given.get(mask) is not None for mask in ("key_padding_mask", "attn_mask")) or given.get("is_causal"):
+        raise lowering.refuse(node, "attention with a mask has no operator in the format; leave masks out")
+    if layer.bias_k is not None or layer.add_zero_attn:
+        raise lowering.refuse(
+            node, "attention with add_bias_kv or add_zero_attn has no operator in the format; leave them out"
+        )
+    several = layer.in_proj_weight is None
+    weights = (
+        [layer.q_proj_weight, layer.k_proj_weight, layer.v_proj_weight] if several else layer.in_proj_weight.chunk(3)
+    )
+    biases = (None, None, None) if layer.in_proj_bias is None else layer.in_proj_bias.chunk(3)
+    whole = lowering.name(node)
+    inner = []
+    for what, weight, bias in zip(names, weights, biases):
+        value = lowering.sequence(node, lowering.tidy(node, lowering.value(node, given[what])))
+        inner.append(_projected(lowering, node, value, f"{whole}.{what}", weight, bias))
+    q, k, v = inner
+    scale = 1 / math.sqrt(layer.head_dim)
+    attributes = {"heads": layer.num_heads, "scale": scale}
+    operation = lowering.add("attention", f"{whole}.attention", [q.name, k.name, v.name], attributes=attributes)
+    answer = Value(operation.name, (q.size[0], 1, v.size[2]), replaced(q, len(q.axes) - 1, v.size[2]).axes)
+    out = layer.out_proj
+    lowering.values[node] = (_projected(lowering, node, answer, whole, out.weight, out.bias), Weights())
+
+
+def _projected(
+    lowering: Lowering, node: fx.Node, value: Value, name: str, weight: torch.Tensor, bias: torch.Tensor | None
+) -> Value:
+    """A linear layer of the tokens of a sequence."""
+    last = len(value.axes) - 1
+    if value.vector or value.size[1] != 1 or not value.over(last, "C"):
+        raise lowering.refuse(node, f"takes sequences (B, T, C), not {lowering.described(node, value)}")
+    tensors = {"weight": lowering.reorder(value.axes[last], weight.detach().double())[:, :, None, None]}
+    if bias is not None:
+        tensors["bias"] = bias.detach().double()
+    operation = lowering.add("conv", name, [value.name], tensors=tensors)
+    return replaced(value, last, len(weight))._replace(name=operation.name)

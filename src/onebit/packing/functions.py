@@ -243,7 +243,19 @@ FUNCTIONS: dict[str, Function] = {
     "softmax": _softmax,
     **{
         name: _same
-        for name in ("contiguous", "detach", "clone", "float", "data", "to", "type", "type_as", "cpu", "alias")
+        for name in (
+            "contiguous",
+            "detach",
+            "clone",
+            "float",
+            "double",
+            "data",
+            "to",
+            "type",
+            "type_as",
+            "cpu",
+            "alias",
+        )
     },
     **{name: _whole for name in ("long", "int")},
     **{name: _dropout for name in ("dropout", "dropout1d", "dropout2d", "alpha_dropout", "feature_dropout")},

@@ -12,6 +12,7 @@ from onebit.nn.layers import BinaryConv2d, BinaryLinear, OptionA
 from onebit.nn.nonlinearities import Hardtanh, Maxout, RPReLU
 from onebit.packing import channels, fold, pooling, products, views
 from onebit.packing.arithmetic import clip
+from onebit.packing.attention import multihead
 from onebit.packing.lowering import Lowering, same
 
 
@@ -99,6 +100,7 @@ MODULES: dict[type[nn.Module], Callable[..., None]] = {
     nn.LayerNorm: _layer_norm,
     nn.Linear: _linear,
     nn.MaxPool2d: _pool("max_pool"),
+    nn.MultiheadAttention: multihead,
     nn.PReLU: _per_channel("prelu", "slope", "weight"),
     nn.ReLU: _plain("relu"),
     nn.SyncBatchNorm: _batch_norm,
@@ -114,7 +116,7 @@ def converter(layer: nn.Module) -> Callable[..., None] | None:
     return None
 
 
-def known(layer: nn.Module) -> bool:
+def known(layer: nn.Module, path: str) -> bool:
     """Whether the layer is one call. Raises UserError for a binary layer that computes something else than its class."""
     replaced = "forward" in vars(layer)
     if isinstance(layer, BinaryConv2d | BinaryLinear) and (replaced or converter(layer) is None):
@@ -123,5 +125,5 @@ def known(layer: nn.Module) -> bool:
             if replaced
             else f"its class {type(layer).__name__} changes what its base computes"
         )
-        raise UserError(f"a binary layer ({layer}): {why}, which no file holds; write it into the model's forward")
+        raise UserError(f"layer {path}: {why}, which no file holds; write it into the model's forward")
     return converter(layer) is not None and not replaced

@@ -23,7 +23,6 @@ from onebit.packing.recording import called
 from onebit.packing.signature import outputs
 from onebit.packing.tracing import Traced
 from onebit.runtime.inputs import Input, Tokens
-from onebit.runtime.operators import OPERATORS
 
 BATCH = (
     2  # images that a model is traced with: a number that a forward which is written for one image does not take for 1
@@ -118,7 +117,8 @@ class Lowering:
                 convert = self.functions.get(called(node.target))
                 if convert is None:
                     raise UserError(
-                        f"{self.call(node)} has no operator in the format, which has: {', '.join(OPERATORS)}"
+                        f"{self.call(node)} has no operator in the format; replace it by what has one (docs/format.md lists the "
+                        "operators), or let the packed network end before it"
                     )
                 convert(self, node)
         raise AssertionError("fx graphs end in an output node")
@@ -139,7 +139,7 @@ class Lowering:
             )
         value = self.values[node]
         if not isinstance(value, Value):
-            raise UserError(f"the model returns what {self.call(node)} gives, which has no operator in the format")
+            raise UserError(f"the model returns {value}, which has no operator in the format of its own")
         if value.name in {source.name for source in self.inputs.values()}:
             raise UserError("the model returns its input as it is; leave it out of what the model returns")
         value = self.tidy(node, value)
@@ -163,6 +163,8 @@ class Lowering:
         """The node's layer, or its function or method and where the model's code calls it, for messages."""
         if node.op == "call_module":
             return f"layer {node.target}"
+        if node.meta.get("layer"):
+            return f"layer {node.meta['layer']}: {called(node.target)}"
         line = node.meta.get("line")
         return called(node.target) + (f" ({line})" if line else f" ({node.name})")
 

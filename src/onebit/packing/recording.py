@@ -24,7 +24,7 @@ from onebit.errors import UserError
 
 LIBRARIES = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
 NUMBERS = {  # what asks for the numbers in a tensor
-    *("bool", "int", "float", "complex", "index", "array", "contains"),
+    *("__bool__", "__int__", "__float__", "__complex__", "__index__", "__array__", "__contains__"),
     *("item", "tolist", "numpy", "is_nonzero", "equal", "allclose"),
 }
 RENAMED = {
@@ -40,10 +40,10 @@ class Recorder(TorchFunctionMode):
     """Makes `graph` of what runs inside it. A node's meta has "shape" and "line" as `Lowering` reads them, "layer", the path of
     the layer of torch.nn that calls it or "", and for constants "constant".
 
-    known   whether a layer is one call
+    known   whether a layer, of a path, is one call
     """
 
-    def __init__(self, model: nn.Module, known: Callable[[nn.Module], bool]):
+    def __init__(self, model: nn.Module, known: Callable[[nn.Module, str], bool]):
         super().__init__()
         self.graph = fx.Graph()
         self.known = known
@@ -70,7 +70,7 @@ class Recorder(TorchFunctionMode):
         kwargs = kwargs or {}
         if self.paused or not self.depends((args, kwargs)):
             return func(*args, **kwargs)
-        if called(func) in NUMBERS:
+        if getattr(func, "__name__", "") in NUMBERS:
             raise TypeError(f"{called(func)}() of a tensor asks for numbers in it, which differ from image to image")
         return self.record("call_function", func, called(func), lambda: func(*args, **kwargs), args, kwargs)
 
@@ -157,7 +157,8 @@ def watched(recorder: Recorder) -> Iterator[None]:
             )
         recorder.inside.append(module)
         try:
-            if id(module) not in recorder.paths or not recorder.known(module):
+            path = recorder.paths.get(id(module))
+            if path is None or not recorder.known(module, path):
                 return plain(module, *args, **kwargs)
             forward = module.forward
             vars(module)["forward"] = lambda *given, **named: recorder.layer(module, forward, given, named)
@@ -168,12 +169,15 @@ def watched(recorder: Recorder) -> Iterator[None]:
         finally:
             recorder.inside.pop()
 
+    fast = torch.backends.mha.get_fastpath_enabled()  # one call of all of a transformer's layer
     nn.Module.__call__ = call  # type: ignore[method-assign]
+    torch.backends.mha.set_fastpath_enabled(False)
     try:
         with recorder:
             yield
     finally:
         nn.Module.__call__ = plain  # type: ignore[method-assign]
+        torch.backends.mha.set_fastpath_enabled(fast)
 
 
 def tensors_in(given: Any) -> Iterator[Tensor]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -40,10 +41,10 @@ class Calls(fx.Interpreter):
         return self.modules[str(target)].forward(*args, **kwargs)
 
 
-def trace(model: nn.Module, values: Mapping[str, Tensor], known: Callable[[nn.Module], bool]) -> Traced:
+def trace(model: nn.Module, values: Mapping[str, Tensor], known: Callable[[nn.Module, str], bool]) -> Traced:
     """The calls that a model in evaluation mode makes for values by argument of its forward.
 
-    known   whether a layer is one call
+    known   whether a layer, of a path, is one call
 
     Raises UserError for a model that does not run on such values, that cannot be traced, whose outputs are not tensors, or
     whose calls compute something else than itself.
@@ -54,7 +55,7 @@ def trace(model: nn.Module, values: Mapping[str, Tensor], known: Callable[[nn.Mo
         recorder.input(name, value)
     ordered, named = bound(model.forward, given)
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]), watched(recorder):
+        with torch.no_grad(), _seeded(0), watched(recorder):
             returned = model(*ordered, **named)
     except UserError:
         raise
@@ -80,12 +81,12 @@ def trace(model: nn.Module, values: Mapping[str, Tensor], known: Callable[[nn.Mo
 
 def _check(traced: Traced, values: Mapping[str, Tensor]) -> None:
     """That the calls compute what the model does, on values that they were not recorded with."""
-    expected = outputs(run(traced.model, values))
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+    expected = outputs(run(traced.model, values, seed=1))
+    with torch.no_grad(), _seeded(1):
         found = Calls(traced, lambda node, value: value).run(*(value.clone() for value in values.values()))
     if _same(expected, found):
         return
-    if not _same(expected, outputs(run(traced.model, values))):
+    if not _same(expected, outputs(run(traced.model, values, seed=2))):
         raise UserError(
             "the model answers the same image differently each time, in evaluation mode too: its forward draws random "
             "numbers or changes its own state; take that out"
@@ -103,10 +104,10 @@ def _same(some: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> bool:
     )
 
 
-def run(model: nn.Module, values: Mapping[str, Tensor]) -> Any:
-    """What the model returns for values by argument. Raises UserError, with the layer that failed, where it does not take them."""
+def run(model: nn.Module, values: Mapping[str, Tensor], seed: int = 0) -> Any:
+    """What the model returns for values by argument. `seed` is that of numbers it draws. Raises UserError, with the layer that failed, where it does not take them."""
     try:
-        return _returned(model, values)
+        return _returned(model, values, seed)
     except Exception as error:
         (argument, first), *others = values.items()
         image = not others and first.dim() == 4
@@ -136,10 +137,17 @@ def run(model: nn.Module, values: Mapping[str, Tensor]) -> Any:
         ) from error
 
 
-def _returned(model: nn.Module, values: Mapping[str, Tensor]) -> Any:
+def _returned(model: nn.Module, values: Mapping[str, Tensor], seed: int = 0) -> Any:
     ordered, named = bound(model.forward, {name: value.clone() for name, value in values.items()})
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+    with torch.no_grad(), _seeded(seed):
         return model(*ordered, **named)
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
 
 
 def _takes(model: nn.Module, values: Mapping[str, Tensor]) -> bool:

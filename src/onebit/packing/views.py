@@ -97,8 +97,8 @@ def cut(
     if (start, step) == (0, 1) and stop == size:
         return value
     letter = layouts.letters(parts)
-    full = value.size["HWC".index(letter)] if len(letter) == 1 and not value.vector else value.size[0]
-    single = len(parts) == 1 and letter in AXES and parts[0].stride * size == full
+    place = -1 if letter not in AXES else 0 if value.vector else "HWC".index(letter)
+    single = len(parts) == 1 and place >= 0 and parts[0].stride * size == value.size[place]
     if not single or (step != 1 and parts[0].stride > 1):
         raise lowering.refuse(
             node,
@@ -110,7 +110,7 @@ def cut(
     attributes = {"axis": AXES[letter], "start": start * stride, "stop": stop * stride, "step": step}
     operation = lowering.add("slice", name, [value.name], attributes=attributes)
     sizes = list(value.size)
-    sizes["HWC".index(letter) if not value.vector else 0] = count * stride
+    sizes[place] = count * stride
     axes = list(value.axes)
     axes[axis] = layouts.joined([Part(letter, stride, count)])
     return Value(operation.name, tuple(sizes), tuple(axes))

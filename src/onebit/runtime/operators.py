@@ -14,20 +14,29 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from onebit.errors import FormatError
-from onebit.runtime import binary, convolutions, exponentials, normalization, pools, windows
+from onebit.runtime import (
+    attention,
+    binary,
+    convolutions,
+    exponentials,
+    normalization,
+    pools,
+    rearrangements,
+    transposed_conv,
+    upsampling,
+    windows,
+)
 from onebit.runtime.fields import MAX_SIZE, integer, number, pair, positive
 from onebit.runtime.graph import Attribute, Graph, Node
 from onebit.runtime.inputs import Tokens
-from onebit.runtime.tensors import Arrays, Shape, Tensors, float_weight, map_of
-
-MAX_ELEMENTS = 2**28  # of one activation
+from onebit.runtime.tensors import MAX_ELEMENTS, Arrays, Shape, Tensors, float_weight, map_of
 
 
 @dataclass(frozen=True)
 class Operator:
     """A row of OPERATORS.
 
-    inputs      how many values it reads
+    inputs      how many values it reads; if none, it computes (1, ...): the same for every sample
     infer       (node, shapes of the inputs, tensors) -> shape of the output; takes the node's tensors, or raises FormatError
     compute     (node, the node's tensors by what they are, *values of the inputs) -> value; binary ones (int32 A·B, value)
     attributes  by name
@@ -81,15 +90,6 @@ def _two_equal(node: Node, inputs: list[Shape], tensors: Tensors) -> Shape:
     if inputs[0] != inputs[1]:
         raise FormatError(f"node {node.name!r} (add) needs two equal shapes, got {inputs[0]} and {inputs[1]}")
     return inputs[0]
-
-
-def _concat_shape(node: Node, inputs: list[Shape], tensors: Tensors) -> Shape:
-    first, second = inputs
-    if first[:-1] != second[:-1]:
-        raise FormatError(
-            f"node {node.name!r} (concat) needs two maps of one height and width, or two vectors, got {first} and {second}"
-        )
-    return *first[:-1], first[-1] + second[-1]
 
 
 def _embedding_shape(node: Node, inputs: list[Shape], tensors: Tensors) -> Shape:
@@ -172,7 +172,7 @@ OPERATORS: dict[str, Operator] = {
     "embedding": Operator(1, _embedding_shape, _embedding, tokens=True),
     "affine": Operator(1, _channelwise("channels", 2), _affine),
     "add": Operator(2, _two_equal, lambda node, tensors, x, y: x + y),
-    "concat": Operator(2, _concat_shape, lambda node, tensors, x, y: np.concatenate([x, y], axis=-1)),
+    "concat": Operator(2, rearrangements.concat_shape, rearrangements.concat, rearrangements.CONCAT),
     "hardtanh": Operator(1, _unchanged, lambda node, tensors, x: np.clip(x, np.float32(-1), np.float32(1))),
     "relu": Operator(1, _unchanged, lambda node, tensors, x: np.maximum(x, np.float32(0))),
     "prelu": Operator(1, _channelwise("slope", None), lambda node, tensors, x: _prelu(x, tensors["slope"])),
@@ -204,5 +204,15 @@ OPERATORS: dict[str, Operator] = {
         lambda node, inputs, tensors: (math.prod(map_of(node, inputs[0])),),
         lambda node, tensors, x: x.reshape(len(x), -1),  # (B, H·W·C)
     ),
+    "constant": Operator(0, rearrangements.constant_shape, rearrangements.constant),
+    "slice": Operator(1, rearrangements.slice_shape, rearrangements.sliced, rearrangements.SLICE),
+    "channel_shuffle": Operator(1, rearrangements.shuffle_shape, rearrangements.shuffle, rearrangements.SHUFFLE),
+    "to_sequence": Operator(1, rearrangements.sequence_shape, rearrangements.sequence),
+    "pad": Operator(1, rearrangements.pad_shape, rearrangements.pad, rearrangements.PAD),
+    "upsample": Operator(1, upsampling.upsample_shape, upsampling.upsample, upsampling.UPSAMPLE),
+    "transposed_conv": Operator(
+        1, transposed_conv.transposed_conv_shape, transposed_conv.transposed_conv, transposed_conv.TRANSPOSED_CONV
+    ),
+    "attention": Operator(3, attention.attention_shape, attention.attention, attention.ATTENTION),
     "option_a": Operator(1, _option_a_shape, _option_a, _OPTION_A),
 }
