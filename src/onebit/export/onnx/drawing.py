@@ -78,12 +78,16 @@ class Drawing:
         self.nodes.append(helper.make_node(op, names, [output], domain=domain, **attributes))
         return output
 
-    def call(self, name: str, output: str) -> None:
-        """Let the value `output`, of the last node, have this name, which is reserved or unique."""
-        if self.nodes and self.nodes[-1].output[0] == output:
+    def call(self, name: str, drawn: str, start: int) -> None:
+        """Let `drawn`, the value of what was drawn from node `start` on, be called `name`, which is reserved for it."""
+        if len(self.nodes) > start and self.nodes[-1].output[0] == drawn:
             self.nodes[-1].output[0] = name
         else:
-            self.nodes.append(helper.make_node("Identity", [output], [name]))
+            self.copy(name, drawn)
+
+    def copy(self, name: str, source: str) -> None:
+        """A second name, reserved for it."""
+        self.nodes.append(helper.make_node("Identity", [source], [name]))
 
     def cast(self, x: Value | str, to: int = TensorProto.FLOAT) -> str:
         return self.add("Cast", x, to=to)

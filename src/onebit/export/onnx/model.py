@@ -99,14 +99,14 @@ def model(graph: Graph, tensors: Arrays, form: Form = DEFAULT) -> ModelProto:
     sample = Value(graph.inputs[0].name, ())
     arrays = by_node(tensors)
     for node in graph.nodes:
-        drawing.where = node.name
+        drawing.where, start = node.name, len(drawing.nodes)
         inputs = [values[name] for name in node.inputs] or [sample]
         drawn = OPERATORS[node.op](drawing, node, arrays.get(node.name, {}), *inputs)
-        drawing.call(names[node.name], drawn)
+        drawing.call(names[node.name], drawn, start)
         values[node.name] = Value(names[node.name], shapes[node.name])
     for output in graph.outputs:
         if outputs[output.name] != values[output.node].name:  # a second output of one node
-            drawing.call(outputs[output.name], values[output.node].name)
+            drawing.copy(outputs[output.name], values[output.node].name)
     return finished(graph, drawing, form, [(outputs[o.name], shapes[o.node]) for o in graph.outputs])
 
 
