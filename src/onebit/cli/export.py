@@ -36,7 +36,9 @@ def add(verbs: Any) -> None:
     parser.add_argument(
         "--qonnx", action="store_true", help="ONNX: signs as QONNX's BipolarQuant, float32 weights, for FINN and hls4ml"
     )
-    parser.add_argument("--batch", type=positive, help="samples of a call (default: ONNX any number, QONNX and OpenVINO 1)")
+    parser.add_argument(
+        "--batch", type=positive, help="samples of a call (default: ONNX any number, QONNX and OpenVINO 1)"
+    )
 
 
 def run(options: argparse.Namespace) -> tuple[dict[str, Any], str]:

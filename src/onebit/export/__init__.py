@@ -6,7 +6,6 @@ A format is one module, or a folder of them, and one line of FORMATS. It is name
 import os
 from collections.abc import Callable
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 from onebit import files
@@ -66,4 +65,4 @@ def check(to: str, *, batch: int | None, **given: bool) -> None:
 def default_name(path: str | os.PathLike[str], to: str) -> str:
     """Where a network's file goes if nobody says it: beside the packed file or checkpoint; of zoo:NAME, in the working folder."""
     FORMATS.check(to)
-    return str(Path(os.fspath(path).removeprefix("zoo:")).with_suffix(SUFFIXES[to]))
+    return os.path.splitext(os.fspath(path).removeprefix("zoo:"))[0] + SUFFIXES[to]

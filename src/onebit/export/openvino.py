@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from openvino import Model, Shape, Tensor, Type, save_model
@@ -40,7 +40,9 @@ def write(path: str | os.PathLike[str], out: str | os.PathLike[str], batch: int 
     """
     xml = Path(out)
     if xml.suffix != ".xml":
-        raise UserError(f"{out}: OpenVINO reads its weights from the .bin beside the .xml; give a name that ends in .xml")
+        raise UserError(
+            f"{out}: OpenVINO reads its weights from the .bin beside the .xml; give a name that ends in .xml"
+        )
     weights = xml.with_suffix(".bin")
     files.check_output(weights, [path], "the file of weights")
     files.check_name(xml)
@@ -50,7 +52,7 @@ def write(path: str | os.PathLike[str], out: str | os.PathLike[str], batch: int 
         save_model(model, made, compress_to_fp16=False)
         contents = {weights: made.with_suffix(".bin").read_bytes(), xml: made.read_bytes()}
     for place, content in contents.items():
-        files.write(place, lambda file, content=content: file.write(content), follow=True)
+        files.write(place, partial(_fill, content), follow=True)
     return {
         "file": os.fspath(out),
         "format": "openvino",
@@ -58,6 +60,10 @@ def write(path: str | os.PathLike[str], out: str | os.PathLike[str], batch: int 
         "inputs": {x.output(0).get_any_name(): _words(x.get_output_shape(0)) for x in model.get_parameters()},
         "outputs": {x.output(0).get_any_name(): _words(x.get_output_shape(0)) for x in model.get_results()},
     }
+
+
+def _fill(content: bytes, file: IO[bytes]) -> None:
+    file.write(content)
 
 
 def _words(shape: Any) -> str:

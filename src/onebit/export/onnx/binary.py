@@ -54,10 +54,8 @@ def activation(draw: Drawing, node: Node, arrays: Arrays, x: Value) -> str:
 def weight(draw: Drawing, bits: np.ndarray, own: int, kernel: tuple[int, int] | None) -> str:
     """B of bits (O, bytes): (O, I/g, KH, KW), or (O, I) where there is no kernel."""
     if draw.bipolar:
-        signs = unpack(bits, own) if kernel is None else unpack_weight(bits, own, kernel)
-        return draw.add(
-            "BipolarQuant", draw.tensor("weight", signs.astype(np.float32)), draw.constant(1), domain=QONNX
-        )
+        found = unpack(bits, own) if kernel is None else unpack_weight(bits, own, kernel)
+        return draw.add("BipolarQuant", draw.tensor("weight", found.astype(np.float32)), draw.constant(1), domain=QONNX)
     out, count = len(bits), own * int(np.prod(kernel or 1))
     indices = draw.cast(draw.tensor("bits", bits), TensorProto.INT32)  # (O, bytes)
     signs = draw.add("Gather", draw.once("signs", lambda: _table(draw)), indices)  # (O, bytes, 8)

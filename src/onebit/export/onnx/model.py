@@ -89,7 +89,9 @@ def model(graph: Graph, tensors: Arrays, form: Form = DEFAULT) -> ModelProto:
     if unknown := sorted({node.op for node in graph.nodes} - OPERATORS.keys()):
         raise UserError(f"the operator {unknown[0]} has no form in ONNX; add a row in src/onebit/export/onnx")
     if (size := sum(array.nbytes for array in tensors.values())) * (32 if form.qonnx else 1) > MAX_BYTES:
-        raise UserError(f"the tensors take {size} bytes, an ONNX file has at most {MAX_BYTES}; pack the network with --int8")
+        raise UserError(
+            f"the tensors take {size} bytes, an ONNX file has at most {MAX_BYTES}; pack the network with --int8"
+        )
     shapes = infer_shapes(graph, Tensors.of(tensors))
     drawing = Drawing([source.name for source in graph.inputs], form.qonnx)
     outputs = {output.name: drawing.unique(output.name) for output in graph.outputs}
@@ -130,7 +132,10 @@ def finished(graph: Graph, drawing: Drawing, form: Form, outputs: list[tuple[str
             drawing.nodes,
             graph.name or "network",
             [declared(source, form) for source in graph.inputs],
-            [helper.make_tensor_value_info(name, TensorProto.FLOAT, [form.first, *outer(shape)]) for name, shape in outputs],
+            [
+                helper.make_tensor_value_info(name, TensorProto.FLOAT, [form.first, *outer(shape)])
+                for name, shape in outputs
+            ],
             drawing.constants,
         ),
         opset_imports=opsets,
