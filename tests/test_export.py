@@ -10,13 +10,13 @@ import pytest
 import torch
 
 import onebit
+from networks import settle
 from onebit import data, models, pack
 from onebit.checkpoints import checkpoint
 from onebit.cli.main import main
 from onebit.data.inputs import Images, Normalization
 from onebit.errors import UserError
 from onebit.runtime import load, zoo
-from networks import settle
 from runs import saved
 from shared_data import authors_checkpoint, cifar10_root, imagenette_root
 
