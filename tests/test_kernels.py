@@ -54,10 +54,11 @@ def test_kernels_for_arm(tmp_path: Path, native_output: str) -> None:
     for kernel in (
         "count_neon",
         "multiply_neon",
+        "depthwise_neon",
         "pack_neon",
         "steps_neon",
         "bytes_neon",
-        "5 kernels equal the scalar ones",
+        "6 kernels equal the scalar ones",
     ):
         assert kernel in output
     assert digest(output) == digest(native_output), "the same numbers on both architectures"
@@ -67,7 +68,7 @@ def test_kernels_for_webassembly(tmp_path: Path, native_output: str, monkeypatch
     need("em++", "node", packages="emscripten nodejs")
     monkeypatch.setenv("NODE_PATH", "/usr/share/nodejs")  # where Debian has what Emscripten's linker needs
     output = build_and_run(tmp_path, f"-DCMAKE_TOOLCHAIN_FILE={ROOT / 'cmake' / 'wasm.cmake'}")
-    for kernel in ("count", "multiply", "pack", "steps", "bytes"):
+    for kernel in ("count", "multiply", "depthwise", "pack", "steps", "bytes"):
         assert f"{kernel}_simd128" in output
-    assert "5 kernels equal the scalar ones" in output
+    assert "6 kernels equal the scalar ones" in output
     assert digest(output) == digest(native_output), "the same numbers as on this processor"

@@ -168,32 +168,75 @@ def changed_after(view: Tensor, x: Tensor) -> Tensor:
 
 
 REFUSED = {
-    "control flow": (lambda net, x: x if x.sum() > 0 else -x, "traced"),
-    "unknown function": (lambda net, x: torch.sigmoid(x), "sigmoid"),
+    "control flow": (lambda net, x: x if x.sum() > 0 else -x, "traced at test_packing.py line"),
+    "a number of a tensor": (lambda net, x: x * x.mean().item(), "item() of a tensor"),
+    "numpy": (lambda net, x: torch.from_numpy(np.sin(x.detach().numpy())), "numpy() of a tensor"),
+    "unknown function": (lambda net, x: torch.sin(x), "sin (test_packing.py line"),
     "unknown method": (lambda net, x: x.mean((1, 2)), "mean"),
-    "product": (lambda net, x: x * x, "mul"),
-    "a constant": (lambda net, x: x + 1.0, "constant"),
-    "a keyword": (lambda net, x: torch.relu(input=x), "keyword"),
-    "a parameter": (lambda net, x: x + net.constant, "constant"),
-    "a scaled sum": (lambda net, x: torch.add(x, x, alpha=2), "alpha"),
-    "another hardtanh": (lambda net, x: F.hardtanh(x, -2.0, 2.0), "hardtanh"),
-    "another hardtanh by name": (lambda net, x: F.hardtanh(x, max_val=6.0), "hardtanh"),
+    "a weight that is computed": (
+        lambda net, x: F.linear(x.flatten(1), x.flatten(1)),
+        "a weight that depends on an input",
+    ),
+    "another dimension": (lambda net, x: x + torch.ones(2, 4, 6, 1, 6).amax(3) * torch.ones(3, 1, 1, 1, 1), "makes"),
+    "a constant for each image": (
+        lambda net, x: x + torch.arange(2.0).reshape(2, 1, 1, 1),
+        "differs between the images",
+    ),
+    "hardtanh between orders": (lambda net, x: F.hardtanh(x, 2.0, -2.0), ""),
     "flatten of everything": (lambda net, x: x.flatten(), "flatten"),
-    "flatten of rows": (lambda net, x: torch.flatten(x, 2), "flatten"),
-    "flatten of two dimensions": (lambda net, x: x.flatten(1, 2), "flatten"),
-    "flatten of two by name": (lambda net, x: x.flatten(start_dim=1, end_dim=2), "flatten"),
+    "flatten of rows": (lambda net, x: torch.flatten(x, 2), "axes in an order"),
+    "flatten of two dimensions": (lambda net, x: x.flatten(1, 2), "axes in an order"),
     "two orders": (lambda net, x: x.flatten(1) + net.linear(x.flatten(1)), "order"),
-    "a change in place": (lambda net, x: F.relu(x, inplace=True) + x, "in place, which add reads"),
-    "a sum in place": (lambda net, x: operator.iadd(x, net.conv2(x)) + x, "in place"),
     "a change under a view": (
         lambda net, x: net.linear(x.flatten(1)) + net.linear(changed_after(x.flatten(1), x)),
         "in place",
     ),
+    "a value written into another": (lambda net, x: written(torch.zeros_like(x), x), "writes into a tensor"),
     "no tensor beside the output": (lambda net, x: (F.relu(x), None), "NoneType as 'output1'"),
     "outputs in each other": (lambda net, x: {"a": (F.relu(x),)}, "tuple as 'a'"),
     "a name that no file holds": (lambda net, x: {"a b": F.relu(x)}, "named 'a b'"),
     "nothing": (lambda net, x: {}, "0 tensors"),
+    "channels last": (lambda net, x: x.permute(0, 2, 3, 1), "axes in an order"),
+    "a convolution of columns": (lambda net, x: net.conv2(x.transpose(1, 2)[:, :4]), "layer conv2: reads"),
+    "random numbers": (lambda net, x: x + torch.randn(4, 1, 1), "differently each time"),
+    "dropout": (lambda net, x: F.dropout(x), "random"),
 }
+
+
+def written(into: Tensor, x: Tensor) -> Tensor:
+    into[:, 1:] = x[:, 1:]
+    return into
+
+
+TAKEN = {
+    "a constant": lambda net, x: x + 1.0,
+    "a constant in front": lambda net, x: 2 - x,
+    "a quotient": lambda net, x: x / 3,
+    "a keyword": lambda net, x: torch.relu(input=x),
+    "a parameter": lambda net, x: x + net.constant,
+    "a number for each pixel": lambda net, x: x * torch.linspace(0, 1, 36).reshape(6, 6),
+    "a scaled sum": lambda net, x: torch.add(x, net.conv2(x), alpha=2),
+    "a difference": lambda net, x: x - net.conv2(x),
+    "a change in place": lambda net, x: F.relu(x, inplace=True) + x,
+    "a sum in place": lambda net, x: operator.iadd(x, net.conv2(x)) + x,
+    "a view": lambda net, x: net.conv2(x.flatten(2).unflatten(2, (6, 6))),
+    "a condition of sizes": lambda net, x: F.relu(x) if x.shape[1] == 4 and len(x) > 0 else x,
+    "a type that is asked for": lambda net, x: F.relu(x) if isinstance(x, Tensor) else x[0],
+    "channels last": lambda net, x: F.linear(x.permute(0, 2, 3, 1), net.conv2.weight[:, :, 0, 0]).permute(0, 3, 1, 2),
+    "a norm of weights": lambda net, x: F.conv2d(x, F.normalize(net.conv2.weight, dim=1), padding="same"),
+    "parts of the channels": lambda net, x: torch.cat(x.chunk(2, 1)[::-1], 1),
+    "rows and columns": lambda net, x: x[:, 1:3, ::2, -4:],
+    "the function of a layer": lambda net, x: F.batch_norm(x, net.norm.running_mean, net.norm.running_var, eps=0.5),
+    "maps behind each other": lambda net, x: torch.cat([x, net.conv2(x)], 3),
+    "a pool of a divisor": lambda net, x: F.adaptive_avg_pool2d(x, (2, 3)),
+    "the mean of rows of a linear layer": lambda net, x: net.linear(x.reshape(len(x), -1)) * 2,
+}
+
+
+@pytest.mark.parametrize("what", TAKEN)
+def test_functions_that_need_no_operator_of_their_own(what, tmp_path):
+    model = settle(Call(TAKEN[what]), (3, 6, 6))
+    check(model, tmp_path / "net", (3, 6, 6))
 
 
 def test_changes_in_place_that_nobody_sees(tmp_path):
@@ -235,14 +278,10 @@ def refused(model: nn.Module, folder: Path, named: str, shape: tuple[int, int, i
 
 def test_unknown_layers_are_refused(tmp_path):
     for layer in (
-        nn.GELU(),
-        nn.Hardtanh(-2, 2),
-        nn.AdaptiveAvgPool2d(2),
+        nn.Softplus(),
+        nn.AdaptiveAvgPool2d(4),
         nn.MaxPool2d(2, dilation=2),
-        nn.Conv2d(3, 3, 3, padding=1, padding_mode="reflect"),
-        nn.Conv2d(3, 3, 3, padding="same"),
         nn.BatchNorm2d(3, track_running_stats=False),
-        nn.Flatten(1, 2),
         checks.conv(Method("half", methods.create("bnn").weight, lambda channels: None), 3, 3, (1, 1)),
     ):
         model = nn.Sequential(nn.Conv2d(3, 3, 1), layer, nn.Flatten()).eval()

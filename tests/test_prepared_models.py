@@ -12,6 +12,7 @@ from torch.optim.swa_utils import AveragedModel
 import checks
 from onebit import methods, models, pack
 from onebit.errors import UserError
+from onebit.nn import BinaryConv2d
 from onebit.packing import comparison
 from onebit.packing.preparation import prepared, unwrapped
 from onebit.runtime import format, load
@@ -79,51 +80,6 @@ def initialized(net: nn.Module) -> nn.Module:
     return net
 
 
-PACKED = {
-    "DataParallel": lambda: nn.DataParallel(network()),
-    "an average": lambda: AveragedModel(network()),
-    "compiled": lambda: torch.compile(network()),
-    "compiled in DataParallel": lambda: nn.DataParallel(torch.compile(network())),
-    "a compiled layer": lambda: changed(lambda net: net.__setitem__(0, torch.compile(net[0]))),
-    "compiled in place": lambda: changed(lambda net: net.compile()),
-    "float64": lambda: network().double(),
-    "float16": lambda: network().half(),
-    "bfloat16": lambda: network().bfloat16(),
-    "in training": lambda: network().train(),
-    "arguments with defaults": lambda: Defaults().eval(),
-    "a subclass": lambda: around(Conv3x3(3, 8)),
-    "synchronized norms": lambda: nn.SyncBatchNorm.convert_sync_batchnorm(network()),
-    "a weight norm": lambda: changed(lambda net: parametrizations.weight_norm(net[6])),
-    "pruned": lambda: changed(lambda net: prune.l1_unstructured(net[0], "weight", 0.5)),
-    "a lazy layer that has run": lambda: initialized(lazy()),
-    "names with other letters": lambda: nn.Sequential(nn.Sequential(*network()[:4])).append(
-        changed(lambda net: net.add_module("é +", nn.Identity()))[4:]
-    ),
-    "a hook that watches": lambda: changed(lambda net: net[0].register_forward_hook(lambda layer, inputs, y: None)),
-    "a layer alone": lambda: nn.Conv2d(3, 5, 3),
-}
-
-
-@pytest.mark.parametrize("what", PACKED)
-def test_what_packs(what, tmp_path, capfd):
-    model = PACKED[what]()
-    pack(model, tmp_path / "net", input_shape=SHAPE, mean=0.5, std=np.float32(0.25))
-    x = torch.randn(3, *SHAPE)
-    with torch.no_grad():
-        expected = prepared(unwrapped(model))(x).numpy()
-    np.testing.assert_allclose(load(tmp_path / "net")(x.numpy()), expected, rtol=0, atol=1e-4)
-    assert capfd.readouterr().err == ""
-
-
-def test_names_of_layers_become_names_of_the_file(tmp_path):
-    net = nn.Sequential()
-    for name in ("conv é", "conv+é", "x" * 300):
-        net.add_module(name, nn.Conv2d(3, 3, 1))
-    pack(net.eval(), tmp_path / "net", input_shape=SHAPE)
-    graph, _ = format.read(tmp_path / "net")
-    assert graph.nodes[0].name == "conv__" and len({node.name for node in graph.nodes}) == 3
-
-
 def hook(net: nn.Module) -> None:
     net[2].register_forward_hook(lambda layer, inputs, output: output.clamp(-0.5, 0.5))
 
@@ -149,14 +105,77 @@ def hook_of_all(net: nn.Module) -> None:
     net.register_forward_hook(lambda layer, inputs, output: 2 * output)
 
 
+PACKED = {
+    "DataParallel": lambda: nn.DataParallel(network()),
+    "an average": lambda: AveragedModel(network()),
+    "compiled": lambda: torch.compile(network()),
+    "compiled in DataParallel": lambda: nn.DataParallel(torch.compile(network())),
+    "a compiled layer": lambda: changed(lambda net: net.__setitem__(0, torch.compile(net[0]))),
+    "compiled in place": lambda: changed(lambda net: net.compile()),
+    "float64": lambda: network().double(),
+    "float16": lambda: network().half(),
+    "bfloat16": lambda: network().bfloat16(),
+    "in training": lambda: network().train(),
+    "arguments with defaults": lambda: Defaults().eval(),
+    "a subclass": lambda: around(Conv3x3(3, 8)),
+    "synchronized norms": lambda: nn.SyncBatchNorm.convert_sync_batchnorm(network()),
+    "a weight norm": lambda: changed(lambda net: parametrizations.weight_norm(net[6])),
+    "pruned": lambda: changed(lambda net: prune.l1_unstructured(net[0], "weight", 0.5)),
+    "a lazy layer that has run": lambda: initialized(lazy()),
+    "names with other letters": lambda: nn.Sequential(nn.Sequential(*network()[:4])).append(
+        changed(lambda net: net.add_module("é +", nn.Identity()))[4:]
+    ),
+    "a hook that watches": lambda: changed(lambda net: net[0].register_forward_hook(lambda layer, inputs, y: None)),
+    "a layer alone": lambda: nn.Conv2d(3, 5, 3),
+    "a hook": lambda: changed(hook),
+    "a hook before": lambda: changed(hook_before),
+    "a hook on a layer that does nothing": lambda: changed(hook_on_a_layer_that_does_nothing),
+    "a replaced forward": lambda: changed(replaced),
+    "a hook of one per cent": lambda: changed(small_change),
+    "a hook of the model": lambda: changed(hook_of_all),
+    "a subclass that computes": lambda: around(Standardized(3, 8, 3)),
+}
+
+
+@pytest.mark.parametrize("what", PACKED)
+def test_what_packs(what, tmp_path, capfd):
+    model = PACKED[what]()
+    pack(model, tmp_path / "net", input_shape=SHAPE, mean=0.5, std=np.float32(0.25))
+    x = torch.randn(3, *SHAPE)
+    with torch.no_grad():
+        expected = prepared(unwrapped(model))(x).numpy()
+    np.testing.assert_allclose(load(tmp_path / "net")(x.numpy()), expected, rtol=0, atol=1e-4)
+    assert capfd.readouterr().err == ""
+
+
+def test_names_of_layers_become_names_of_the_file(tmp_path):
+    net = nn.Sequential()
+    for name in ("conv é", "conv+é", "x" * 300):
+        net.add_module(name, nn.Conv2d(3, 3, 1))
+    pack(net.eval(), tmp_path / "net", input_shape=SHAPE)
+    graph, _ = format.read(tmp_path / "net")
+    assert graph.nodes[0].name == "conv__" and len({node.name for node in graph.nodes}) == 3
+
+
+class Tripled(BinaryConv2d):
+    def forward(self, x: Tensor) -> Tensor:
+        return 3 * super().forward(x)
+
+
+def tripled() -> nn.Module:
+    net = network()
+    net[1].__class__ = Tripled
+    return net
+
+
+def replaced_binary(net: nn.Module) -> None:
+    old = net[1].forward
+    net[1].forward = lambda x: 3 * old(x)
+
+
 REFUSED = {
-    "hook": (lambda: changed(hook), "layer 2: .* hooks"),
-    "hook before": (lambda: changed(hook_before), "layer 1: .* hooks"),
-    "hook on dropout": (lambda: changed(hook_on_a_layer_that_does_nothing), "layer 3: .* hooks"),
-    "replaced forward": (lambda: changed(replaced), "layer 6: .* replaced"),
-    "one per cent": (lambda: changed(small_change), "layer 4: .* hooks"),
-    "hook of the model": (lambda: changed(hook_of_all), "itself has forward hooks"),
-    "a subclass that computes": (lambda: around(Standardized(3, 8, 3)), "layer 0: .* class Standardized"),
+    "a binary layer that computes": (tripled, "class Tripled changes what its base computes"),
+    "a binary layer's replaced forward": (lambda: changed(replaced_binary), "its forward was replaced"),
     "two inputs": (lambda: Two(), "more than one input .*inputs="),
     "a keyword": (lambda: Keyword(), "more than one input .*inputs="),
     "no forward": (lambda: nn.Module(), "forward"),

@@ -188,18 +188,18 @@ def test_sequences(tmp_path, what, backend):
 
 
 REFUSED = {
-    "a batch norm": (lambda n, ids: n.norm(n.words(ids)).mean(1), "norm: affine of a sequence"),
-    "a slope for each token": (lambda n, ids: n.prelu(n.words(ids)).mean(1), "prelu: prelu of a sequence"),
-    "a binary layer": (lambda n, ids: n.binary(n.words(ids)).mean(1), "binary: binary_linear of a sequence"),
-    "a mean over channels": (lambda n, ids: n.words(ids).mean(2), "use mean(1)"),
-    "a mean that keeps": (lambda n, ids: n.linear(n.words(ids).mean(1, keepdim=True)), "use mean(1)"),
-    "tokens behind each other": (lambda n, ids: torch.cat([n.words(ids), n.others(ids)], 1).mean(1), "give dim=2"),
-    "the first token": (lambda n, ids: n.linear(n.words(ids)[:, 0]), "no operator in the format"),
-    "a transposition": (lambda n, ids: n.words(ids).transpose(1, 2), "no operator in the format"),
-    "a pool": (lambda n, ids: F.adaptive_avg_pool2d(n.words(ids), 1), "of a sequence"),
-    "a sum with a parameter": (lambda n, ids: n.words(ids) + n.linear.weight[0], "constant"),
-    "a function": (lambda n, ids: F.embedding(ids, n.words.weight).mean(1), "use an nn.Embedding layer"),
-    "tokens as floats": (lambda n, ids: F.relu(ids.float()), "relu of tokens"),
+    "a batch norm": (lambda n, ids: n.norm(n.words(ids)).mean(1), "norm: takes the second axis"),
+    "a slope for each token": (
+        lambda n, ids: n.prelu(n.words(ids)).mean(1),
+        "prelu: prelu has parameters for the second axis",
+    ),
+    "a mean over channels": (lambda n, ids: n.words(ids).mean(2), "mean(1) of a sequence"),
+    "a linear layer of tokens": (
+        lambda n, ids: n.of_tokens(n.words(ids).transpose(1, 2)),
+        "of_tokens: takes the last axis",
+    ),
+    "a pool": (lambda n, ids: F.adaptive_avg_pool2d(n.words(ids), 1), "has no operator"),
+    "tokens as floats": (lambda n, ids: F.relu(ids.float()), "tokens have no operator"),
     "tokens themselves": (lambda n, ids: (n.words(ids), ids), "returns its input"),
     "numbers made whole": (lambda n, ids: n.others(F.relu(F.hardtanh(n.words(ids).mean(1))).long()), "long"),
     "an embedding that changes": (
@@ -208,14 +208,40 @@ REFUSED = {
     ),
     "rows of another count": (lambda n, ids: n.wide(ids).mean(1), "onebit.Tokens(5, 12)"),
     "no tokens": (lambda n, ids: torch.ones(2, 3), "does not depend on"),
+    "part of the batch": (lambda n, ids: n.words(ids)[:1], "has no operator"),
 }
 
 
 @pytest.mark.parametrize("what", REFUSED)
 def test_what_sequences_do_not_take(tmp_path, what):
     function, says = REFUSED[what]
-    model = Tokenwise(function, changing=nn.Embedding(9, 6, max_norm=1.0), wide=nn.Embedding(12, 6)).eval()
+    model = Tokenwise(function, changing=nn.Embedding(9, 6, max_norm=1.0), wide=nn.Embedding(12, 6))
+    model.of_tokens = nn.Linear(5, 5)
+    model.eval()
     check_refusal(tmp_path, model, says, inputs={"ids": Tokens(5, 9)})
+
+
+TAKEN = {
+    "a binary layer": lambda n, ids: n.binary(n.words(ids)).mean(1),
+    "a mean that keeps": lambda n, ids: n.linear(n.words(ids).mean(1, keepdim=True)).flatten(1),
+    "tokens behind each other": lambda n, ids: torch.cat([n.words(ids), n.others(ids)], 1).mean(1),
+    "the first token": lambda n, ids: n.linear(n.words(ids)[:, 0]),
+    "some tokens": lambda n, ids: n.linear(n.words(ids)[:, 1:-1:2]).mean(1),
+    "a sum with a parameter": lambda n, ids: (n.words(ids) + n.linear.weight[0]).mean(1),
+    "a sum for each token": lambda n, ids: (n.words(ids) + torch.arange(30.0).reshape(5, 6)).mean(1),
+    "a token in front": lambda n, ids: torch.cat([n.linear.weight[:1].expand(len(ids), 1, 6), n.words(ids)], 1).mean(1),
+    "a function": lambda n, ids: F.embedding(ids, n.words.weight).mean(1),
+}
+
+
+@pytest.mark.parametrize("what", TAKEN)
+def test_what_sequences_take(tmp_path, what):
+    model = made(Tokenwise(TAKEN[what]))
+    pack(model, tmp_path / "net", inputs={"ids": Tokens(5, 9)})
+    ids = torch.randint(0, 9, (3, 5))
+    with torch.no_grad():
+        expected = model(ids).numpy()
+    np.testing.assert_allclose(load(tmp_path / "net")(ids), expected, atol=1e-5)
 
 
 def check_refusal(folder: Path, model: nn.Module, says: str, **arguments: Any) -> None:

@@ -33,6 +33,7 @@ struct Range {
 };
 
 // One axis: output position `out` sees input position out·stride - padding + tap·dilation for tap = 0 .. kernel - 1.
+// The padding is negative where the first window lies inside.
 struct Axis {
   int64_t kernel = 1, stride = 1, padding = 0, dilation = 1;
 
@@ -60,7 +61,7 @@ struct Axis {
   // The output positions of 0..out whose taps all lie inside 0..size.
   Range inside(int64_t size, int64_t out) const {
     const int64_t room = size - 1 - dilation * (kernel - 1) + padding;  // the last of them is room / stride
-    const int64_t begin = std::min(out, (padding + stride - 1) / stride);
+    const int64_t begin = std::clamp<int64_t>((padding + stride - 1) / stride, 0, out);
     return {begin, std::max(begin, room < 0 ? 0 : std::min(out, room / stride + 1))};
   }
 };

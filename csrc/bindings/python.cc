@@ -197,6 +197,7 @@ nb::dict kernels(const Network& network) {
   names["count"] = select_count(isa).name;
   if (network.product) names["product"] = network.product->name;
   names["multiply"] = select_multiply(isa).name;
+  names["depthwise"] = select_depthwise(isa).name;
   names["bytes"] = select_bytes(isa).name;
   names["steps"] = select_steps(isa).name;
   return names;

@@ -82,14 +82,31 @@ void FloatConv::gather(Shape in, const Map& x, int64_t y, int64_t at, int64_t gr
 
 void FloatConv::row(Shape in, const Map& x, int64_t y, void (*step)(const Finish&), const Finish& finish,
                     FloatScratch& scratch) const {
-  const Shape shape = out_shape(in);
+  pixels(in, x, y, out_shape(in).w, step, finish, scratch);
+}
+
+int64_t FloatConv::band_size(Shape in) const {
+  const bool each_alone = window_ == Window{} && groups_ == 1;  // an output sees one pixel
+  return each_alone && in.w == 1 && in.h > 1 ? std::min(tile_, in.h) : 0;
+}
+
+void FloatConv::band(Shape in, const Map& x, Range rows, FloatScratch& scratch) const {
+  scratch.first = rows.begin;
+  Finish finish{};
+  finish.out = scratch.sums.data();
+  finish.stride = out_;
+  pixels({1, rows.size(), in.c}, {x.at(rows.begin), 1, rows.size() * in.c}, 0, rows.size(), nullptr, finish, scratch);
+}
+
+void FloatConv::pixels(Shape in, const Map& x, int64_t y, int64_t count, void (*step)(const Finish&),
+                       const Finish& finish, FloatScratch& scratch) const {
   const Axis &rows = window_.rows, &columns = window_.columns;
   const Range vertical = rows.valid_taps(y, in.h);
   // Where all taps are inside the image, windows are read where they are: row by row if the taps of a row are
   // neighbours in memory, else tap by tap.
   const bool direct = vertical.size() == rows.kernel;
   const int64_t runs = groups_ == 1 && columns.dilation == 1 ? 1 : columns.kernel;  // of a row of taps
-  const Range inside = direct ? columns.inside(in.w, shape.w) : Range{0, 0};
+  const Range inside = direct ? columns.inside(in.w, count) : Range{0, 0};
   Multiply m;
   m.rows = scratch.rows.data();
   m.blocks = blocks_;
@@ -97,12 +114,12 @@ void FloatConv::row(Shape in, const Map& x, int64_t y, void (*step)(const Finish
   for (int64_t group = 0; group < groups_; ++group) {
     m.weights = packed_.data() + group * blocks_ * depth_ * kLanes;
     m.bias = bias_.data() + group * blocks_ * kLanes;
-    for (int64_t at = 0, end; at < shape.w; at = end) {
-      const int64_t first = at * out_ + group * group_out_;
+    for (int64_t at = 0, end; at < count; at = end) {
+      const int64_t first = at * static_cast<int64_t>(finish.stride) + group * group_out_;
       // The other operand of an addition may lie where the output goes.
       const bool apart = step && finish.other;
       m.out = apart ? scratch.sums.data() : finish.out + first;
-      m.out_step = apart ? group_out_ : out_;
+      m.out_step = apart ? static_cast<size_t>(group_out_) : finish.stride;
       if (at >= inside.begin && at < inside.end) {
         end = std::min(at + tile_, inside.end);
         for (int64_t kh = 0; kh < rows.kernel; ++kh) {
@@ -115,7 +132,7 @@ void FloatConv::row(Shape in, const Map& x, int64_t y, void (*step)(const Finish
         m.run = depth_ / m.count;
         m.step = columns.stride * in.c;
       } else {
-        end = std::min(at + tile_, at < inside.begin ? inside.begin : shape.w);
+        end = std::min(at + tile_, at < inside.begin ? inside.begin : count);
         for (int64_t p = at; p < end; ++p) gather(in, x, y, p, group, scratch.windows.data() + (p - at) * depth_);
         scratch.rows[0] = scratch.windows.data();
         m.count = 1;

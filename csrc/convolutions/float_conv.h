@@ -5,6 +5,7 @@
 
 #include "base/buffer.h"
 #include "base/window.h"
+#include "kernels/dwconv/dwconv.h"
 #include "kernels/fconv/fconv.h"
 #include "kernels/steps/steps.h"
 
@@ -15,6 +16,9 @@ struct FloatScratch {
   Buffer<float> windows;
   Buffer<float> sums;
   Buffer<const float*> rows;
+  Buffer<DepthwiseTap> taps;
+  Buffer<DepthwiseRun> runs;
+  int64_t first = 0;  // of a band, the row whose outputs `sums` begins with
 };
 
 class FloatConv {
@@ -36,6 +40,15 @@ class FloatConv {
   // the whole row.
   void row(Shape in, const Map& x, int64_t y, void (*step)(const Finish&), const Finish& finish,
            FloatScratch& scratch) const;
+
+  // Rows of one pixel each, as of a sequence (T, 1, I), read the weights once for a band of so many of them; 0 where
+  // they cannot. `band` computes one, scratch.sums (rows, O), of rows that are neighbours in memory.
+  int64_t band_size(Shape in) const;
+  void band(Shape in, const Map& x, Range rows, FloatScratch& scratch) const;
+
+  // The first `count` pixels of that row, finish.stride floats apart. Windows may lie anywhere, and see 0 outside of x.
+  void pixels(Shape in, const Map& x, int64_t y, int64_t count, void (*step)(const Finish&), const Finish& finish,
+              FloatScratch& scratch) const;
 
  private:
   void gather(Shape in, const Map& x, int64_t y, int64_t at, int64_t group, float* window) const;

@@ -187,13 +187,14 @@ void Graph::rows(const Plan& plan, int index, Range range, Arena& arena, Worker&
   for (int64_t y = range.begin; y < range.end; ++y) {
     if (layout.bands() && y == band) {
       band = std::min(y + layout.band(), range.end);
-      op.begin(layout, arena.packed[index], {y, band}, worker.scratch);
+      op.begin(layout, inputs, arena.packed[index], {y, band}, worker.scratch);
     }
     float* const kept = out.data ? const_cast<float*>(out.at(y)) : worker.row.data();
     const auto set_step = [&](size_t i) {
       const FusedStep& fused = stage.steps[i];
       finish.other = fused.other == kNothing ? nullptr : value(fused.other, arena).at(y);
       finish.params = fused.params();
+      if (fused.applied) std::copy_n(fused.applied->constants, 2, finish.constants);
     };
     if (applied && steps) set_step(0);
     finish.out = steps <= applied ? kept : worker.row.data();
@@ -336,6 +337,13 @@ Memory Graph::memory(const std::vector<Shape>& inputs) {
   const Scratch& scratch = worker.scratch;
   add(scratch.floats.windows);
   add(scratch.floats.sums);
+  add(scratch.attention.keys);
+  add(scratch.attention.values);
+  add(scratch.attention.scores);
+  add(scratch.attention.exponentials);
+  add(scratch.attention.zeros);
+  add(scratch.attention.sums);
+  add(scratch.moments);
   add(scratch.binary.windows);
   add(scratch.binary.counts);
   add(scratch.binary.product.panel);
@@ -361,7 +369,8 @@ std::vector<Profiled> Graph::profile(const std::vector<Values>& inputs, int roun
     check_fits(load(cached.plan, inputs, 0, worker.arena));
     run_alone(cached.plan, worker.arena, worker, seconds.data());
     for (size_t i = 0; i < result.size(); ++i) {
-      result[i].work = cached.plan.stages[i].op->work(worker.arena.packed[i]);
+      const Stage& stage = cached.plan.stages[i];
+      result[i].work = stage.op->work(stage.layout, worker.arena.packed[i]);
       result[i].seconds = round == 0 ? seconds[i] : std::min(result[i].seconds, seconds[i]);
     }
   }

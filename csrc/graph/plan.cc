@@ -93,7 +93,8 @@ void set_kept(Plan& plan) {
     for (int j = group.begin; j < group.end; ++j) {
       const int64_t seen = stages[j].op->rows_seen();
       for (int i : stages[j].inputs) {
-        if (i < group.begin || seen == 0 || readers[i] != 1 || !stages[i].packs.empty()) continue;
+        if (i < group.begin || seen == 0 || stages[j].layout.band() > 1 || readers[i] != 1 || !stages[i].packs.empty())
+          continue;
         if (stages[i].layout.band() > 1) continue;  // it runs ahead
         stages[i].kept = std::min(stages[i].layout.out.h, seen);
       }
@@ -175,7 +176,7 @@ Plan make_plan(const std::vector<Node>& nodes, const std::vector<int>& outputs, 
       append(stage.steps, *elementwise, stage.inputs.size() == 2 ? stage.inputs[1] : kNothing);
       stage.inputs.resize(1);  // the other operand is read by the step
     }
-    const int first = stage.inputs[0];
+    const int first = stage.inputs.empty() ? kNothing : stage.inputs[0];
     node.op->plan(stage.layout, is_input(first) && !trace);
     if (stage.reads_bits) {
       stage.packs_itself = is_input(first) || node.op->packs_whole();

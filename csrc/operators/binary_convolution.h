@@ -40,7 +40,7 @@ class BinaryConvolution : public Operator {
     conv_.pack(layout.binary, x, y, threshold, packed.bits);
   }
 
-  void begin(const Layout& layout, const Packed& packed, Range rows, Scratch& scratch) const override {
+  void begin(const Layout& layout, const Map*, const Packed& packed, Range rows, Scratch& scratch) const override {
     conv_.count(layout.binary, packed.bits, rows, scratch.binary);
   }
   void row(const Row& r) const override {
@@ -48,7 +48,7 @@ class BinaryConvolution : public Operator {
   }
 
   int64_t weight_bytes() const override { return conv_.weight_bytes(); }
-  Work work(const Packed&) const override { return {"binary", conv_.products()}; }
+  Work work(const Layout&, const Packed&) const override { return {"binary", conv_.products()}; }
 
  private:
   BinaryConv conv_;

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "convolutions/depthwise_conv.h"
 #include "operators/float_convolution.h"
 #include "operators/window_attributes.h"
 
@@ -33,24 +34,38 @@ std::unique_ptr<ByteConv> of_bytes(const Given* given, const Window& window, int
   return std::make_unique<ByteConv>(std::move(bytes), isa);
 }
 
+class DepthwiseConvolution : public Operator {
+ public:
+  explicit DepthwiseConvolution(DepthwiseConv conv) : conv_(std::move(conv)) {}
+
+  Shape infer(const std::vector<Shape>& in) const override { return conv_.out_shape(in[0]); }
+  void reserve(const Layout&, Scratch& scratch) const override { conv_.reserve(scratch.floats); }
+  int64_t rows_needed(const Layout& layout, int, int64_t y) const override {
+    return conv_.window().rows.seen(y, layout.in[0].h);
+  }
+  int64_t rows_seen() const override { return conv_.window().rows.span(); }
+  bool applies_step() const override { return true; }
+  void row(const Row& r) const override {
+    conv_.row(r.layout.in[0], r.inputs[0], r.y, r.apply, r.finish, r.scratch.floats);
+  }
+  int64_t weight_bytes() const override { return conv_.weight_bytes(); }
+  Work work(const Layout&, const Packed&) const override { return {"float", conv_.products()}; }
+
+ private:
+  DepthwiseConv conv_;
+};
+
 std::unique_ptr<Operator> make(Source& source) {
   const Shape in = source.map(0);
-  const Weight weight = source.weight({0, 0, 0, 0});
-  const int64_t out = weight.shape[0];
-  const Pair kernel{weight.shape[2], weight.shape[3]};
-  if (kernel.first > kMaxSize || kernel.second > kMaxSize) {
-    source.refuse("the kernel " + show(kernel) + " is larger than " + std::to_string(kMaxSize));
-  }
-  const WindowAttributes attributes(source, kernel);
-  if (weight.shape[1] != attributes.group_channels(source, in.c, out)) {
-    source.refuse("weight has " + std::to_string(weight.shape[1]) + " input channels, the map has " +
-                  std::to_string(in.c));
-  }
-  std::vector<float> bias;
-  if (source.has("bias")) bias = source.floats("bias", {out});
+  const ConvWeight found(source, in);
+  const auto& [window, groups] = found.attributes;
   const Isa isa = source.target().isa;
-  std::unique_ptr<ByteConv> bytes = of_bytes(source.given(0), attributes.window, attributes.groups, weight, bias, isa);
-  FloatConv conv(attributes.window, in.c, out, attributes.groups, weight.values, bias, isa);
+  if (in.c > 1 && groups == in.c) {
+    return std::make_unique<DepthwiseConvolution>(
+        DepthwiseConv(window, in.c, found.weight.shape[0], found.weight.values, found.bias, isa));
+  }
+  std::unique_ptr<ByteConv> bytes = of_bytes(source.given(0), window, groups, found.weight, found.bias, isa);
+  FloatConv conv(window, in.c, found.weight.shape[0], groups, found.weight.values, found.bias, isa);
   return std::make_unique<FloatConvolution>(std::move(conv), std::move(bytes), false);
 }
 

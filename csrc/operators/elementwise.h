@@ -45,4 +45,10 @@ inline std::unique_ptr<Operator> elementwise(Source& source, Step step, const ch
   return std::make_unique<ElementwiseOperator>(Elementwise{step, std::move(params)}, what ? channels : 0);
 }
 
+// That of a step with constants.
+inline std::unique_ptr<Operator> elementwise(Step step, double first, double second = 0) {
+  const Elementwise applied{step, {}, {static_cast<float>(first), static_cast<float>(second)}};
+  return std::make_unique<ElementwiseOperator>(applied);
+}
+
 }  // namespace onebit

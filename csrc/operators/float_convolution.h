@@ -1,6 +1,7 @@
 // conv and linear: a float convolution, which takes an image of bytes as it is where its weights are in 8 bits.
 #pragma once
 
+#include <algorithm>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -22,7 +23,11 @@ class FloatConvolution : public Operator {
   }
 
   void plan(Layout& layout, bool given) const override {
-    if (bytes_ && given) layout.bytes = bytes_->plan(layout.in[0]);
+    if (bytes_ && given) {
+      layout.bytes = bytes_->plan(layout.in[0]);
+    } else {
+      layout.rows = conv_.band_size(layout.in[0]);
+    }
   }
 
   void reserve(const Layout&, Scratch& scratch) const override { conv_.reserve(scratch.floats); }
@@ -40,16 +45,31 @@ class FloatConvolution : public Operator {
     bytes_->load(layout.bytes, bytes, packed.bytes);
   }
 
+  void begin(const Layout& layout, const Map* inputs, const Packed&, Range rows, Scratch& scratch) const override {
+    conv_.band(layout.in[0], inputs[0], rows, scratch.floats);
+  }
+
   void row(const Row& r) const override {
     if (r.packed.in_bytes) {
       bytes_->row(r.layout.bytes, r.packed.bytes, r.y, r.apply, r.finish, r.scratch.floats.sums);
+    } else if (r.layout.rows) {
+      const int64_t channels = r.layout.out.c;
+      Finish finish = r.finish;
+      finish.x = r.scratch.floats.sums.data() + (r.y - r.scratch.floats.first) * channels;
+      if (r.apply) {
+        r.apply(finish);
+      } else {
+        std::copy_n(finish.x, channels, finish.out);
+      }
     } else {
       conv_.row(r.layout.in[0], r.inputs[0], r.y, r.apply, r.finish, r.scratch.floats);
     }
   }
 
   int64_t weight_bytes() const override { return conv_.weight_bytes() + (bytes_ ? bytes_->weight_bytes() : 0); }
-  Work work(const Packed& packed) const override { return {packed.in_bytes ? "bytes" : "float", conv_.products()}; }
+  Work work(const Layout&, const Packed& packed) const override {
+    return {packed.in_bytes ? "bytes" : "float", conv_.products()};
+  }
 
  private:
   FloatConv conv_;

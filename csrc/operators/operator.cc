@@ -16,8 +16,8 @@ void Operator::pack(const Layout&, const float*, int64_t, float, Packed&) const 
 
 void Operator::load(const Layout&, const uint8_t*, Packed&) const {}
 
-void Operator::begin(const Layout&, const Packed&, Range, Scratch&) const {}
+void Operator::begin(const Layout&, const Map*, const Packed&, Range, Scratch&) const {}
 
-Work Operator::work(const Packed&) const { return {nullptr, 0}; }
+Work Operator::work(const Layout&, const Packed&) const { return {nullptr, 0}; }
 
 }  // namespace onebit

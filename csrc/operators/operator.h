@@ -8,7 +8,9 @@
 #include <string>
 #include <vector>
 
+#include "base/buffer.h"
 #include "base/window.h"
+#include "convolutions/attention.h"
 #include "convolutions/binary_conv.h"
 #include "convolutions/byte_conv.h"
 #include "convolutions/float_conv.h"
@@ -22,10 +24,11 @@ struct Layout {
   Shape out;
   BinaryPlan binary;  // of operators that read bits
   BytePlan bytes;     // of those that may read images of bytes
+  int64_t rows = 0;   // of those that compute so many rows when `begin` announces them; 0 of all others
 
   // Output rows that are best computed one after the other: a band, if they are more than one, or announced by `begin`.
-  int64_t band() const { return binary.band(); }
-  bool bands() const { return binary.product.size > 0; }
+  int64_t band() const { return rows ? rows : binary.band(); }
+  bool bands() const { return rows > 0 || binary.product.size > 0; }
 };
 
 // One sample's input of an operator, in the form that it reads instead of floats.
@@ -39,6 +42,8 @@ struct Packed {
 struct Scratch {
   BinaryScratch binary;
   FloatScratch floats;
+  AttentionScratch attention;
+  Buffer<double> moments;  // of normalisations: the mean and the deviation that each channel is normalised by
 };
 
 // Row y of an operator's output, and how it goes on.
@@ -59,7 +64,8 @@ struct Row {
 // What an elementwise operator computes, for the stage that it is fused behind.
 struct Elementwise {
   Step step;
-  std::vector<float> params;  // (rows, C)
+  std::vector<float> params = {};  // (rows, C)
+  float constants[2] = {};         // as in Finish
 };
 
 // What an output costs: a sum of so many products, which kernels of this kind take; none for null.
@@ -103,12 +109,12 @@ class Operator {
   // Takes an image of bytes (H, W, C), if layout.bytes says so.
   virtual void load(const Layout& layout, const uint8_t* bytes, Packed& packed) const;
 
-  // Called before the rows of each band, if layout.bands().
-  virtual void begin(const Layout& layout, const Packed& packed, Range rows, Scratch& scratch) const;
+  // Called before the rows of each band, if layout.bands(). `inputs` as a row's.
+  virtual void begin(const Layout& layout, const Map* inputs, const Packed& packed, Range rows, Scratch& scratch) const;
   virtual void row(const Row& row) const = 0;
 
-  virtual int64_t weight_bytes() const { return 0; }  // as the kernels read them
-  virtual Work work(const Packed& packed) const;      // for an input in this form
+  virtual int64_t weight_bytes() const { return 0; }                    // as the kernels read them
+  virtual Work work(const Layout& layout, const Packed& packed) const;  // for inputs of these sizes, in this form
 };
 
 class Source;

@@ -87,6 +87,16 @@ Pair Source::pair(const char* key, int64_t low, int64_t high, Pair missing) {
   return value ? pair_of(*value, key, low, high) : missing;
 }
 
+std::vector<int64_t> Source::integers(const char* key, size_t count, int64_t low, int64_t high) {
+  const json::Value& value = require(key);
+  if (!value.is(json::Kind::array) || value.size() != count) {
+    refuse_value(where(key), "a list of " + std::to_string(count) + " integers", value);
+  }
+  std::vector<int64_t> found;
+  for (const json::Value& each : value) found.push_back(integer_of(each, where(key), low, high));
+  return found;
+}
+
 bool Source::boolean(const char* key, bool missing) {
   const json::Value* value = find(key);
   if (value && !value->is(json::Kind::boolean)) refuse_value(where(key), "true or false", *value);
@@ -97,6 +107,16 @@ double Source::number(const char* key, double missing) {
   const json::Value* value = find(key);
   return value ? number_of(*value, where(key)) : missing;
 }
+
+double Source::number(const char* key) { return number_of(require(key), where(key)); }
+
+double Source::positive(const char* key) {
+  const double value = number(key);
+  if (!(value > 0)) refuse_value(where(key), "a number above 0", *find(key));
+  return value;
+}
+
+double Source::positive(const char* key, double missing) { return find(key) ? positive(key) : missing; }
 
 int Source::number_or_word(const char* key, const std::vector<std::string>& words, double& value) {
   const json::Value* found = find(key);
@@ -109,6 +129,18 @@ int Source::number_or_word(const char* key, const std::vector<std::string>& word
   }
   if (found) value = number_of(*found, where(key));
   return -1;
+}
+
+int Source::word(const char* key, const std::vector<std::string>& words, const char* missing) {
+  const json::Value* found = missing ? find(key) : &require(key);
+  std::string known;
+  for (size_t i = 0; i < words.size(); ++i) {
+    if (found ? found->is(json::Kind::string) && found->text() == words[i] : words[i] == missing) {
+      return static_cast<int>(i);
+    }
+    known += (i ? ", " : "") + words[i];
+  }
+  refuse_value(where(key), "one of " + known, *found);
 }
 
 Shape Source::map(int input) const {
@@ -124,6 +156,11 @@ Shape Source::vector(int input) const {
 }
 
 bool Source::has(const char* what) const { return tensors_.find(name_ + "." + what) != nullptr; }
+
+size_t Source::axes(const char* what) const {
+  const Tensor* found = tensors_.find(name_ + "." + what);
+  return found ? found->shape.size() : 0;
+}
 
 const Tensor& Source::tensor(const char* what, Dtype dtype, const std::vector<int64_t>& sizes) {
   const std::string name = name_ + "." + what;

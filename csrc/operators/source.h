@@ -74,10 +74,17 @@ class Source {
   int64_t integer(const char* key, int64_t low, int64_t high);
   Pair pair(const char* key, int64_t low, int64_t high, Pair missing);
   Pair pair(const char* key, int64_t low, int64_t high);
+  std::vector<int64_t> integers(const char* key, size_t count, int64_t low, int64_t high);
   bool boolean(const char* key, bool missing);
+  double number(const char* key);
   double number(const char* key, double missing);
+  double positive(const char* key);
+  double positive(const char* key, double missing);
   // A number, or one of the words; the index of the word then, and -1 of a number, which is put into `value`.
   int number_or_word(const char* key, const std::vector<std::string>& words, double& value);
+
+  // The index of one of the words; that of `missing`, if it is not null, where there is none.
+  int word(const char* key, const std::vector<std::string>& words, const char* missing = nullptr);
 
   Shape shape(int input) const { return shapes_[input]; }
   Shape map(int input) const;     // refuses a vector
@@ -85,6 +92,7 @@ class Source {
   const Given* given(int input) const { return given_[input]; }
 
   bool has(const char* what) const;
+  size_t axes(const char* what) const;  // of the tensor of that name; 0 if there is none
   // The tensor of that name: its sizes, of which 0 in `sizes` stands for any from 1 to kMaxChannels, and its values.
   const Tensor& tensor(const char* what, Dtype dtype, const std::vector<int64_t>& sizes);
   std::vector<float> floats(const char* what, const std::vector<int64_t>& sizes);

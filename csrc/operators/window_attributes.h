@@ -1,7 +1,8 @@
-// What conv and binary_conv have in common: stride, padding, dilation and groups.
+// What convolutions have in common: stride, padding, dilation and groups, and the weight and bias of float ones.
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "operators/source.h"
 
@@ -27,6 +28,32 @@ struct WindowAttributes {
                     std::to_string(out) + " outputs");
     }
     return in / groups;
+  }
+};
+
+// The weight (O, I/g, KH, KW) of a float convolution of a map, its bias (O) or nothing, and its attributes, all
+// checked.
+struct ConvWeight {
+  Weight weight;
+  WindowAttributes attributes;
+  std::vector<float> bias;
+
+  ConvWeight(Source& source, Shape in) : weight(source.weight({0, 0, 0, 0})), attributes(source, kernel(source)) {
+    const int64_t out = weight.shape[0];
+    if (weight.shape[1] != attributes.group_channels(source, in.c, out)) {
+      source.refuse("weight has " + std::to_string(weight.shape[1]) + " input channels, the map has " +
+                    std::to_string(in.c));
+    }
+    if (source.has("bias")) bias = source.floats("bias", {out});
+  }
+
+ private:
+  Pair kernel(const Source& source) const {
+    const Pair kernel{weight.shape[2], weight.shape[3]};
+    if (kernel.first > kMaxSize || kernel.second > kMaxSize) {
+      source.refuse("the kernel " + show(kernel) + " is larger than " + std::to_string(kMaxSize));
+    }
+    return kernel;
   }
 };
 

@@ -23,6 +23,13 @@ TEXTS = [
     "sample_mean",
     "channel",
     "median",
+    "height",
+    "width",
+    "channels",
+    "reflect",
+    "circular",
+    "nearest",
+    "bilinear",
     "F32",
     "U8",
     "I64",
@@ -47,6 +54,13 @@ PLAIN = [
     "max_pool",
     "avg_pool",
     "option_a",
+    "slice",
+    "channel_shuffle",
+    "to_sequence",
+    "pad",
+    "upsample",
+    "attention",
+    *("hardsigmoid", "hardswish", "sigmoid", "tanh", "silu", "elu", "gelu", "gelu_tanh", "softmax", "clip", "multiply"),
 ]  # no tensors
 
 
@@ -145,13 +159,24 @@ def _attribute(file: File, random: Random) -> None:
     node = random.choice(file.graph["nodes"])
     pair = [random.choice(INTEGERS[:18]), random.choice(INTEGERS[:18])]
     key = random.choice(
-        ["stride", "padding", "dilation", "kernel", "groups", "in_channels", "shift", "threshold", "pad"]
+        [
+            *("stride", "padding", "dilation", "kernel", "groups", "in_channels", "shift", "threshold", "pad"),
+            *("axis", "start", "stop", "step", "pixels", "mode", "scale", "align_corners", "output_padding", "heads"),
+            *("low", "high", "alpha", "eps"),
+        ]
     )
     node[key] = {
         "groups": random.choice(INTEGERS[:12]),
         "in_channels": random.choice(INTEGERS),
         "shift": random.choice(NUMBERS),
         "threshold": random.choice([0, 1e38, "sample_mean", "channel"]),
+        **dict.fromkeys(("start", "stop", "step", "heads"), random.choice(INTEGERS[:12])),
+        **dict.fromkeys(
+            ("axis", "mode"), random.choice(["channels", "height", "width", "zeros", "circular", "nearest"])
+        ),
+        "pixels": [*pair, *pair],
+        "align_corners": random.random() < 0.5,
+        **{name: random.choice(NUMBERS) for name in ("low", "high", "alpha", "eps")},
     }.get(key, pair)
 
 
@@ -163,7 +188,8 @@ def _rewire(file: File, random: Random) -> None:
         container[key] = node["name"]
     else:
         values = [*_inputs(file), *(n["name"] for n in nodes)]
-        node["inputs"][random.randrange(len(node["inputs"]))] = random.choice(values)
+        at = random.randrange(len(node["inputs"]) or 1)
+        node["inputs"][at : at + 1] = [random.choice(values)]  # of a constant, one where there was none
 
 
 def _add_nodes(file: File, random: Random) -> None:
@@ -174,19 +200,46 @@ def _add_nodes(file: File, random: Random) -> None:
     for _ in range(random.choice([1, 1, 2, 5, 200])):
         op = random.choice(PLAIN)
         node: dict[str, Any] = {"op": op, "name": f"new{len(nodes)}.{random.randrange(10**6)}", "inputs": [before]}
-        if op in ("add", "concat"):
-            node["inputs"].append(random.choice([before, *_inputs(file), *(n["name"] for n in nodes[:at])]))
+        known = [before, *_inputs(file), *(n["name"] for n in nodes[:at])]
+        node["inputs"] += random.choices(known, k={"add": 1, "concat": 1, "multiply": 1, "attention": 2}.get(op, 0))
         if op.endswith("max_pool") or op == "avg_pool":
             kernel = [random.choice([1, 1, 2, 3, 7, 2**15]) for _ in range(2)]
             node |= {"kernel": kernel, "stride": [random.choice([1, 2, 9]) for _ in range(2)]}
             node |= {"padding": [size // 2 for size in kernel], "ceil_mode": random.random() < 0.5}
         if op == "option_a":
             node |= {"stride": random.choice([1, 2, 100]), "pad": [random.choice([0, 1, 2**15]), random.choice([0, 3])]}
+        if op == "clip":
+            node |= {"low": random.choice([-1, 0, -0.0, 2.5]), "high": random.choice([0, 1, 6])}
+        node |= _moving(op, random)
         nodes.insert(at, node)
         at, before = at + 1, node["name"]
-    if random.random() < 0.7:
-        reader = nodes[at]
+    reader = nodes[at]
+    if reader["inputs"] and random.random() < 0.7:
         reader["inputs"][random.randrange(len(reader["inputs"]))] = before
+
+
+def _moving(op: str, random: Random) -> dict[str, Any]:
+    """Attributes of the operators that move values, mostly such as fit small maps."""
+    axis, groups = random.choice(["channels", "height", "width"]), random.choice([1, 1, 2, 3, 2**15])
+    if op == "concat":
+        return {"axis": axis} if random.random() < 0.5 else {}
+    if op == "slice":
+        start = random.choice([0, 0, 1, 5])
+        return {
+            "axis": axis,
+            "start": start,
+            "stop": start + random.choice([1, 1, 3]),
+            "step": random.choice([1, 2, 9]),
+        }
+    if op == "channel_shuffle":
+        return {"groups": groups}
+    if op == "pad":
+        mode = random.choice(["zeros", "reflect", "replicate", "circular"])
+        return {"pixels": random.choices([0, 0, 1, 3, 2**15], k=4), "mode": mode}
+    if op == "upsample":
+        mode = random.choice([{"mode": "nearest"}, {"mode": "bilinear", "align_corners": random.random() < 0.5}])
+        return {"scale": random.choices([1, 2, 3, 2**15], weights=[8, 4, 4, 1], k=2), **mode}
+    return {"heads": groups, "scale": random.choice([0.5, -3, 1e38])} if op == "attention" else {}
 
 
 def _drop_node(file: File, random: Random) -> None:
@@ -194,7 +247,9 @@ def _drop_node(file: File, random: Random) -> None:
     nodes = file.graph["nodes"]
     node = nodes.pop(random.randrange(len(nodes)))
     for other in nodes:
-        other["inputs"] = [node["inputs"][0] if name == node["name"] else name for name in other["inputs"]]
+        other["inputs"] = [
+            (node["inputs"] or _inputs(file))[0] if name == node["name"] else name for name in other["inputs"]
+        ]
     for container, key in _outputs(file):
         if container[key] == node["name"]:
             container[key] = nodes[-1]["name"]
@@ -268,6 +323,19 @@ def _task(file: File, random: Random) -> None:
     task[key] = _value(random) if random.random() < 0.3 else value
 
 
+def _constant(file: File, random: Random) -> None:
+    """A constant, with its value, and an operator that reads it beside another value."""
+    nodes = file.graph["nodes"]
+    shape = random.choice([[4], [1, 1, 4], [7, 1, 3], [2, 2], [8, 8, 3], [8, 8, 4]])
+    name, at = f"constant{random.randrange(100)}", random.randrange(len(nodes))
+    op = random.choice(["add", "concat", "relu", "attention", "to_sequence"])
+    others = [*_inputs(file), *(node["name"] for node in nodes[:at])]
+    reads = [name, *random.choices([name, *others], k={"add": 1, "concat": 1, "attention": 2}.get(op, 0))]
+    nodes.insert(at, {"op": "constant", "name": name, "inputs": []})
+    nodes.insert(at + 1, {"op": op, "name": name + "r", "inputs": reads, **_moving(op, random)})
+    file.tensors[f"{name}.value"] = ["F32", shape, bytes(4 * math.prod(shape))]
+
+
 def _embed(file: File, random: Random) -> None:
     """An embedding, with its weight, of any value, and what may read it."""
     nodes = file.graph["nodes"]
@@ -282,6 +350,23 @@ def _embed(file: File, random: Random) -> None:
         file.tensors[f"{name}.weight_scale"] = ["F32", [rows], bytes(4 * rows)]
     if random.random() < 0.5:
         nodes.insert(at + 1, {"op": random.choice(PLAIN[:2]), "name": name + "r", "inputs": [name]})
+
+
+def _norm(file: File, random: Random) -> None:
+    """A normalisation of a value, with its parameters, and what may read it."""
+    nodes = file.graph["nodes"]
+    channels = random.choice([1, 2, 3, 4, 5, 8, 16])
+    op = random.choice(["layer_norm", "group_norm"])
+    node = {"op": op, "name": f"norm{random.randrange(100)}", "eps": random.choice([1e-5, 1, 0, *NUMBERS])}
+    if op == "group_norm":
+        node["groups"] = random.choice([1, 1, 2, 3, channels, 0])
+    at = random.randrange(len(nodes))
+    node["inputs"] = [random.choice([*_inputs(file), *(other["name"] for other in nodes[:at])])]
+    nodes.insert(at, node)
+    file.tensors[f"{node['name']}.channels"] = ["F32", [2, channels], bytes(8 * channels)]
+    if random.random() < 0.7:
+        reader = nodes[at + 1]
+        reader["inputs"][random.randrange(len(reader["inputs"]))] = node["name"]
 
 
 def _resize(file: File, random: Random) -> None:
@@ -299,13 +384,15 @@ def _resize(file: File, random: Random) -> None:
 
 def _window(file: File, random: Random) -> None:
     """Another kernel of a convolution, weights and padding to match: border classes of any number."""
-    node = random.choice([node for node in file.graph["nodes"] if node["op"] in ("conv", "binary_conv")])
+    node = random.choice(
+        [node for node in file.graph["nodes"] if node["op"] in ("conv", "binary_conv", "transposed_conv")]
+    )
     kernel = [random.choice([1, 2, 3, 5, 40, 300, 2**15 + 1]), random.choice([1, 2, 3, 5, 40, 300])]
     if math.prod(kernel) > 2**17:
         kernel[1] = 1
-    name = f"{node['name']}.{'weight' if node['op'] == 'conv' else 'bits'}"
+    name = f"{node['name']}.{'bits' if node['op'] == 'binary_conv' else 'weight'}"
     tensor = file.tensors[name]
-    if node["op"] == "conv":
+    if node["op"] != "binary_conv":
         tensor[1][2:] = kernel
     else:
         channels = node["in_channels"] // (node.get("groups", 1) or 1)
@@ -361,4 +448,4 @@ def _change_bytes(data: bytes, random: Random) -> bytes:
 
 CHANGES: list[Callable[[File, Random], None]] = [_field, _number, _attribute, _rewire, _add_nodes, _drop_node, _size]
 CHANGES += [_resize, _window, _element, _tensor_name, _metadata, _number, _rewire]
-CHANGES += [_input, _input, _output, _task, _embed]
+CHANGES += [_input, _input, _output, _task, _embed, _norm, _constant]

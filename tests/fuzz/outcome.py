@@ -65,10 +65,13 @@ def _cost(model: Model) -> float:
     shapes = {source.name: source.map for source in graph.inputs} | infer_shapes(graph, Tensors.of(tensors))
     cost = 0
     for node in graph.nodes:
-        area = math.prod(shapes[node.inputs[0]])
+        read = math.prod(shapes[node.inputs[0]]) if node.inputs else 0
+        area = read
         if "kernel" in node.attributes:
             area = min(area, math.prod(node["kernel"]) * shapes[node.inputs[0]][-1])
-        elif node.op not in ("conv", "linear", "binary_linear"):
+        elif node.op == "attention":
+            area = math.prod(shapes[node.inputs[1]]) + math.prod(shapes[node.inputs[2]])
+        elif node.op not in ("conv", "linear", "binary_linear", "transposed_conv"):
             area = 1  # elementwise
-        cost += math.prod(shapes[node.name]) * area + math.prod(shapes[node.inputs[0]])
+        cost += math.prod(shapes[node.name]) * area + read
     return cost

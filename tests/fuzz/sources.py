@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from nets import random_net
+from nets import moving_net, random_net
 from test_runtime_hostile import BYTES, MUTATIONS, parts, raw
+from test_runtime_hostile_activations import MUTATIONS as ACTIVATIONS
+from test_runtime_hostile_activations import parts as of_activations
+from test_runtime_hostile_moves import MUTATIONS as MOVES
+from test_runtime_hostile_moves import parts as of_moves
 from test_runtime_hostile_several import MUTATIONS as MUTATIONS2
 from test_runtime_hostile_several import parts as parts2
 from test_runtime_hostile_several import raw as raw2
@@ -15,12 +19,18 @@ MAX_NET = 8192  # bytes
 def sources() -> dict[str, bytes]:
     """Files of both versions, by name."""
     found = {f"net{seed}": raw2(*random_net(seed)) for seed in range(NETS)}
+    found |= {f"moving{seed}": raw2(*moving_net(seed)) for seed in range(NETS // 2)}
     found = {name: data for name, data in found.items() if len(data) < MAX_NET}
     found |= {f"bytes{index}": data for index, (data, _) in enumerate(BYTES.values())}
-    for version, source, write, changes in ((1, parts, raw, MUTATIONS), (2, parts2, raw2, MUTATIONS2)):
-        found[f"version{version}"] = write(*source())
+    for kind, source, write, changes in (
+        ("version1", parts, raw, MUTATIONS),
+        ("version2", parts2, raw2, MUTATIONS2),
+        ("activations", of_activations, raw2, ACTIVATIONS),
+        ("moves", of_moves, raw2, MOVES),
+    ):
+        found[kind] = write(*source())
         for index, (change, _) in enumerate(changes.values()):
             content = source()
             change(content)
-            found[f"version{version}-{index}"] = write(*content)
+            found[f"{kind}-{index}"] = write(*content)
     return found

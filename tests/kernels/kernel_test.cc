@@ -10,6 +10,7 @@
 #include "arrays.h"
 #include "kernels/bconv/bconv.h"
 #include "kernels/bproduct/bproduct.h"
+#include "kernels/dwconv/dwconv.h"
 #include "kernels/fconv/fconv.h"
 #include "kernels/pack/pack.h"
 #include "kernels/qconv/qconv.h"
@@ -223,9 +224,40 @@ void test_multiply(const std::vector<MultiplyKernel>& kernels, float (*draw)()) 
       text("%zu × %zu products, step %zu, %zu pixels, %zu outputs", m.count, m.run, m.step, m.pixels, m.outputs));
 }
 
+// One pixel at an end, a run of them, one at the other end, as a row of an image has them; some taps in the padding.
+void test_depthwise(const std::vector<DepthwiseKernel>& kernels, float (*draw)()) {
+  constexpr size_t kRuns = 3;
+  Depthwise d;
+  d.count = between(1, 26);
+  d.channels = between(1, 100);
+  d.run_count = kRuns;
+  d.out_step = d.channels + between(0, 5);
+  const size_t step = between(0, 120), middle = between(1, 30), reach = (middle - 1) * step + d.channels;
+  const size_t starts[] = {0, 1, 1 + middle}, pixels[] = {1, middle, 1};
+  Input<float> x(reach + d.count - 1), zeros(d.channels), weights(d.count * d.channels), bias(d.channels);
+  x.fill(draw);
+  zeros.fill([] { return 0.0f; });
+  std::vector<DepthwiseTap> taps;
+  for (size_t k = 0; k < kRuns * d.count; ++k) {
+    const bool padded = between(0, 5) == 0;
+    taps.push_back(padded ? DepthwiseTap{zeros.data(), 0} : DepthwiseTap{x.data() + k % d.count, step});
+  }
+  d.weights = weights.fill(draw).data();
+  d.bias = bias.fill([&] { return draw() * draw(); }).data();
+  const auto run = [&](const DepthwiseKernel& kernel, float* out) {
+    DepthwiseRun runs[kRuns];
+    for (size_t r = 0; r < kRuns; ++r) runs[r] = {taps.data() + r * d.count, pixels[r], out + starts[r] * d.out_step};
+    Depthwise own = d;
+    own.runs = runs;
+    kernel.run(own);
+  };
+  compare<float>(kernels, (middle + 1) * d.out_step + d.channels, nullptr, run,
+                 text("%zu taps, %zu channels, step %zu, %zu pixels", d.count, d.channels, step, middle));
+}
+
 // Values at which the steps bend, and others.
 float bend() {
-  constexpr float kValues[] = {0.0f, -0.0f, 1.0f, -1.0f, 1e-40f, -1e-40f};
+  constexpr float kValues[] = {0.0f, -0.0f, 1.0f, -1.0f, 3.0f, -3.0f, 100.0f, -100.0f, 1e-40f, -1e-40f};
   return coin() ? value() : kValues[between(0, std::size(kValues) - 1)];
 }
 
@@ -240,6 +272,8 @@ void test_step(const std::vector<StepKernels>& kernels, size_t step) {
   Input<float> x((f.pixels - 1) * f.x_stride + f.channels), other(n), params(2 * f.params_stride + f.channels);
   f.x = x.fill(bend).data();
   f.params = params.fill(value).data();
+  f.constants[0] = value();
+  f.constants[1] = value();
   const float* start = nullptr;
   const char* kind = "";
   enum { apart, over_x, over_other } where = static_cast<decltype(where)>(between(0, 2));
@@ -308,6 +342,35 @@ void test_pools(const std::vector<StepKernels>& kernels) {
       kernels, channels, zeros.data(),
       [&](const StepKernels& k, double* sums) { k.channel_sums(image.data(), sums, pixels, channels); },
       text("channel sums, %zu pixels, %zu channels", pixels, channels));
+}
+
+void test_norms(const std::vector<StepKernels>& kernels) {
+  const size_t n = between(1, 70);
+  Input<float> x(n), scale(n), bias(n);
+  Input<double> mean(n), deviation(n);
+  x.fill(bend);
+  compare<float>(
+      kernels, n, nullptr,
+      [&](const StepKernels& k, float* out) {
+        std::vector<double> e(n);
+        k.softmax(x.data(), n, e.data(), out);
+      },
+      text("softmax of %zu values", n));
+  Normalize own;
+  own.x = x.data();
+  own.mean = mean.fill([] { return static_cast<double>(value()); }).data();
+  own.deviation = deviation.fill([] { return 0.1 + static_cast<double>(between(0, 999)) / 128; }).data();
+  own.scale = scale.fill(value).data();
+  own.bias = bias.fill(value).data();
+  own.channels = n;
+  compare<float>(
+      kernels, n, nullptr,
+      [&](const StepKernels& k, float* out) {
+        Normalize to = own;
+        to.out = out;
+        k.normalize(to);
+      },
+      text("normalize of %zu channels", n));
 }
 
 void test_pack(const std::vector<PackKernel>& kernels, size_t n, size_t step) {
@@ -381,6 +444,14 @@ int run_all() {
       ran);
   for (int round = 0; round < 400; ++round) test_multiply(multiply, kDraws[round % 4]);
 
+  std::printf("dwconv:");
+  const auto depthwise = runnable<DepthwiseKernel>(
+      {
+#include "kernels/dwconv/kernels.inc"
+      },
+      ran);
+  for (int round = 0; round < 400; ++round) test_depthwise(depthwise, kDraws[round % 4]);
+
 #undef ONEBIT_KERNEL
 
 #define ONEBIT_KERNEL(function, isa) {#function, Isa::isa, function, function##_expand},
@@ -416,6 +487,7 @@ int run_all() {
   for (int round = 0; round < 60; ++round) {
     for (size_t step = 0; step < kSteps; ++step) test_step(steps, step);
     test_pools(steps);
+    test_norms(steps);
   }
 
   if (ran == 0) fail("this CPU runs no kernel but the scalar ones: nothing was compared");

@@ -59,6 +59,20 @@ class File {
     return node(op, {input}, R"("kernel":[3,3],"stride":[2,2],"padding":[1,1])");
   }
 
+  std::string transposed_conv(const std::string& input, int64_t in, int64_t out) {
+    const std::string name =
+        node("transposed_conv", {input}, R"("stride":[2,2],"padding":[1,0],"output_padding":[0,1])");
+    floats(name, "weight", {out, in, 3, 3});
+    floats(name, "bias", {out});
+    return name;
+  }
+
+  std::string constant(const std::vector<int64_t>& sizes) {
+    const std::string name = node("constant", {});
+    floats(name, "value", sizes);
+    return name;
+  }
+
   std::string classifier(const std::string& input, int64_t channels) {
     const std::string name = node("linear", {node("global_avg_pool", {input})});
     floats(name, "weight", {7, channels});
@@ -145,6 +159,18 @@ std::string heavy(File& file) {
   const std::string x = file.conv("x", 3, 64), y = file.conv(x, 64, 128), z = file.binary_conv(y, 128, 128, 1, "");
   const std::string w = file.step("hardtanh", {file.step("add", {y, z})});
   return file.step("add", {w, file.binary_conv(w, 128, 128, 1, "")});
+}
+
+// Rows that come from elsewhere in the input, outputs that are computed in bands, and values that no input changes.
+std::string moving(File& file) {
+  std::string x = file.transposed_conv(file.conv("x", 3, 8), 8, 12);
+  x = file.node("pad", {x}, R"("pixels":[2,1,0,3],"mode":"reflect")");
+  x = file.node("slice", {x}, R"("axis":"height","start":1,"stop":20,"step":3)");
+  x = file.node("upsample", {x}, R"("scale":[2,1],"mode":"bilinear")");
+  x = file.node("to_sequence", {file.node("channel_shuffle", {x}, R"("groups":3)")});
+  const std::string keys = file.constant({70, 1, 12}), values = file.constant({70, 1, 6});
+  x = file.node("attention", {x, keys, values}, R"("heads":2,"scale":0.3)");
+  return file.node("concat", {file.step("relu", {x}), values}, R"("axis":"height")");
 }
 
 // Each part of each loop exactly once, for loops shorter and longer than the number of threads and back to back.
@@ -258,6 +284,7 @@ int main() {
     passed &= network_agrees("residual", residual, isa, images);
     passed &= network_agrees("means", means, isa, images);
     passed &= network_agrees("heavy", heavy, isa, images);
+    passed &= network_agrees("moving", moving, isa, images);
   }
   std::puts(passed ? "threads: passed" : "threads: FAILED");
   return passed ? 0 : 1;

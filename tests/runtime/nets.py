@@ -10,6 +10,9 @@ from onebit.errors import FormatError
 from onebit.runtime import bits
 from onebit.runtime.format import validate
 
+STEPS = ("affine", "hardtanh", "relu", "prelu", "rprelu", "maxout", "clip", "hardsigmoid", "hardswish")
+STEPS += ("sigmoid", "tanh", "silu", "elu", "gelu", "gelu_tanh")
+
 
 class Builder:
     """Collects nodes and random tensors; each method returns the name of the node it adds."""
@@ -52,8 +55,32 @@ class Builder:
             tensors["threshold"] = self.floats(in_)
         return self.node("binary_conv", [x], tensors, in_channels=in_, kernel=list(kernel), **attributes)
 
+    def transposed_conv(self, x: str, in_: int, out: int, kernel: tuple[int, int], **attributes: Any) -> str:
+        tensors = self.stored(self.floats(out, in_ // attributes.get("groups", 1), *kernel))
+        if self.random.integers(2):
+            tensors["bias"] = self.floats(out)
+        return self.node("transposed_conv", [x], tensors, **attributes)
+
     def embedding(self, tokens: str, count: int, channels: int) -> str:
         return self.node("embedding", [tokens], self.stored(self.floats(count, channels)))
+
+    def step(self, op: str, x: str, channels: int) -> str:
+        """An elementwise operator."""
+        rows = {"affine": 2, "prelu": None, "rprelu": 3, "maxout": 2}
+        tensors, attributes = {}, {}
+        if op in rows:
+            shape = (channels,) if rows[op] is None else (rows[op], channels)
+            tensors = {"slope" if op == "prelu" else "channels": self.floats(*shape)}
+        elif op == "clip":
+            attributes = dict(zip(("low", "high"), np.sort(self.random.normal(size=2)).tolist()))
+        elif op == "elu":
+            attributes = {"alpha": float(self.random.uniform(0.1, 2))}
+        return self.node(op, [x], tensors, **attributes)
+
+    def norm(self, op: str, x: str, channels: int, groups: int = 1) -> str:
+        """layer_norm or group_norm."""
+        attributes = {"eps": 1e-3, **({"groups": groups} if op == "group_norm" else {})}
+        return self.node(op, [x], {"channels": self.floats(2, channels)}, **attributes)
 
     def image(self) -> dict[str, Any]:
         channels = self.shape[0]
@@ -130,7 +157,19 @@ def draw_net(seed: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     x, c = "input", channels
     for _ in range(random.integers(3, 8)):
         op = any_of(
-            "conv", "binary_conv", "binary_conv", "binary_conv", "step", "step", "pool", "option_a", "residual", "dense"
+            *(
+                "conv",
+                "binary_conv",
+                "binary_conv",
+                "binary_conv",
+                "step",
+                "step",
+                "pool",
+                "option_a",
+                "residual",
+                "dense",
+            ),
+            *("norm", "gate"),
         )
         if op in ("conv", "binary_conv"):
             groups = any_of(1, 1, c if c < 9 else 1)
@@ -145,10 +184,14 @@ def draw_net(seed: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
                 x = net.binary_conv(x, c, out, kernel, rows, groups=groups, shift=shift, threshold=threshold, **window)
             c = out
         elif op == "step":
-            name, rows = any_of(("affine", 2), ("hardtanh", 0), ("relu", 0), ("prelu", 1), ("rprelu", 3), ("maxout", 2))
-            what = "slope" if name == "prelu" else "channels"
-            shape = (c,) if name == "prelu" else (rows, c)
-            x = net.node(name, [x], {what: net.floats(*shape)} if rows else {})
+            x = net.step(any_of(*STEPS), x, c)
+        elif op == "norm":
+            name = any_of("softmax", "layer_norm", "group_norm")
+            groups = any_of(*(n for n in range(1, c + 1) if c % n == 0))
+            x = net.node(name, [x]) if name == "softmax" else net.norm(name, x, c, groups)
+        elif op == "gate":  # of a value for each channel, each pixel or both
+            z = net.node("global_avg_pool", [x]) if any_of(True, False) else net.conv(x, c, any_of(1, c), 1)
+            x = net.node("multiply", [x, net.node(any_of("sigmoid", "hardsigmoid"), [z])])
         elif op == "pool":
             name = any_of("max_pool", "avg_pool")
             extra = {"count_include_pad": any_of(True, False)} if name == "avg_pool" else {}
@@ -185,3 +228,99 @@ def draw_net(seed: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
             threshold="channel",
         )
     return net.graph(x), net.tensors
+
+
+def moving_net(seed: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """A small network of operators that move values, of constants, transposed convolutions and attention, and of others
+    between them. Of every third network all values are outputs; of the others none but the last must be kept."""
+    random = np.random.default_rng(seed)
+
+    def any_of(*values: Any) -> Any:
+        return values[random.integers(len(values))]
+
+    c, h, w = int(random.integers(1, 7)), int(random.integers(5, 14)), int(random.integers(5, 14))
+    net, x = Builder(seed, (c, h, w)), "input"
+    shortcut = ("input", c, h, w)
+    for _ in range(random.integers(4, 9)):
+        op = any_of(
+            "concat", "slice", "shuffle", "pad", "upsample", "transposed_conv", "constant", "conv", "conv", "step"
+        )
+        axis = any_of("channels", "height", "width")
+        if op == "concat":
+            sizes = {"channels": c, "height": h, "width": w}
+            same = shortcut[1:] == (c, h, w)
+            other, size = (shortcut[0], sizes[axis]) if same and random.integers(2) else (x, sizes[axis])
+            if random.integers(2):  # a part of it
+                other, size = net.node("slice", [other], axis=axis, start=size // 2, stop=size), size - size // 2
+            x = net.node("concat", any_of([x, other], [other, x]), axis=axis)
+            c, h, w = (old + size * (axis == name) for name, old in sizes.items())
+        elif op == "slice" or max(h, w) > 24:
+            axis = axis if op == "slice" else "height" if h > w else "width"
+            size = {"channels": c, "height": h, "width": w}[axis]
+            start, step = int(random.integers(0, size // 2 + 1)), any_of(1, 1, 2, 3)
+            stop = int(random.integers(max(start + 1, size - 1), size + 1))
+            x = net.node("slice", [x], axis=axis, start=start, stop=stop, step=step)
+            left = -((start - stop) // step)
+            c, h, w = (left if axis == name else old for name, old in (("channels", c), ("height", h), ("width", w)))
+        elif op == "shuffle":
+            x = net.node("channel_shuffle", [x], groups=any_of(*(g for g in range(1, c + 1) if c % g == 0)))
+        elif op == "pad":
+            mode = any_of("zeros", "reflect", "replicate", "circular")
+            most = [min(4, size - (mode == "reflect")) for size in (h, h, w, w)]
+            pixels = [int(random.integers(0, size + 1)) for size in most]
+            x = net.node("pad", [x], pixels=pixels, mode=mode)
+            h, w = h + sum(pixels[:2]), w + sum(pixels[2:])
+        elif op == "upsample":
+            scale = [any_of(1, 2, 3), any_of(1, 2, 5)]
+            x = net.node("upsample", [x], scale=scale, **any_of(*UPSAMPLINGS))
+            h, w = h * scale[0], w * scale[1]
+        elif op == "transposed_conv":
+            groups = any_of(1, c)
+            out = groups * any_of(1, 2, 17) if groups == 1 else groups * any_of(1, 2)
+            kernel, stride = (any_of(1, 2, 3), any_of(1, 3, 4)), [any_of(1, 2), any_of(1, 2, 3, 5)]
+            window = {"stride": stride, "dilation": [any_of(1, 2), any_of(1, 2, 3)], "padding": [0, any_of(0, 1, 2)]}
+            window["output_padding"] = [int(random.integers(0, size)) for size in stride]
+            spans = [(k - 1) * d + 1 for k, d in zip(kernel, window["dilation"])]
+            if (w - 1) * stride[1] + spans[1] > 2 * window["padding"][1]:
+                x = net.transposed_conv(x, c, out, kernel, groups=groups, **window)
+                of_axes = zip((h, w), stride, window["padding"], spans, window["output_padding"])
+                h, w = ((size - 1) * s - 2 * p + span + more for size, s, p, span, more in of_axes)
+                c = out
+        elif op == "constant":
+            other = net.node("constant", [], {"value": net.floats(h, w, c)})
+            x = net.node("add", any_of([x, other], [other, x]))
+        elif op == "conv":
+            shortcut = (x, c, h, w)
+            out = c if random.integers(2) else any_of(3, 8, 20)
+            convolve = any_of(net.conv, net.binary_conv)
+            x, c = convolve(x, c, out, 3, padding=[1, 1]), out
+        else:
+            x = net.node(*any_of(("relu", [x]), ("rprelu", [x], {"channels": net.floats(3, c)})))
+    if h * w * c > 6000 or h * w > 400:
+        x, h, w = (
+            net.node("max_pool", [x], kernel=[3, 3], stride=[3, 3], padding=[1, 1], ceil_mode=True),
+            -(-h // 3),
+            -(-w // 3),
+        )
+    x = net.node("to_sequence", [x])
+    heads, depth, out = any_of(1, 2, 3), any_of(1, 4, 11), any_of(1, 5, 18)
+    q, k = (net.conv(x, c, heads * depth, 1) for _ in range(2))
+    v = net.conv(x, c, heads * out, 1)
+    if random.integers(2):  # to a sequence of another length
+        k, v = (net.node("constant", [], {"value": net.floats(21, 1, heads * size)}) for size in (depth, out))
+    made = net.node("attention", [q, k, v], heads=heads, scale=any_of(0.5, -1, 0))
+    y = net.node("add", [made, made if random.integers(2) else net.conv(x, c, heads * out, 1)])
+    if random.integers(2):
+        y = net.binary_conv(net.conv(y, heads * out, 9, 1), 9, heads * out, 1, threshold=any_of(0, "sample_mean"))
+    mean = net.node("global_avg_pool", [y])
+    vector = net.node("concat", [mean, net.node("constant", [], {"value": net.floats(3)})])
+    x = net.node("slice", [vector], axis="channels", start=1, stop=heads * out + 2, step=any_of(1, 2))
+    others = {} if seed % 3 else {f"y{i}": entry["name"] for i, entry in enumerate(net.nodes[:60])}
+    return net.graph(x, **others), net.tensors
+
+
+UPSAMPLINGS = (
+    {"mode": "nearest"},
+    {"mode": "bilinear"},
+    {"mode": "bilinear", "align_corners": True},
+)

@@ -19,6 +19,7 @@ from onebit.runtime import _engine
 
 LEVELS = native.ISAS
 SUPPORTED = native.supported()
+KERNELS = ("pack", "count", "multiply", "depthwise", "steps", "bytes")
 isas = pytest.mark.parametrize("isa", SUPPORTED)
 
 
@@ -50,6 +51,32 @@ def test_resnet20(tmp_path: Path, isa: str) -> None:
     file_format.write(tmp_path / "net.onebit", graph, tensors)
     images = np.random.default_rng(0).normal(size=(1, 3, 32, 32)).astype(np.float32)
     check(tmp_path / "net.onebit", isa, images)
+
+
+@isas
+@pytest.mark.parametrize("seed", range(12))
+def test_convolutions_of_groups(tmp_path: Path, isa: str, seed: int) -> None:
+    """Depth-wise ones, with one filter a channel and with several, and others; rows of more than one tile."""
+    random = np.random.default_rng(seed)
+    size = (int(random.integers(3, 12)), int(random.choice([5, 17, 60])))
+    channels = int(random.choice([2, 6, 16, 58, 70]))
+    net = Builder(seed, (3, *size))
+    x = net.conv("input", 3, channels, 1)
+
+    def window() -> dict[str, Any]:
+        dilation, stride = random.integers(1, 3, (2, 2)).tolist()
+        return {"stride": stride, "dilation": dilation, "padding": random.integers(2, 5, 2).tolist()}
+
+    for filters in (1, int(random.integers(2, 4))):
+        kernel = (int(random.integers(1, 4)), int(random.integers(1, 6)))
+        y = net.conv(x, channels, filters * channels, kernel, groups=channels, **window())
+        x, channels = net.node("prelu", [y], {"slope": net.floats(filters * channels)}), filters * channels
+    y = net.conv(x, channels, channels, 3, groups=channels, padding=[1, 1])
+    net.tensors[f"{y}.bias"] = net.floats(channels)
+    x = net.node("relu", [net.node("add", [x, y])])  # in place of the other operand
+    x = net.conv(x, channels, channels, (2, 3), groups=channels // 2, **window())
+    file_format.write(tmp_path / "net.onebit", net.graph(x), net.tensors)
+    check(tmp_path / "net.onebit", isa, random.normal(size=(2, 3, *size)).astype(np.float32))
 
 
 @isas
@@ -290,7 +317,7 @@ def test_forced_isa_runs(tmp_path: Path, isa: str, monkeypatch: pytest.MonkeyPat
         assert model.isa == isa
         kernels = engine_of(model).kernels
         base = "avx512" if isa in ("avx512vnni", "avx512vp", "amx") else isa
-        expected = {kernel: f"{kernel}_{base}" for kernel in ("pack", "count", "multiply", "steps", "bytes")}
+        expected = {kernel: f"{kernel}_{base}" for kernel in KERNELS}
         for level, kernel in (("avx512vnni", "bytes"), ("avx512vp", "count"), ("amx", "product")):
             if isa in LEVELS[1:] and level in LEVELS[: LEVELS.index(isa) + 1]:
                 expected[kernel] = f"{kernel}_{level}"

@@ -199,7 +199,10 @@ MUTATIONS: dict[str, tuple[Callable[[Parts], Any], str]] = {
     "a map and tokens": (set_in("nodes", 6, to=concat("r", "ids")), "reads the tokens 'ids'"),
     "concat of one": (set_in("nodes", 6, to=concat("p")), r"takes 2 input\(s\)"),
     "concat of three": (set_in("nodes", 6, to=concat("p", "m", "p")), r"takes 2 input\(s\)"),
-    "concat with an axis": (set_in("nodes", 6, to=concat("p", "m") | {"axis": 1}), "unknown key 'axis'"),
+    "concat with an axis": (
+        set_in("nodes", 6, to=concat("p", "m") | {"axis": 1}),
+        "axis must be one of channels, height, width",
+    ),
     "channels of both into a sum": (set_in("nodes", 6, to=concat("p", "m")), "two equal shapes"),
     "concat with a tensor": (
         lambda p: p[1].update({"a.channels": np.zeros(8, np.float32)}),

@@ -41,6 +41,7 @@ def test_operators(tmp_path: Path, seed: int) -> None:
     y = net.conv(x, 20, 24, 3, padding=[1, 1], groups=[1, 4][seed % 2], stride=[2, 2])
     x = net.node("add", [y, net.node("option_a", [x], stride=2, pad=[1, 3])])
     x = net.node("concat", [net.node("relu", [x]), x])
+    x = net.node("concat", [x, net.node("relu", [x])], axis=["height", "width"][seed % 2])
     pool = {"kernel": [2, 2], "stride": [2, 1], "padding": [1, 1], "ceil_mode": bool(seed % 3 == 0)}
     x = net.node("max_pool", [x], **pool)
     x = net.node("avg_pool", [x], **pool, count_include_pad=bool(seed % 2))

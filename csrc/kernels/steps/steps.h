@@ -3,10 +3,11 @@
 //   finish      out = f(x + other)
 //   dequantize  out = f(what the counts of a binary convolution mean + other)
 //
-// f is a Step (Step::add: nothing more) with parameters (rows, channels), what the operator's tensor holds; `other`,
-// the second operand of an addition, may be null. Values are (pixels, channels) floats; out may be x or other.
+// f is a Step (Step::add: nothing more) with parameters (rows, channels), what the operator's tensor holds, or
+// constants; `other`, the second operand of an addition, may be null. Values are (pixels, channels) floats; out may be
+// x or other.
 //
-// And what pools and means are made of.
+// And what pools, means, softmax and normalisations are made of.
 #pragma once
 
 #include <cstddef>
@@ -16,8 +17,25 @@
 
 namespace onebit {
 
-enum class Step { affine, add, hardtanh, relu, prelu, rprelu, maxout };
-constexpr size_t kSteps = 7;
+enum class Step {
+  affine,
+  add,
+  hardtanh,
+  relu,
+  prelu,
+  rprelu,
+  maxout,
+  clip,
+  hardsigmoid,
+  hardswish,
+  sigmoid,
+  tanh,
+  silu,
+  elu,
+  gelu,
+  gelu_tanh
+};
+constexpr size_t kSteps = 16;
 
 // Pixels that are `stride` floats apart, in x `x_stride`; `channels` of each.
 struct Finish {
@@ -26,6 +44,7 @@ struct Finish {
   const float* other;   // or null
   const float* params;  // rows params_stride floats apart
   size_t params_stride;
+  float constants[2];  // parameters that all channels have in common: clip's low and high, elu's alpha
   float* out;
   size_t pixels, channels, stride;
 };
@@ -47,6 +66,16 @@ struct Dequantize {
   Finish finish;        // its x is not read
 };
 
+// A pixel that is normalised, each operation in double until the quotient, which is rounded, then in float:
+//   out[c] = scale[c]·float((x[c] - mean[c]) / deviation[c]) + bias[c]
+struct Normalize {
+  const float* x;
+  const double *mean, *deviation;
+  const float *scale, *bias;
+  size_t channels;
+  float* out;
+};
+
 struct StepKernels {
   const char* name;
   Isa isa;
@@ -57,6 +86,9 @@ struct StepKernels {
   void (*sum)(const float* const* taps, size_t count, size_t n, float* out);
   // sums[c] += x[p][c], over the pixels in order
   void (*channel_sums)(const float* x, double* sums, size_t pixels, size_t channels);
+  // out[i] = e[i] / Σ_j e[j], j from 0 on, where e[i] = exp(x[i] - max x) in double, for which `e` has room; n >= 1
+  void (*softmax)(const float* x, size_t n, double* e, float* out);
+  void (*normalize)(const Normalize&);
 };
 
 #define ONEBIT_KERNEL(table, isa) extern const StepKernels table;

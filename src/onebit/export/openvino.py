@@ -199,7 +199,7 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "binary_conv": _binary_conv,
     "affine": _affine,
     "add": lambda node, arrays, x, y: ops.add(x, y),
-    "concat": lambda node, arrays, x, y: ops.concat([x, y], 1),
+    "concat": lambda node, arrays, x, y: ops.concat([x, y], ("channels", "height", "width").index(node["axis"]) + 1),
     "hardtanh": lambda node, arrays, x: ops.clamp(x, -1.0, 1.0),
     "relu": lambda node, arrays, x: ops.relu(x),
     "prelu": lambda node, arrays, x: ops.prelu(x, arrays["slope"]),

@@ -7,6 +7,7 @@ not add up over the layers, and the first call that differs is the one that was 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -15,9 +16,8 @@ from torch import Tensor, fx, nn
 
 from onebit.errors import UserError
 from onebit.nn.layers import BinaryConv2d, BinaryLinear
-from onebit.packing import fold
-from onebit.packing.lowering import Lowering
-from onebit.packing.preparation import HOOKS
+from onebit.packing import layouts
+from onebit.packing.lowering import Lowering, Value
 from onebit.packing.tracing import Calls
 from onebit.runtime import format, native
 from onebit.runtime.backend import Backend
@@ -65,28 +65,19 @@ def compare(
     backend: Backend = Reference(checked, arrays)
     if native.available():
         backend = native.Engine(format.encode(checked, arrays), None, None)
-    for place in range(min(map(len, values.values()))):
-        one = {argument: value[place : place + 1] for argument, value in values.items()}
-        comparison = _Comparison(lowering, places, backend, one)
-        try:
-            with torch.no_grad(), torch.random.fork_rng(devices=[]):
-                comparison.run(*(value.clone() for value in one.values()))
-        except UserError:
-            raise
-        except Exception as error:  # of the model's layers
-            reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-            raise UserError(f"the model does not take one image at a time: {reason}") from error
+    comparison = _Comparison(lowering, places, backend, values)
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        comparison.run(*(value.clone() for value in values.values()))
 
 
 class _Comparison(Calls):
-    """One image, or one of each input."""
+    """The images of a trace, or as many of each input."""
 
     def __init__(
         self, lowering: Lowering, places: Mapping[str, str | None], backend: Backend, values: Mapping[str, Tensor]
     ):
-        super().__init__(lowering.module, self.compare)
+        super().__init__(lowering.traced, self.compare)
         self.lowering, self.places = lowering, places
-        self.layers = dict(lowering.module.named_modules())
         given = {}
         for argument, value in values.items():
             source = lowering.inputs[argument]
@@ -95,24 +86,22 @@ class _Comparison(Calls):
         self.overflowed = False
         self.found = {name: torch.from_numpy(np.array(value)) for name, value in backend.trace(given).items()}
 
+    def value(self, node: fx.Node) -> Value | None:
+        found = self.lowering.values.get(node)
+        return found if isinstance(found, Value) else None
+
     def compare(self, node: fx.Node, expected: object) -> object:
         """What the file has for the node's value, in PyTorch's shape and order; where it has none, the value itself."""
-        name = self.lowering.value.get(node)
-        place = None if name is None else self.places.get(name)
+        value = self.value(node)
+        place = None if value is None else self.places.get(value.name)
         if self.vague(node) or any(before in self.unsure for before in self.absorbed(node)):
             self.unsure.add(node)
-        if place is None or not isinstance(expected, Tensor):
+        if value is None or place is None or not isinstance(expected, Tensor):
             return expected
         found = self.found[place]
-        order = self.lowering.order.get(str(name))
-        if found.dim() == 4 and name not in self.lowering.sequences:
-            found = found.permute(0, 3, 1, 2)
-        elif order is not None:
-            channels, height, width = order
-            found = found.reshape(-1, height, width, channels).permute(0, 3, 1, 2)
-        if found.numel() != expected.numel():
-            raise self.error(node, f"{tuple(found.shape[1:])} instead of {tuple(expected.shape[1:])}")
-        found = torch.empty_like(expected).copy_(found.reshape(expected.shape))
+        if math.prod(found.shape[1:]) != math.prod(value.size):
+            raise self.error(node, f"{tuple(found.shape[1:])} instead of {value.size}")
+        found = torch.empty_like(expected).copy_(layouts.to_tensor(found, value.axes, expected.shape))
         largest = float(expected.abs().amax())
         self.overflowed = self.overflowed or not largest < HUGE
         if node in self.unsure or self.overflowed:
@@ -127,24 +116,24 @@ class _Comparison(Calls):
         """The nodes whose values the file has not, since it computes them together with this node's, from the first on."""
         found: list[fx.Node] = []
         for before in node.all_input_nodes:
-            name = self.lowering.value.get(before)
-            if name is not None and name in self.places and self.places[name] is None:
+            value = self.value(before)
+            if value is not None and value.name in self.places and self.places[value.name] is None:
                 found += [*self.absorbed(before), before]
         return found
 
     def layer(self, node: fx.Node) -> nn.Module | None:
-        return self.layers[str(node.target)] if node.op == "call_module" else None
+        return self.modules[str(node.target)] if node.op == "call_module" else None
 
     def input(self, node: fx.Node) -> Tensor:
         return self.env[node.args[0]]  # type: ignore[index]
 
     def cancelled(self, node: fx.Node) -> float:
         """What rounding may leave where a batch norm takes away most of what comes in."""
-        layer = self.layer(node)
-        if not isinstance(layer, nn.modules.batchnorm._BatchNorm):
+        scale = self.lowering.norms.get(node)
+        if scale is None:
             return 0.0
-        x, scale = self.input(node), fold.batch_norm(layer).scale.abs()  # type: ignore[arg-type]
-        return CANCELLED * float((x.double().abs() * scale.reshape(1, -1, *[1] * (x.dim() - 2))).amax())
+        x = self.input(node)
+        return CANCELLED * float((x.double().abs() * scale.abs().reshape(1, -1, *[1] * (x.dim() - 2))).amax())
 
     def vague(self, node: fx.Node) -> bool:
         """Whether the layer compares with the mean of its input, and an input is so close to it that its sign is chance."""
@@ -153,31 +142,16 @@ class _Comparison(Calls):
             return False
         if not any(isinstance(form.threshold, str) for form in layer.activation_binarizer.freeze()):
             return False
-        x = self.input(node).double()
-        return bool((x - x.mean()).abs().amin() <= MARGIN * x.square().mean().sqrt())
+        x = self.input(node).double().flatten(1)  # (B, ...), each with a mean of its own
+        distance = (x - x.mean(1, keepdim=True)).abs().amin(1)
+        return bool((distance <= MARGIN * x.square().mean(1).sqrt()).any())
 
     def error(self, node: fx.Node, how: str) -> UserError:
-        what, cause = self.title(node), "report it, with the model"
+        what, cause = self.lowering.call(node), "report it, with the model"
         for part in [*self.absorbed(node), node]:
-            if (why := self.cause(part)) is not None:
-                what, cause = self.title(part), why
+            layer = self.layer(part)
+            if layer is not None and not type(layer).__module__.startswith(("torch.nn", "onebit.")):
+                what = self.lowering.call(part)
+                cause = f"its class {type(layer).__name__} changes what its base computes; use the base, or a layer that packs"
                 break
         return UserError(f"{what}: the file would not compute what the model does ({how}): {cause}")
-
-    def title(self, node: fx.Node) -> str:
-        return f"layer {node.target}" if node.op == "call_module" else self.lowering.call(node)
-
-    def cause(self, node: fx.Node) -> str | None:
-        """What a layer does that its weights do not say, and what to do about it."""
-        layer = self.layer(node)
-        if layer is None:
-            return None
-        if "forward" in vars(layer):
-            return "its forward was replaced, which no file holds; make a layer of it, or leave it out"
-        if any(getattr(layer, hooks) for hooks in HOOKS):
-            return "it has forward hooks, which no file holds; write them into the model's forward, or remove them"
-        if not type(layer).__module__.startswith(("torch.nn", "onebit.")):
-            return (
-                f"its class {type(layer).__name__} changes what its base computes; use the base, or a layer that packs"
-            )
-        return None

@@ -92,12 +92,19 @@ def binary_product(weights: WeightForm, activations: ActivationForm, bias: Tenso
 
 def batch_norm(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> Affine:
     """gamma (x - mean) / sqrt(var + eps) + beta as scale x + bias."""
-    if norm.running_mean is None or norm.running_var is None:
+    return normalization(norm.running_mean, norm.running_var, norm.weight, norm.bias, norm.eps)
+
+
+def normalization(
+    mean: Tensor | None, variance: Tensor | None, weight: Tensor | None, bias: Tensor | None, eps: float
+) -> Affine:
+    """The same of statistics, gamma and beta of their own."""
+    if mean is None or variance is None:
         raise UserError(
             "a batch norm without running statistics cannot be packed; build it with track_running_stats=True"
         )
-    mean, variance = norm.running_mean.double(), norm.running_var.double()
-    gamma = torch.ones_like(mean) if norm.weight is None else norm.weight.detach().double()
-    beta = torch.zeros_like(mean) if norm.bias is None else norm.bias.detach().double()
-    scale = gamma / torch.sqrt(variance + norm.eps)
+    mean, variance = mean.double(), variance.double()
+    gamma = torch.ones_like(mean) if weight is None else weight.detach().double()
+    beta = torch.zeros_like(mean) if bias is None else bias.detach().double()
+    scale = gamma / torch.sqrt(variance + eps)
     return Affine(scale, beta - mean * scale)

@@ -1,4 +1,4 @@
-"""Functions and methods of tensors, as a user's forward calls them, that the format has an operator for.
+"""Functions and methods of tensors, as a user's forward calls them, that the format has an operator for, by their plain name.
 
 A function whose arguments change what it computes is compared with the operator; what differs is refused with the layer or
 the arguments to use instead.
@@ -6,189 +6,289 @@ the arguments to use instead.
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import fx
 
-from onebit.errors import UserError
-from onebit.packing.layers import flatten, global_pool, pair, pool
+from onebit.packing import channels, fold, pooling, products, views
+from onebit.packing.arithmetic import ARITHMETIC, clip
+from onebit.packing.attention import ATTENTION
+from onebit.packing.channels import constant
 from onebit.packing.lowering import Lowering
 
+Function = Callable[[Lowering, fx.Node], None]
 
-def _arguments(node: fx.Node, **defaults: Any) -> list[Any]:
+
+def _arguments(lowering: Lowering, node: fx.Node, **defaults: Any) -> list[Any]:
     """The arguments after the tensor that a call gives by position or by name, else the defaults."""
-    given = dict(zip(defaults, node.args[1:], strict=False)) | dict(node.kwargs)
+    given = dict(zip(defaults, node.args[1:], strict=False)) | {k: v for k, v in node.kwargs.items() if k in defaults}
     return [given.get(name, value) for name, value in defaults.items()]
 
 
-def _plain(op: str) -> Callable[..., None]:
-    return lambda lowering, node: lowering.emit(node, op, node.name)
+def _plain(op: str) -> Function:
+    return lambda lowering, node: _emitted(lowering, node, op)
+
+
+def _emitted(lowering: Lowering, node: fx.Node, op: str, **attributes: Any) -> None:
+    lowering.emit(node, op, attributes=attributes)
 
 
 def _same(lowering: Lowering, node: fx.Node) -> None:
     lowering.skip(node)
 
 
-def _flatten(lowering: Lowering, node: fx.Node) -> None:
-    flatten(lowering, node, node.name)
-
-
-def _clamp(lowering: Lowering, node: fx.Node, **defaults: Any) -> None:
-    """clamp(x, -1, 1) is hardtanh, clamp(x, 0) is relu."""
-    low, high = _arguments(node, **(defaults or {"min": None, "max": None}))
-    if (low, high) == (-1, 1):
-        lowering.emit(node, "hardtanh", node.name)
-    elif (low, high) == (0, None):
-        lowering.emit(node, "relu", node.name)
-    else:
-        raise UserError(
-            f"{lowering.call(node)} from {low} to {high} has no operator in the format; clamp to -1 and 1 (hardtanh), "
-            "or use nn.ReLU"
-        )
-
-
-def _hardtanh(lowering: Lowering, node: fx.Node) -> None:
-    _clamp(lowering, node, min_val=-1.0, max_val=1.0)
-
-
 def _whole(lowering: Lowering, node: fx.Node) -> None:
     """Tokens are whole numbers already."""
-    if lowering.input(node) not in lowering.tokens:
-        raise UserError(f"{lowering.call(node)} of anything but tokens has no operator in the format")
+    if getattr(lowering.any(node), "name", "") not in lowering.tokens:
+        raise lowering.refuse(node, "of anything but tokens has no operator in the format")
     lowering.skip(node)
 
 
 def _dropout(lowering: Lowering, node: fx.Node) -> None:
-    if _arguments(node, p=0.5, training=True)[1]:
-        raise UserError(
-            f"{lowering.call(node)} stays random in evaluation; use nn.Dropout, or give training=self.training"
-        )
+    if _arguments(lowering, node, p=0.5, training=True)[1]:
+        raise lowering.refuse(node, "stays random in evaluation; use nn.Dropout, or give training=self.training")
     lowering.skip(node)
 
 
-def _max_pool(lowering: Lowering, node: fx.Node) -> None:
-    names = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
-    _window(lowering, node, "max_pool", dict(zip(names, (None, None, 0, 1, False))))
+# ---- nonlinearities
 
 
-def _avg_pool(lowering: Lowering, node: fx.Node) -> None:
-    names = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override")
-    _window(lowering, node, "avg_pool", dict(zip(names, (None, None, 0, False, True, None))))
+def _clamp(lowering: Lowering, node: fx.Node) -> None:
+    clip(lowering, node, *_arguments(lowering, node, min=None, max=None))
 
 
-def _window(lowering: Lowering, node: fx.Node, op: str, defaults: dict[str, Any]) -> None:
-    values = SimpleNamespace(**dict(zip(defaults, _arguments(node, **defaults), strict=True)))
-    values.stride = values.kernel_size if values.stride is None or values.stride == () else values.stride
-    pool(lowering, node, node.name, op, values)
+def _hardtanh(lowering: Lowering, node: fx.Node) -> None:
+    clip(lowering, node, *_arguments(lowering, node, min_val=-1.0, max_val=1.0)[:2])
 
 
-def _adaptive(lowering: Lowering, node: fx.Node) -> None:
-    (size,) = _arguments(node, output_size=None)
-    if pair(size) != [1, 1]:
-        raise UserError(f"{lowering.call(node)} to {size} has no operator in the format; pool to 1, or use avg_pool2d")
-    global_pool(lowering, node, node.name)
+def _relu6(lowering: Lowering, node: fx.Node) -> None:
+    clip(lowering, node, 0.0, 6.0)
+
+
+def _elu(lowering: Lowering, node: fx.Node) -> None:
+    _emitted(lowering, node, "elu", alpha=float(_arguments(lowering, node, alpha=1.0)[0]))
+
+
+def _gelu(lowering: Lowering, node: fx.Node) -> None:
+    (approximate,) = _arguments(lowering, node, approximate="none")
+    _emitted(lowering, node, "gelu_tanh" if approximate == "tanh" else "gelu")
+
+
+def _leaky_relu(lowering: Lowering, node: fx.Node) -> None:
+    slope = torch.tensor([float(_arguments(lowering, node, negative_slope=0.01)[0])])
+    channels.per_channel(lowering, node, "prelu", "slope", [slope])
+
+
+def _prelu(lowering: Lowering, node: fx.Node) -> None:
+    weight = constant(lowering, node, lowering.argument(node, 1, "weight"))
+    assert weight is not None
+    channels.per_channel(lowering, node, "prelu", "slope", [weight])
+
+
+def _softmax(lowering: Lowering, node: fx.Node) -> None:
+    channels.softmax(lowering, node, _arguments(lowering, node, dim=None)[0])
+
+
+# ---- products and norms, whose weights are constants
+
+
+def _weights(lowering: Lowering, node: fx.Node, *names: str) -> list[Any]:
+    return [constant(lowering, node, value) for value in _arguments(lowering, node, **dict.fromkeys(names))]
+
+
+def _conv2d(lowering: Lowering, node: fx.Node) -> None:
+    weight, bias = _weights(lowering, node, "weight", "bias")
+    names = ("weight", "bias", "stride", "padding", "dilation", "groups")
+    values = _arguments(lowering, node, **dict(zip(names, (None, None, 1, 0, 1, 1))))
+    geometry = SimpleNamespace(**dict(zip(names[2:], values[2:])), padding_mode="zeros")
+    products.conv(lowering, node, geometry, weight, bias)
+
+
+def _conv_transpose2d(lowering: Lowering, node: fx.Node) -> None:
+    weight, bias = _weights(lowering, node, "weight", "bias")
+    names = ("weight", "bias", "stride", "padding", "output_padding", "groups", "dilation")
+    values = _arguments(lowering, node, **dict(zip(names, (None, None, 1, 0, 0, 1, 1))))
+    products.transposed_conv(lowering, node, SimpleNamespace(**dict(zip(names[2:], values[2:]))), weight, bias)
+
+
+def _linear(lowering: Lowering, node: fx.Node) -> None:
+    products.linear(lowering, node, *_weights(lowering, node, "weight", "bias"))
+
+
+def _embedding(lowering: Lowering, node: fx.Node) -> None:
+    weight = constant(lowering, node, lowering.argument(node, 1, "weight"))
+    assert weight is not None
+    products.embedding(
+        lowering, node, weight, _arguments(lowering, node, weight=None, padding_idx=None, max_norm=None)[2]
+    )
+
+
+def _batch_norm(lowering: Lowering, node: fx.Node) -> None:
+    names = ("running_mean", "running_var", "weight", "bias")
+    defaults = dict.fromkeys(names) | {"training": False, "momentum": 0.1, "eps": 1e-5}
+    *weights, training, _, eps = _arguments(lowering, node, **defaults)
+    if training:
+        raise lowering.refuse(
+            node, "takes the statistics of a batch, which differ from call to call; use nn.BatchNorm2d"
+        )
+    mean, variance, weight, bias = (constant(lowering, node, value) for value in weights)
+    channels.batch_norm(lowering, node, fold.normalization(mean, variance, weight, bias, eps))
+
+
+def _layer_norm(lowering: Lowering, node: fx.Node) -> None:
+    shape, weight, bias, eps = _arguments(lowering, node, normalized_shape=None, weight=None, bias=None, eps=1e-5)
+    weight, bias = constant(lowering, node, weight), constant(lowering, node, bias)
+    channels.layer_norm(lowering, node, tuple(shape), weight, bias, eps)
+
+
+def _group_norm(lowering: Lowering, node: fx.Node) -> None:
+    groups, weight, bias, eps = _arguments(lowering, node, num_groups=1, weight=None, bias=None, eps=1e-5)
+    channels.group_norm(lowering, node, groups, constant(lowering, node, weight), constant(lowering, node, bias), eps)
+
+
+def _instance_norm(lowering: Lowering, node: fx.Node) -> None:
+    names = ("running_mean", "running_var", "weight", "bias", "use_input_stats", "momentum", "eps")
+    values = _arguments(lowering, node, **dict(zip(names, (None, None, None, None, True, 0.1, 1e-5))))
+    mean, variance, weight, bias = (constant(lowering, node, value) for value in values[:4])
+    if values[4]:
+        channels.group_norm(lowering, node, lowering.shape(node)[1], weight, bias, values[6])
+    else:
+        channels.batch_norm(lowering, node, fold.normalization(mean, variance, weight, bias, values[6]))
+
+
+# ---- pools and sizes
+
+
+def _pool(op: str, **defaults: Any) -> Function:
+    defaults = {"kernel_size": None, "stride": None, "padding": 0, **defaults}
+
+    def lower(lowering: Lowering, node: fx.Node) -> None:
+        values = _arguments(lowering, node, **defaults)
+        pooling.pool(lowering, node, op, SimpleNamespace(**dict(zip(defaults, values, strict=True))))
+
+    return lower
+
+
+def _adaptive(op: str) -> Function:
+    return lambda lowering, node: pooling.adaptive(lowering, node, op)
+
+
+def _axes(given: Any, rank: int) -> list[int]:
+    return list(range(rank)) if given is None else list(given) if isinstance(given, tuple | list) else [given]
 
 
 def _mean(lowering: Lowering, node: fx.Node) -> None:
-    """Over height and width, where keepdim changes nothing in the format; or over the tokens of a sequence."""
-    dims, keep, kind = _arguments(node, dim=None, keepdim=False, dtype=None)
-    before = lowering.shape(node.args[0])
-    axes = {
-        axis % (len(before) + 1) for axis in (dims if isinstance(dims, tuple | list) else [dims]) if axis is not None
-    }
-    if lowering.input(node) in lowering.sequences:
-        if axes != {1} or keep or kind is not None:
-            raise UserError(
-                f"{lowering.call(node)} over {dims} of a sequence (B, T, C) has no operator in the format; use mean(1)"
-            )
-        global_pool(lowering, node, node.name, sequence=True)
-        return
-    if len(before) != 3 or axes != {2, 3} or kind is not None:
-        raise UserError(
-            f"{lowering.call(node)} over {dims} has no operator in the format; use nn.AdaptiveAvgPool2d(1) or mean((2, 3))"
-        )
-    global_pool(lowering, node, node.name)
+    dims, keep, kind = _arguments(lowering, node, dim=None, keepdim=False, dtype=None)
+    if kind is not None:
+        raise lowering.refuse(node, f"with dtype = {kind} has no operator in the format")
+    channels.mean(lowering, node, _axes(dims, len(lowering.shape(node.args[0]))), bool(keep))
 
 
-def _add(lowering: Lowering, node: fx.Node) -> None:
-    if node.kwargs.get("alpha", 1) != 1:
-        raise UserError(f"{lowering.call(node)} with alpha = {node.kwargs['alpha']} has no operator in the format")
-    inputs = [lowering.input(node, 0), lowering.input(node, 1)]
-    shapes = [lowering.shape(term) for term in node.args[:2]]
-    forms = {(name in lowering.vectors, name in lowering.sequences) for name in inputs}
-    if shapes[0] != shapes[1] or len(forms) > 1:
-        raise UserError(
-            f"{lowering.call(node)} of {shapes[0]} and {shapes[1]}: the format adds maps of one size, or two vectors; "
-            "give both the same shape"
-        )
-    if lowering.order.get(inputs[0]) != lowering.order.get(inputs[1]):
-        raise UserError(
-            f"{lowering.call(node)}: a flattened map and a vector differ in order in the format; they cannot be added"
-        )
-    lowering.emit(node, "add", node.name, inputs)
+def _amax(lowering: Lowering, node: fx.Node) -> None:
+    dims, keep = _arguments(lowering, node, dim=None, keepdim=False)
+    pooling.largest(lowering, node, _axes(dims, 4), bool(keep))
 
 
-def _concat(lowering: Lowering, node: fx.Node) -> None:
-    """Of channels: for several values, those of the first two, then those of each further one."""
-    given: dict[str, Any] = dict(zip(("tensors", "dim"), node.args, strict=False)) | dict(node.kwargs)
-    values, axis = given["tensors"], given.get("dim", given.get("axis", 0))
-    names = [lowering.named(node, value) for value in values]
-    shapes = [lowering.shape(value) for value in values]
-    sequence = names[0] in lowering.sequences
-    kinds = {(name in lowering.vectors, name in lowering.sequences) for name in names}
-    channels = len(shapes[0]) if sequence else 1
-    if axis % (len(shapes[0]) + 1) != channels or len(kinds) > 1:
-        raise UserError(
-            f"{lowering.call(node)} of {', '.join(map(str, shapes))} along {axis}: the format puts channels of maps of one size, "
-            f"or of vectors, behind each other; give dim={channels} and maps or vectors alone"
-        )
-    if any(lowering.order.get(name) for name in names):
-        raise UserError(
-            f"{lowering.call(node)} of a flattened map, whose order the format changes, has no operator; put maps behind each "
-            "other before they are flattened"
-        )
-    if len(names) == 1:
-        lowering.value[node] = names[0]
-    total = names[0]
-    for number, name in enumerate(names[1:], start=2):
-        part = node.name if number == len(names) else f"{node.name}.{number}"
-        total = lowering.emit(node, "concat", part, [total, name]).name
+def _interpolate(lowering: Lowering, node: fx.Node) -> None:
+    names = ("size", "scale_factor", "mode", "align_corners")
+    _, _, mode, corners = _arguments(lowering, node, **dict(zip(names, (None, None, "nearest", None))))
+    pooling.interpolate(lowering, node, mode, corners)
 
 
 def _pad(lowering: Lowering, node: fx.Node) -> None:
-    """Channels of zeros before and after those of a map."""
-    pad, mode, value = _arguments(node, pad=(), mode="constant", value=None)
+    """Channels of zeros before and after those of a map, and pixels around it."""
+    pad, mode, value = _arguments(lowering, node, pad=(), mode="constant", value=None)
     widths = [*pad, *[0] * (8 - len(pad))]  # of the last axis first
-    before, after = widths[4], widths[5]
-    zeros = mode == "constant" and not value
-    if len(lowering.shape(node)) != 3 or not zeros or any(widths[:4] + widths[6:]) or min(before, after) < 0:
-        raise UserError(
-            f"{lowering.call(node)} by {pad} has no operator in the format, which pads channels of maps with zeros; pad pixels "
-            "in the layer that follows"
+    left, right, top, bottom, before, after = widths[:6]
+    pixels = [top, bottom, left, right]
+    mode = "zeros" if mode == "constant" else mode
+    shape = lowering.shape(node)
+    if (
+        len(shape) != 4
+        or (mode == "zeros" and value)
+        or any(widths[6:])
+        or min(widths) < 0
+        or (before + after and any(pixels))
+    ):
+        raise lowering.refuse(
+            node,
+            f"by {pad} has no operator in the format, which pads channels of maps with zeros, or pixels; pad one after the other",
         )
-    lowering.emit(node, "option_a", node.name, attributes={"stride": 1, "pad": [before, after]})
+    if any(pixels):
+        lowering.emit_map(node, "pad", lowering.map(node), attributes={"pixels": pixels, "mode": mode})
+    else:
+        lowering.emit_map(node, "option_a", lowering.map(node), attributes={"stride": 1, "pad": [before, after]})
 
 
-FUNCTIONS: dict[Any, Callable[..., None]] = {
-    **dict.fromkeys((operator.add, operator.iadd, torch.add, "add", "add_"), _add),
-    **dict.fromkeys((torch.cat, torch.concat, torch.concatenate), _concat),
-    F.pad: _pad,
-    **dict.fromkeys((torch.relu, torch.relu_, F.relu, F.relu_, "relu", "relu_"), _plain("relu")),
-    **dict.fromkeys((F.hardtanh, F.hardtanh_), _hardtanh),
-    **dict.fromkeys((torch.clamp, torch.clamp_, torch.clip, torch.clip_), _clamp),
-    **dict.fromkeys(("clamp", "clamp_", "clip", "clip_"), _clamp),
-    **dict.fromkeys((torch.flatten, torch.reshape, torch.squeeze), _flatten),
-    **dict.fromkeys(("flatten", "reshape", "view", "squeeze"), _flatten),
-    **dict.fromkeys((F.max_pool2d, torch.max_pool2d), _max_pool),
-    F.avg_pool2d: _avg_pool,
-    F.adaptive_avg_pool2d: _adaptive,
-    **dict.fromkeys((torch.mean, "mean"), _mean),
-    **dict.fromkeys((F.dropout, F.dropout2d), _dropout),
-    **dict.fromkeys(("contiguous", "detach", "clone", "float"), _same),
-    **dict.fromkeys(("long", "int"), _whole),
+def _shuffle(lowering: Lowering, node: fx.Node) -> None:
+    lowering.emit(
+        node, "channel_shuffle", lowering.map(node), attributes={"groups": _arguments(lowering, node, groups=1)[0]}
+    )
+
+
+FUNCTIONS: dict[str, Function] = {
+    **ARITHMETIC,
+    **ATTENTION,
+    **{name: _plain(name) for name in ("relu", "sigmoid", "tanh", "silu", "hardswish", "hardsigmoid")},
+    **{name: _clamp for name in ("clamp", "clip")},
+    "hardtanh": _hardtanh,
+    "relu6": _relu6,
+    "elu": _elu,
+    "gelu": _gelu,
+    "leaky_relu": _leaky_relu,
+    "prelu": _prelu,
+    "softmax": _softmax,
+    **{
+        name: _same
+        for name in (
+            "contiguous",
+            "detach",
+            "clone",
+            "float",
+            "double",
+            "data",
+            "to",
+            "type",
+            "type_as",
+            "cpu",
+            "alias",
+        )
+    },
+    **{name: _whole for name in ("long", "int")},
+    **{name: _dropout for name in ("dropout", "dropout1d", "dropout2d", "alpha_dropout", "feature_dropout")},
+    "conv2d": _conv2d,
+    "conv_transpose2d": _conv_transpose2d,
+    "linear": _linear,
+    "embedding": _embedding,
+    "batch_norm": _batch_norm,
+    "layer_norm": _layer_norm,
+    "group_norm": _group_norm,
+    "instance_norm": _instance_norm,
+    "max_pool2d": _pool("max_pool", dilation=1, ceil_mode=False),
+    "avg_pool2d": _pool("avg_pool", ceil_mode=False, count_include_pad=True, divisor_override=None),
+    "adaptive_avg_pool2d": _adaptive("avg_pool"),
+    "adaptive_max_pool2d": _adaptive("max_pool"),
+    "mean": _mean,
+    "amax": _amax,
+    **{name: _interpolate for name in ("interpolate", "upsample")},
+    "pad": _pad,
+    "channel_shuffle": _shuffle,
+    **{
+        name: views.reshape
+        for name in ("reshape", "view", "flatten", "unflatten", "squeeze", "unsqueeze", "view_as", "reshape_as")
+    },
+    **{name: views.transpose for name in ("transpose", "swapaxes", "swapdims")},
+    **{name: views.last_two for name in ("T", "mT", "t")},
+    **{name: views.movedim for name in ("movedim", "moveaxis")},
+    "permute": views.permute,
+    **{name: views.expand for name in ("expand", "expand_as", "broadcast_to")},
+    **{name: views.cat for name in ("cat", "concat", "concatenate")},
+    **{name: views.split for name in ("chunk", "split", "split_with_sizes", "tensor_split", "unbind")},
+    "part": views.part,
+    "getitem": views.getitem,
+    "narrow": views.narrow,
+    "select": views.select,
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,16 +16,14 @@ from onebit.nn.layers import float32_bytes
 from onebit.packing import arguments, signature
 from onebit.packing.comparison import compare, probes
 from onebit.packing.functions import FUNCTIONS
-from onebit.packing.layers import converter
+from onebit.packing.layers import converter, known
 from onebit.packing.lowering import BATCH, Lowering, Operation
 from onebit.packing.merge import merge_affines
 from onebit.packing.preparation import prepared, unwrapped
 from onebit.packing.tracing import trace
 from onebit.runtime import bits, format
 from onebit.runtime.graph import TaskRecord
-from onebit.runtime.inputs import Image, Input
-
-LARGE = 128**2  # pixels of an image
+from onebit.runtime.inputs import Input
 
 
 def pack(
@@ -75,8 +72,8 @@ def pack(
 
     Returns {"path", "bytes", "float32_bytes", "binary_weights", "int8_weights", "float_weights"}: the file's size, that of
     the parameters and buffers in float32, and the number of weights stored in one bit, in 8 and in 32.
-    Before it is written, what the file computes is compared with the model in evaluation mode, in float32 on the CPU, layer by
-    layer on one or two random inputs.
+    Before it is written, what the file computes is compared with the model in evaluation mode, in float32 on the CPU, call by
+    call on two random inputs.
 
     Raises UserError for a model that cannot be traced, has diverged, or computes something that the file would not, and for a
     file that cannot be written.
@@ -109,7 +106,7 @@ def pack(
     if converter(frozen):  # a layer alone
         traced, named = nn.Sequential(frozen), {"input": next(iter(named.values()))}
     values = {argument: probes(source, BATCH) for argument, source in named.items()}
-    lowering = Lowering(trace(traced, values), converter, FUNCTIONS, named)
+    lowering = Lowering(trace(traced, values, known), converter, FUNCTIONS, named)
     places: dict[str, str | None] = {}
     operations, outputs = lowering.run()
     operations, nodes = merge_affines(operations, tuple(outputs.values()), places)
@@ -126,11 +123,7 @@ def pack(
         "outputs": [{"name": name, "node": node} for name, node in zip(outputs, nodes, strict=True)],
     }
     tensors, binary = arrays_of(operations, int8=False)
-    large = any(isinstance(source, Image) and math.prod(source.map[:2]) > LARGE for source in named.values())
-    few = {
-        argument: value[:1] if large else value for argument, value in values.items()
-    }  # whose layers have values enough
-    compare(lowering, places, graph, tensors, few)
+    compare(lowering, places, graph, tensors, values)
     if int8:
         tensors, binary = arrays_of(operations, int8=True)
     format.write(path, graph, tensors)

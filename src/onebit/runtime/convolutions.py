@@ -22,16 +22,22 @@ def group_channels(node: Node, channels: int, out: int) -> int:
     return channels // groups
 
 
-def conv_shape(node: Node, inputs: list[Shape], tensors: Tensors) -> Shape:
-    shape = map_of(node, inputs[0])
-    out, own, *kernel = tensors.expect_weight(node, None, None, None, None)
-    if max(kernel) > MAX_SIZE:
-        raise FormatError(f"node {node.name!r}: the kernel {kernel} is larger than {MAX_SIZE}")
+def conv_weight_shape(node: Node, shape: Shape, tensors: Tensors) -> tuple[int, tuple[int, int]]:
+    """(O, (KH, KW)) of a convolution's weight, which must fit the map; takes the weight and the bias, if there is one."""
+    shape = map_of(node, shape)
+    out, own, height, width = tensors.expect_weight(node, None, None, None, None)
+    if max(height, width) > MAX_SIZE:
+        raise FormatError(f"node {node.name!r}: the kernel {[height, width]} is larger than {MAX_SIZE}")
     if own != group_channels(node, shape[2], out):
         raise FormatError(f"node {node.name!r}: weight has {own} input channels, the map has {shape[2]}")
     if tensors.has(node, "bias"):
         tensors.expect(node, "bias", "F32", out)
-    return *convolved(node, shape, tuple(kernel)), out
+    return out, (height, width)
+
+
+def conv_shape(node: Node, inputs: list[Shape], tensors: Tensors) -> Shape:
+    out, kernel = conv_weight_shape(node, inputs[0], tensors)
+    return *convolved(node, inputs[0], kernel), out
 
 
 def linear_shape(node: Node, inputs: list[Shape], tensors: Tensors) -> Shape:

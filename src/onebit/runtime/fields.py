@@ -44,6 +44,29 @@ def pair(low: int, high: int) -> Callable[[Any, str], tuple[int, int]]:
     return check
 
 
+def integers(count: int, low: int, high: int) -> Callable[[Any, str], tuple[int, ...]]:
+    """A list of so many."""
+    one = integer(low, high)
+
+    def check(value: Any, where: str) -> tuple[int, ...]:
+        if not isinstance(value, list | tuple) or len(value) != count:
+            raise FormatError(f"{where} must be a list of {count} integers, got {show(value)}")
+        return tuple(one(item, where) for item in value)
+
+    return check
+
+
+def word(*words: str) -> Callable[[Any, str], str]:
+    """One of some words."""
+
+    def check(value: Any, where: str) -> str:
+        if not isinstance(value, str) or value not in words:
+            raise FormatError(f"{where} must be one of {', '.join(words)}, got {show(value)}")
+        return value
+
+    return check
+
+
 def boolean(value: Any, where: str) -> bool:
     if type(value) is not bool:
         raise FormatError(f"{where} must be true or false, got {show(value)}")
@@ -58,6 +81,14 @@ def number(value: Any, where: str) -> float:
         found = None
     if found is None or not abs(found) <= MAX_NUMBER:
         raise FormatError(f"{where} must be a finite number, got {show(value)}")
+    return found
+
+
+def positive(value: Any, where: str) -> float:
+    """A number above 0."""
+    found = number(value, where)
+    if found <= 0:
+        raise FormatError(f"{where} must be a number above 0, got {show(value)}")
     return found
 
 

@@ -14,20 +14,29 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from onebit.errors import FormatError
-from onebit.runtime import binary, convolutions, pools, windows
-from onebit.runtime.fields import MAX_SIZE, integer, pair
+from onebit.runtime import (
+    attention,
+    binary,
+    convolutions,
+    exponentials,
+    normalization,
+    pools,
+    rearrangements,
+    transposed_conv,
+    upsampling,
+    windows,
+)
+from onebit.runtime.fields import MAX_SIZE, integer, number, pair, positive
 from onebit.runtime.graph import Attribute, Graph, Node
 from onebit.runtime.inputs import Tokens
-from onebit.runtime.tensors import Arrays, Shape, Tensors, float_weight, map_of
-
-MAX_ELEMENTS = 2**28  # of one activation
+from onebit.runtime.tensors import MAX_ELEMENTS, Arrays, Shape, Tensors, float_weight, map_of
 
 
 @dataclass(frozen=True)
 class Operator:
     """A row of OPERATORS.
 
-    inputs      how many values it reads
+    inputs      how many values it reads; if none, it computes (1, ...): the same for every sample
     infer       (node, shapes of the inputs, tensors) -> shape of the output; takes the node's tensors, or raises FormatError
     compute     (node, the node's tensors by what they are, *values of the inputs) -> value; binary ones (int32 A·B, value)
     attributes  by name
@@ -83,15 +92,6 @@ def _two_equal(node: Node, inputs: list[Shape], tensors: Tensors) -> Shape:
     return inputs[0]
 
 
-def _concat_shape(node: Node, inputs: list[Shape], tensors: Tensors) -> Shape:
-    first, second = inputs
-    if first[:-1] != second[:-1]:
-        raise FormatError(
-            f"node {node.name!r} (concat) needs two maps of one height and width, or two vectors, got {first} and {second}"
-        )
-    return *first[:-1], first[-1] + second[-1]
-
-
 def _embedding_shape(node: Node, inputs: list[Shape], tensors: Tensors) -> Shape:
     length, count = inputs[0]
     _, channels = tensors.expect_weight(node, count, None)
@@ -103,6 +103,32 @@ def _embedding(node: Node, tensors: Arrays, tokens: np.ndarray) -> np.ndarray:
     scale = tensors.get("weight_scale")
     rows = float_weight(tensors["weight"][tokens.ravel()], None if scale is None else scale[tokens.ravel()])
     return rows.reshape(*tokens.shape, 1, -1)
+
+
+def _clip_shape(node: Node, inputs: list[Shape], tensors: Tensors) -> Shape:
+    if node["low"] > node["high"]:
+        raise FormatError(f"node {node.name!r} (clip) needs low <= high, got {node['low']} and {node['high']}")
+    return inputs[0]
+
+
+def _clip(x: np.ndarray, low: float, high: float) -> np.ndarray:
+    """min(max(x, low), high), of values that compare as equal x."""
+    x = np.where(x < np.float32(low), np.float32(low), x)
+    return np.where(x > np.float32(high), np.float32(high), x)
+
+
+def _hardsigmoid(x: np.ndarray) -> np.ndarray:
+    return _clip(x + np.float32(3), 0, 6) / np.float32(6)
+
+
+def _in_float64(function: Callable[[np.ndarray], np.ndarray]) -> Operator:
+    """An elementwise operator without tensors that is computed in float64 and rounded once."""
+    return Operator(1, _unchanged, lambda node, tensors, x: function(x.astype(np.float64)).astype(np.float32))
+
+
+def _elu(node: Node, tensors: Arrays, x: np.ndarray) -> np.ndarray:
+    y: np.ndarray = exponentials.elu(x.astype(np.float64), np.float32(node["alpha"])).astype(np.float32)
+    return y
 
 
 def _prelu(x: np.ndarray, slope: np.ndarray) -> np.ndarray:
@@ -146,12 +172,30 @@ OPERATORS: dict[str, Operator] = {
     "embedding": Operator(1, _embedding_shape, _embedding, tokens=True),
     "affine": Operator(1, _channelwise("channels", 2), _affine),
     "add": Operator(2, _two_equal, lambda node, tensors, x, y: x + y),
-    "concat": Operator(2, _concat_shape, lambda node, tensors, x, y: np.concatenate([x, y], axis=-1)),
+    "concat": Operator(2, rearrangements.concat_shape, rearrangements.concat, rearrangements.CONCAT),
     "hardtanh": Operator(1, _unchanged, lambda node, tensors, x: np.clip(x, np.float32(-1), np.float32(1))),
     "relu": Operator(1, _unchanged, lambda node, tensors, x: np.maximum(x, np.float32(0))),
     "prelu": Operator(1, _channelwise("slope", None), lambda node, tensors, x: _prelu(x, tensors["slope"])),
     "rprelu": Operator(1, _channelwise("channels", 3), _rprelu),
     "maxout": Operator(1, _channelwise("channels", 2), _maxout),
+    "clip": Operator(
+        1,
+        _clip_shape,
+        lambda node, tensors, x: _clip(x, node["low"], node["high"]),
+        {"low": Attribute(number), "high": Attribute(number)},
+    ),
+    "hardsigmoid": Operator(1, _unchanged, lambda node, tensors, x: _hardsigmoid(x)),
+    "hardswish": Operator(1, _unchanged, lambda node, tensors, x: x * _hardsigmoid(x)),
+    "sigmoid": _in_float64(exponentials.sigmoid),
+    "tanh": _in_float64(exponentials.tanh),
+    "silu": _in_float64(exponentials.silu),
+    "elu": Operator(1, _unchanged, _elu, {"alpha": Attribute(positive, 1.0)}),
+    "gelu": _in_float64(exponentials.gelu),
+    "gelu_tanh": _in_float64(exponentials.gelu_tanh),
+    "multiply": Operator(2, normalization.multiply_shape, normalization.multiply),
+    "layer_norm": Operator(1, normalization.layer_norm_shape, normalization.layer_norm, normalization.LAYER_NORM),
+    "group_norm": Operator(1, normalization.group_norm_shape, normalization.group_norm, normalization.GROUP_NORM),
+    "softmax": Operator(1, _unchanged, lambda node, tensors, x: exponentials.softmax(x)),
     "max_pool": Operator(1, pools.pool_shape, pools.max_pool, pools.MAX_POOL),
     "avg_pool": Operator(1, pools.pool_shape, pools.avg_pool, pools.AVG_POOL),
     "global_avg_pool": Operator(1, lambda node, inputs, tensors: (map_of(node, inputs[0])[2],), pools.global_avg_pool),
@@ -160,5 +204,15 @@ OPERATORS: dict[str, Operator] = {
         lambda node, inputs, tensors: (math.prod(map_of(node, inputs[0])),),
         lambda node, tensors, x: x.reshape(len(x), -1),  # (B, H·W·C)
     ),
+    "constant": Operator(0, rearrangements.constant_shape, rearrangements.constant),
+    "slice": Operator(1, rearrangements.slice_shape, rearrangements.sliced, rearrangements.SLICE),
+    "channel_shuffle": Operator(1, rearrangements.shuffle_shape, rearrangements.shuffle, rearrangements.SHUFFLE),
+    "to_sequence": Operator(1, rearrangements.sequence_shape, rearrangements.sequence),
+    "pad": Operator(1, rearrangements.pad_shape, rearrangements.pad, rearrangements.PAD),
+    "upsample": Operator(1, upsampling.upsample_shape, upsampling.upsample, upsampling.UPSAMPLE),
+    "transposed_conv": Operator(
+        1, transposed_conv.transposed_conv_shape, transposed_conv.transposed_conv, transposed_conv.TRANSPOSED_CONV
+    ),
+    "attention": Operator(3, attention.attention_shape, attention.attention, attention.ATTENTION),
     "option_a": Operator(1, _option_a_shape, _option_a, _OPTION_A),
 }

@@ -57,6 +57,6 @@ def avg_pool(node: Node, tensors: Arrays, x: np.ndarray) -> np.ndarray:
 
 
 def global_avg_pool(node: Node, tensors: Arrays, x: np.ndarray) -> np.ndarray:
-    """Mean over the pixels, in double: (B, H, W, C) -> (B, C)."""
+    """Mean over the pixels, in double, the first added to 0 (so that of −0 it is +0): (B, H, W, C) -> (B, C)."""
     flat = x.reshape(len(x), -1, x.shape[-1]).astype(np.float64)  # (B, H·W, C)
-    return (np.cumsum(flat, axis=1)[:, -1] / flat.shape[1]).astype(np.float32)
+    return ((0.0 + np.cumsum(flat, axis=1)[:, -1]) / flat.shape[1]).astype(np.float32)

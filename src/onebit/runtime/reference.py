@@ -37,10 +37,13 @@ class Reference:
     def trace(self, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         maps = {name: _map(self._inputs[name], value) for name, value in values.items()}
         found: dict[str, np.ndarray] = {}
+        batch = len(next(iter(values.values())))
         for node in self._graph.nodes:
             operands = [found[name] if name in found else maps[name] for name in node.inputs]
             value = self._of_bytes(node, values)
             computed = value if value is not None else OPERATORS[node.op].compute(node, self._own(node), *operands)
+            if not node.inputs:
+                computed = np.repeat(computed, batch, axis=0)
             if isinstance(computed, tuple):  # of a binary operator
                 found[f"{node.name}:accumulator"], computed = computed
             found[node.name] = computed
@@ -48,7 +51,8 @@ class Reference:
 
     def _of_bytes(self, node: Node, values: Mapping[str, np.ndarray]) -> np.ndarray | None:
         """The value of a convolution that takes an image's bytes as they are."""
-        source, pixels = self._inputs.get(node.inputs[0]), values.get(node.inputs[0])
+        read = node.inputs[0] if node.inputs else None
+        source, pixels = self._inputs.get(read or ""), values.get(read or "")
         if not isinstance(source, Image) or pixels is None or pixels.dtype != np.uint8:
             return None
         form = byte_conv(node, self._own(node), source)

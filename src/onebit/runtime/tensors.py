@@ -11,6 +11,8 @@ from onebit.errors import FormatError
 from onebit.runtime.fields import MAX_CHANNELS, show
 from onebit.runtime.graph import Node
 
+MAX_ELEMENTS = 2**28  # of one activation
+
 Shape = tuple[int, ...]
 Arrays = dict[str, np.ndarray]
 DTYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "U8": np.dtype("u1"), "I8": np.dtype("i1")}
@@ -30,6 +32,10 @@ class Tensors:
 
     def has(self, node: Node, what: str) -> bool:
         return f"{node.name}.{what}" in self._found
+
+    def axes(self, node: Node, what: str) -> int:
+        """The number of axes of the tensor <node>.<what>; 0 if there is none."""
+        return len(self._found.get(f"{node.name}.{what}", ("", ()))[1])
 
     def expect(self, node: Node, what: str, dtype: str, *shape: int | None) -> Shape:
         """Shape of the tensor <node>.<what>; None in `shape` stands for any size from 1 to MAX_CHANNELS."""
