@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
 
 import onebit
@@ -33,7 +34,8 @@ def logits(path, images):
     options = onnxruntime().SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime().InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    return session.run(None, {session.get_inputs()[0].name: images})[0]
+    (name,) = (source.name for source in session.get_inputs())
+    return np.concatenate([session.run(None, {name: images[i : i + 100]})[0] for i in range(0, len(images), 100)])
 
 
 def succeed(capsys, *arguments):
@@ -86,6 +88,21 @@ def test_resnet18_decides_alike_on_photographs(resnet18):
     found, expected = logits(resnet18[0] / "net.onnx", images), load(resnet18[0] / "net.safetensors", threads=1)(images)
     assert len(set(expected.argmax(1))) > 1 and np.array_equal(found.argmax(1), expected.argmax(1))
     np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+def test_a_network_of_others(tmp_path):
+    """Gates, hard activations, depth-wise convolutions: what PyTorch says."""
+    onnxruntime()
+    torch.manual_seed(0)
+    model = settle(timm.create_model("mobilenetv3_small_100", num_classes=7), (3, 32, 32))
+    pack(model, tmp_path / "net.safetensors", input_shape=(3, 32, 32))
+    onebit.export.write(tmp_path / "net.safetensors", tmp_path / "net.onnx")
+    images = torch.randn(4, 3, 32, 32)
+    with torch.inference_mode():
+        expected = model(images).numpy()
+    np.testing.assert_allclose(
+        logits(tmp_path / "net.onnx", images.numpy()), expected, atol=1e-4 * np.abs(expected).max()
+    )
 
 
 def test_openvino(tmp_path, capsys):

@@ -90,7 +90,7 @@ def option_a(draw: Drawing, node: Node, arrays: Arrays, x: Value) -> str:
 
 
 def concat(draw: Drawing, node: Node, arrays: Arrays, *inputs: Value) -> str:
-    return draw.add("Concat", *inputs, axis=AXES[node.attributes.get("axis", "channels")])
+    return draw.add("Concat", *inputs, axis=AXES[node["axis"]])
 
 
 def slice_(draw: Drawing, node: Node, arrays: Arrays, x: Value) -> str:

@@ -30,8 +30,7 @@ from onebit.runtime.tensors import Arrays, Shape, Tensors, by_node
 
 OPSET, IR = 18, 8  # IR 8 is the one that came with this opset: readers of 2022 and later know both
 MAX_BYTES = 2**31 - 1  # of one protobuf
-# Operator of the file -> (drawing, node, its tensors, its inputs) -> name of the value. Rows of operators that are not in the
-# file's table yet wait there.
+# Operator of the file -> (drawing, node, its tensors, its inputs) -> name of the value.
 OPERATORS: dict[str, Callable[..., str]] = {**LAYERS, **BINARY, **ELEMENTWISE, **MAPS}
 
 
@@ -88,9 +87,10 @@ def model(graph: Graph, tensors: Arrays, form: Form = DEFAULT) -> ModelProto:
     underscore behind it, since names are unique in ONNX. Raises UserError as `write` does."""
     if unknown := sorted({node.op for node in graph.nodes} - OPERATORS.keys()):
         raise UserError(f"the operator {unknown[0]} has no form in ONNX; add a row in src/onebit/export/onnx")
-    if (size := sum(array.nbytes for array in tensors.values())) * (32 if form.qonnx else 1) > MAX_BYTES:
+    factors = {name: 32 if form.qonnx and name.endswith(".bits") else 1 for name in tensors}  # float32 instead of bits
+    if (size := sum(factors[name] * array.nbytes for name, array in tensors.items())) > MAX_BYTES:
         raise UserError(
-            f"the tensors take {size} bytes, an ONNX file has at most {MAX_BYTES}; pack the network with --int8"
+            f"the weights take {size} bytes, an ONNX file has at most {MAX_BYTES}; pack the network with --int8"
         )
     shapes = infer_shapes(graph, Tensors.of(tensors))
     drawing = Drawing([source.name for source in graph.inputs], form.qonnx)
