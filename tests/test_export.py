@@ -153,9 +153,8 @@ REFUSED = {
 @pytest.mark.parametrize("what", REFUSED)
 def test_refusals(what, folder, capsys):
     """One line, exit code 2, nothing written."""
-    pytest.importorskip(
-        "openvino" if "openvino" in REFUSED[what][0] else "onnx", reason="the format's package is not installed"
-    )
+    package, extra = ("openvino", "peers") if "openvino" in REFUSED[what][0] else ("onnx", "onnx")
+    pytest.importorskip(package, reason=EXTRA.format(package, extra))
     before = {path: path.read_bytes() for path in folder.iterdir()}
     arguments, says = REFUSED[what]
     assert main(["export", *arguments]) == 2
