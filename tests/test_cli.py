@@ -24,7 +24,20 @@ from onebit.nn.layers import binary_layers
 from onebit.runtime import pictures
 from runs import saved
 
-VERBS = ("train", "eval", "pack", "run", "bench", "bench-train", "reproduce", "info", "import", "list", "completion")
+VERBS = (
+    "train",
+    "eval",
+    "pack",
+    "run",
+    "bench",
+    "bench-train",
+    "reproduce",
+    "info",
+    "export",
+    "import",
+    "list",
+    "completion",
+)
 
 
 def run(capsys, *arguments):

@@ -53,6 +53,7 @@ def test_from_elsewhere(installed, tmp_path):
         ("sklearn.datasets", "scikit-learn", "train"),
         ("shtab", "shtab", "train"),
         ("onnxruntime", "onnxruntime", "peers"),
+        ("onnx", "onnx", "onnx"),
         ("datasets", "datasets", "datasets"),
     ],
 )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from onebit import checkpoints as checkpoints
     from onebit import data as data
+    from onebit import export as export
     from onebit import methods as methods
     from onebit import models as models
     from onebit import nn as nn
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
     __version__: str
 
-PACKAGES = ("checkpoints", "data", "methods", "models", "nn", "runtime", "tasks")
+PACKAGES = ("checkpoints", "data", "export", "methods", "models", "nn", "runtime", "tasks")
 NAMES = {
     "Floats": "onebit.runtime.inputs",
     "Image": "onebit.runtime.inputs",

@@ -156,6 +156,7 @@ FORMATS = {  # endings of names that say what a file holds, and what else it the
     ".safetensors": "packed",
     **dict.fromkeys((".ckpt", ".pt", ".pth", ".th"), "checkpoint"),
     ".onnx": "ONNX",
+    ".xml": "OpenVINO",
     ".toml": "recipe",
     **dict.fromkeys((".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"), "picture"),
     **dict.fromkeys((".zip", ".tar", ".parquet"), "data"),
@@ -168,9 +169,10 @@ def check_output(out: str, inputs: Sequence[str], kind: str) -> None:
     files.check_output(out, inputs)
     named = FORMATS.get(Path(out).suffix.lower(), kind)
     if named != kind:
+        named, written = (f"{'an' if name[0] == 'O' else 'a'} {name}" for name in (named, kind))
         raise UserError(
-            f"--out {out}: the name is that of a {named} file, what is written is a {kind} file; give a name that ends in "
-            + {"packed": ".safetensors", "checkpoint": ".ckpt"}.get(kind, ".json")
+            f"--out {out}: the name is that of {named} file, what is written is {written} file; give a name that ends in "
+            + {"packed": ".safetensors", "checkpoint": ".ckpt", "ONNX": ".onnx", "OpenVINO": ".xml"}.get(kind, ".json")
         )
     there = recognized(out)
     if kind == "report" and there.words:

@@ -17,6 +17,7 @@ from onebit.cli import (
     bench_train,
     completion,
     evaluate,
+    export,
     import_checkpoint,
     info,
     list_names,
@@ -36,6 +37,7 @@ DESCRIPTION = """Train, pack and run neural networks whose weights and activatio
   onebit pack runs/digits/last.ckpt --out digits.safetensors             turn it into a file of bits
   onebit eval digits.safetensors --data digits                           measure the packed file
   onebit run digits.safetensors image.png folder/                        classify images
+  onebit export digits.safetensors --to onnx                             write it for another runtime
   onebit reproduce digits                                                train and measure a whole table
   onebit analyze runs/digits                                             see what training did, in a report
 """
@@ -49,6 +51,7 @@ VERBS = (
     bench_train,
     reproduce,
     info,
+    export,
     import_checkpoint,
     list_names,
     completion,

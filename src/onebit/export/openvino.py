@@ -8,25 +8,69 @@ one with a single output, A·1, and a constant map, since ΣB and N depend on th
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
-from openvino import Model, Shape, Tensor, Type
+from openvino import Model, Shape, Tensor, Type, save_model
 from openvino import opset14 as ops
 from openvino.op import Constant
 
+from onebit import files
 from onebit.errors import UserError
+from onebit.export import borders
 from onebit.runtime import format
 from onebit.runtime.binary import CHANNEL
 from onebit.runtime.bits import unpack_weight
 from onebit.runtime.graph import Node
 from onebit.runtime.tensors import Arrays, by_node, float_weight
-from onebit.runtime.windows import window_size
 
 
-def openvino_model(path: str, batch: int) -> Model:
+def write(path: str | os.PathLike[str], out: str | os.PathLike[str], batch: int | None = None) -> dict[str, Any]:
+    """Writes the network of a packed file as OpenVINO's files: `out`, which ends in .xml, and the weights beside it in .bin.
+
+    batch    images of a call, 1 if it is None
+
+    Returns {"file", "format", "bytes", "inputs", "outputs"}, the bytes of both files. Raises UserError for another name, as
+    `openvino_model` does, and for files that cannot be written.
+    """
+    xml = Path(out)
+    if xml.suffix != ".xml":
+        raise UserError(
+            f"{out}: OpenVINO reads its weights from the .bin beside the .xml; give a name that ends in .xml"
+        )
+    weights = xml.with_suffix(".bin")
+    files.check_output(weights, [path], "the file of weights")
+    files.check_name(xml)
+    model = openvino_model(path, batch or 1)
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder) / "model.xml"
+        save_model(model, made, compress_to_fp16=False)
+        contents = {weights: made.with_suffix(".bin").read_bytes(), xml: made.read_bytes()}
+    for place, content in contents.items():
+        files.write(place, partial(_fill, content), follow=True)
+    return {
+        "file": os.fspath(out),
+        "format": "openvino",
+        "bytes": sum(map(len, contents.values())),
+        "inputs": {x.output(0).get_any_name(): _words(x.get_output_shape(0)) for x in model.get_parameters()},
+        "outputs": {x.output(0).get_any_name(): _words(x.get_output_shape(0)) for x in model.get_results()},
+    }
+
+
+def _fill(content: bytes, file: IO[bytes]) -> None:
+    file.write(content)
+
+
+def _words(shape: Any) -> str:
+    return f"float32 ({', '.join(map(str, shape))})"
+
+
+def openvino_model(path: str | os.PathLike[str], batch: int) -> Model:
     """The model of a packed file, for normalised images, float32 (batch, C, H, W), of the file's size.
 
     Raises UserError for a file that cannot be read, for networks of other or several inputs and outputs, and for what OpenVINO
@@ -36,7 +80,8 @@ def openvino_model(path: str, batch: int) -> Model:
     if graph.image is None or len(graph.outputs) != 1:
         raise UserError(f"networks of one image and one output are translated; {graph.takes()}")
     tensors = by_node(arrays)
-    image = ops.parameter([batch, *graph.image.shape], np.float32)
+    image = ops.parameter([batch, *graph.image.shape], np.float32, graph.image.name)
+    image.output(0).set_names({graph.image.name})
     values = {graph.image.name: image}
     for node in graph.nodes:
         if node.op not in OPERATORS:
@@ -44,7 +89,9 @@ def openvino_model(path: str, batch: int) -> Model:
         values[node.name] = OPERATORS[node.op](
             node, tensors.get(node.name, {}), *(values[name] for name in node.inputs)
         )
-    return Model([values[graph.outputs[0].node]], [image], "packed")
+    result = ops.result(values[graph.outputs[0].node], graph.outputs[0].name)
+    result.output(0).set_names({graph.outputs[0].name})
+    return Model([result], [image], "packed")
 
 
 def _window(node: Node) -> dict[str, Any]:
@@ -93,7 +140,7 @@ def _binary_conv(node: Node, arrays: Arrays, x: Any) -> Any:
     y = ops.binary_convolution(bits, _bits(signs), **window)  # A·B
     scale, rest = channels[0][:, None, None], channels[1][:, None, None]  # (O, 1, 1)
     if shift:
-        inside = partial(_sums, node, x.get_output_shape(0)[2:])  # over the taps inside the image
+        inside = partial(borders.sums, node, x.get_output_shape(0)[2:])  # over the taps inside the image
         rest = rest + scale * (shift * inside(signs))  # (O, OH, OW)
     y = ops.multiply(y, scale[None])
     if len(channels) == 3:
@@ -108,20 +155,6 @@ def _bits(signs: np.ndarray) -> Any:
     weight = Tensor(Type.u1, Shape(signs.shape))  # of its own memory: one made from an array keeps no reference to it
     weight.data[:] = np.packbits(signs.reshape(-1) > 0, bitorder="little")
     return Constant(weight)
-
-
-def _sums(node: Node, size: tuple[int, int], signs: np.ndarray) -> np.ndarray:
-    """Σ of the weights of the taps inside an image of this size, exact: (O, I, KH, KW) -> float32 (O, OH, OW)."""
-    settings = zip(size, node["kernel"], node["stride"], node["padding"], node["dilation"], strict=True)
-    rows, columns = (_inside(*of_axis) for of_axis in settings)  # (OH, KH), (OW, KW)
-    return rows @ signs.sum(1, dtype=np.float32) @ columns.T
-
-
-def _inside(size: int, kernel: int, stride: int, padding: int, dilation: int) -> np.ndarray:
-    """Along one axis, 1 where an output's tap lies inside the image and 0 where it is padding: float32 (outputs, kernel)."""
-    outputs = window_size(size, kernel, stride, padding, dilation)
-    taps = stride * np.arange(outputs)[:, None] + dilation * np.arange(kernel) - padding
-    return ((taps >= 0) & (taps < size)).astype(np.float32)
 
 
 def _rprelu(node: Node, arrays: Arrays, x: Any) -> Any:

@@ -11,7 +11,8 @@ EXTRAS = {  # of pyproject.toml, by the package that is imported; what is not li
     "datasets": "datasets",
     "pyarrow": "datasets",
     **dict.fromkeys(("imagecorruptions", "skimage", "cv2"), "robustness"),
-    **dict.fromkeys(("onnxruntime", "onnx", "onnxscript", "openvino", "nncf"), "peers"),
+    "onnx": "onnx",
+    **dict.fromkeys(("onnxruntime", "onnxscript", "openvino", "nncf"), "peers"),
 }
 DISTRIBUTIONS = {
     "PIL": "pillow",
