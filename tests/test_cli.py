@@ -114,6 +114,23 @@ def test_train_eval_pack_run_info(capsys, tmp_path):
     assert code == 0 and in_engine["accuracy"] == pytest.approx(in_torch["accuracy"], abs=0.3)
     assert json.loads((tmp_path / "eval.json").read_text()) == in_engine
 
+    code, text, _ = run(
+        capsys,
+        "pack",
+        out / "last.ckpt",
+        "--out",
+        tmp_path / "int8.safetensors",
+        "--int8",
+        "--data",
+        "digits",
+        "--json",
+    )
+    in_bytes = json.loads(text)
+    assert code == 0 and in_bytes["float32"]["accuracy"] == in_engine["accuracy"] and in_bytes["examples"] == 360
+    assert in_bytes["accuracy"] == pytest.approx(in_engine["accuracy"], abs=3)
+    code, text, _ = run(capsys, "pack", out / "last.ckpt", "--int8", "--data", "digits", "--limit", "36")
+    assert code == 0 and "in 8 bits, accuracy" in text and "on 36 of 360 examples" in text
+
     pictures = tmp_path / "pictures" / "inner"
     pictures.mkdir(parents=True)
     digits = data.load("digits")

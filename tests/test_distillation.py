@@ -310,7 +310,7 @@ def test_two_steps(tmp_path, capsys):
         pack_checkpoint(first, tmp_path / "net.onebit")
 
     start = models.create("resnet8", "rebnn", in_channels=1, image_size=8)
-    missing = initialize_from(start, tmp_path / "first" / "last.ckpt")
+    missing = initialize_from(start, tmp_path / "first" / "last.ckpt").fresh
     assert missing == [name for name in start.state_dict() if ".weight_binarizer." in name]
     state = start.state_dict()
     assert all(torch.equal(state[name], value) for name, value in first.model.items())
@@ -374,5 +374,5 @@ def test_a_binary_network_keeps_its_binarizers(tmp_path):
         for _, layer in binary_layers(one):
             layer.weight_binarizer.scale.mul_(3)
     checkpoint.save(tmp_path / "one.ckpt", saved(one))
-    assert initialize_from(other, tmp_path / "one.ckpt") == []
+    assert initialize_from(other, tmp_path / "one.ckpt").fresh == []
     assert all(torch.equal(value, one.state_dict()[name]) for name, value in other.state_dict().items())

@@ -139,6 +139,7 @@ TAKEN = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel:UserWarning")
 @pytest.mark.parametrize("what", TAKEN)
 def test_what_packs(what, tmp_path):
     torch.manual_seed(0)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from onebit import runtime as runtime
     from onebit import tasks as tasks
     from onebit.analysis.evaluation import evaluate as evaluate
+    from onebit.models.conversion import binarize as binarize
+    from onebit.models.summary import summary as summary
     from onebit.nn.layers import after_step as after_step
     from onebit.nn.layers import before_step as before_step
     from onebit.nn.layers import regularization as regularization
@@ -38,11 +40,13 @@ NAMES = {
     "Tokens": "onebit.runtime.inputs",
     "after_step": "onebit.nn.layers",
     "before_step": "onebit.nn.layers",
+    "binarize": "onebit.models.conversion",
     "evaluate": "onebit.analysis.evaluation",
     "load": "onebit.runtime.model",
     "pack": "onebit.packing.pack",
     "regularization": "onebit.nn.layers",
     "set_progress": "onebit.nn.layers",
+    "summary": "onebit.models.summary",
     "train": "onebit.training.train",
 }
 

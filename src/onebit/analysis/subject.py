@@ -1,6 +1,6 @@
 """What is evaluated: a checkpoint in PyTorch or a packed file in the engine, and a data set that it fits."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -69,7 +69,7 @@ def opened(
         return of_checkpoint(path, name, root, download, threads)
     packed = runtime.load(path, threads=threads, isa=isa, backend=backend)
     channels, height, width = packed.input_shape
-    source = data.load(name, root, data.LoadOptions(download, height))
+    source = data.load(name, root, data.LoadOptions(download, height, **split_of(packed.training)))
     task = task_of(packed.task.name, packed.labels, source, path)
     check_inputs(path, channels, source)
     (image,) = (source for source in packed.inputs if isinstance(source, runtime.Image))
@@ -99,12 +99,20 @@ def data_for(
     """(the data set, inputs of the network, task of both, test examples cut as the training cut photographs) for the network of
     a checkpoint. Raises UserError, which starts with `where`, for a data set of another task, labels or channels."""
     config = saved.config
-    source = data.load(name, root, data.LoadOptions(download, config["image_size"]))
+    trained = saved.progress.recipe if saved.progress is not None else {}
+    source = data.load(name, root, data.LoadOptions(download, config["image_size"], **split_of(trained)))
     task = task_of(saved.task["name"], saved.task["labels"], source, where)
     check_inputs(where, config["in_channels"], source)
     theirs = saved.inputs or source.inputs
     own = theirs.resize is not None
     return source, theirs, task, source.test.cut(theirs.size, theirs.size, theirs.resize) if own else source.test
+
+
+def split_of(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys by which a training kept some examples for the test, where its recipe has them: it is to be tested on those."""
+    share, seed = recipe.get("val_split"), recipe.get("split_seed")
+    found: dict[str, Any] = {} if share is None else {"val_split": float(share)}
+    return found if seed is None else found | {"split_seed": int(seed)}
 
 
 def outputs_of(packed: runtime.Model) -> Callable[[Tensor], Tensor]:

@@ -31,6 +31,7 @@ class Progress:
     best          best score so far in percent, None before the first
     seconds       of training so far
     rng           state of PyTorch's generator
+    best_epoch    epochs that were done when it was reached; None where an earlier version wrote the file
     signs         of binary weights that the training remembers, see `onebit.training.signs`; None where it watches none
     """
 
@@ -44,6 +45,7 @@ class Progress:
     seconds: float
     rng: torch.Tensor
     signs: dict[str, Any] | None = None
+    best_epoch: int | None = None
 
 
 @dataclass

@@ -4,7 +4,10 @@ from pathlib import Path
 from typing import Any
 
 from onebit.checkpoints import checkpoint
+from onebit.errors import UserError
+from onebit.models.summary import summary
 from onebit.nn.layers import binary_layers, float32_bytes
+from onebit.runtime.layers import Summary
 
 
 def describe(path: str | Path) -> dict[str, Any]:
@@ -25,3 +28,13 @@ def describe(path: str | Path) -> dict[str, Any]:
         "bytes": Path(path).stat().st_size,
         "float32_bytes": float32_bytes(model),
     }
+
+
+def layers(path: str | Path) -> Summary:
+    """The table of the checkpoint's layers (`onebit.summary`), for inputs as it was trained on. UserError where nobody knows
+    those."""
+    saved = checkpoint.load(path)
+    model = saved.network()
+    if saved.inputs is None and "image_size" not in saved.config:
+        raise UserError(f"{path}: nobody knows what goes into the network; leave --layers out")
+    return summary(model, None if saved.inputs is None else saved.inputs.shape)

@@ -4,7 +4,7 @@ import argparse
 from typing import Any
 
 from onebit.cli.arguments import add_model, is_checkpoint, verb
-from onebit.cli.output import one_line
+from onebit.cli.output import one_line, printable
 
 
 def add(verbs: Any) -> None:
@@ -13,10 +13,15 @@ def add(verbs: Any) -> None:
         "info",
         run,
         "Say what a checkpoint or packed file holds",
-        "  onebit info cifar.safetensors",
+        "  onebit info cifar.safetensors --layers",
         reads=("model",),
     )
     add_model(parser, "checkpoint (.ckpt), packed file (.safetensors)")
+    parser.add_argument(
+        "--layers",
+        action="store_true",
+        help="a table of its layers: shapes, bits, products, bytes, and the papers' OPs",
+    )
 
 
 def run(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
@@ -24,12 +29,17 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
         from onebit.checkpoints import description
 
         result = description.describe(options.model)
+        table = description.layers(options.model) if options.layers else None
     else:
         from onebit.runtime import inspection
 
         result = inspection.describe(options.model)
+        table = inspection.layers(options.model) if options.layers else None
     shown = {key: value for key, value in result.items() if key != "scores"}  # which stand there one by one
-    return result, "\n".join(line for key, value in shown.items() for line in lines(key.replace("_", " "), value))
+    text = "\n".join(line for key, value in shown.items() for line in lines(key.replace("_", " "), value))
+    if table is None:
+        return result, text
+    return result | {"layers": table.record(), "totals": table.totals}, f"{text}\n\n{printable(str(table))}"
 
 
 def lines(key: str, value: Any) -> list[str]:

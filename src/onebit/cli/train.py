@@ -135,7 +135,7 @@ def recipe_of(options: argparse.Namespace) -> tuple[Recipe, str]:
     resolved = Recipe(**values)
     if source is not None:
         return resolved, recipe.find(source).stem
-    return resolved, f"{resolved.data}-{resolved.model}-{resolved.method}"
+    return resolved, f"{resolved.data}-{resolved.model.replace(':', '-')}-{resolved.method}"
 
 
 def run(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
@@ -168,4 +168,5 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
         options.json = False
         return result, ""
     best = f"; best {result['best']:.2f} % ({result['best_checkpoint']})" if result["best_checkpoint"] else ""
-    return result, f"{scores(result)} after epoch {result['epochs']} ({result['last_checkpoint']}){best}"
+    early = f", none better for {chosen.early_stop} epochs" if result["epochs"] < chosen.epochs else ""
+    return result, f"{scores(result)} after epoch {result['epochs']}{early} ({result['last_checkpoint']}){best}"

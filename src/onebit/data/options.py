@@ -2,7 +2,10 @@
 
 from dataclasses import dataclass
 
-from onebit.options import NATURAL, POSITIVE, SHARE, Options, key
+from onebit.options import NATURAL, POSITIVE, SHARE, Bounds, Options, key
+
+VAL_SPLIT = 0.1
+OPEN = Bounds(lambda v: 0 < v < 1, "in (0, 1)")
 
 
 @dataclass
@@ -24,6 +27,12 @@ class LoadOptions(Options):
     )
     mixup: float = key(0.0, "alpha of mixup; 0 means none", NATURAL)
     cutmix: float = key(0.0, "alpha of cutmix; 0 means none", NATURAL)
+    val_split: float | None = key(
+        None,
+        f"share of each class that is kept for the test where imagefolder has no val/; none means {VAL_SPLIT}",
+        OPEN,
+    )
+    split_seed: int = key(0, "of which photographs those are", NATURAL)
     max_corrupt: int = key(
         10,
         "training photographs that cannot be decoded and are replaced by another one before the run stops",

@@ -72,6 +72,11 @@ class ActivationBases(ActivationBinarizer):
         self.threshold = nn.Parameter(torch.linspace(-0.5, 0.5, bases) if bases > 1 else torch.zeros(1))
         self.beta = nn.Parameter(torch.full((bases,), 1 / bases))
 
+    @torch.no_grad()
+    def initialize(self, x: Tensor) -> None:
+        """The thresholds move to the mean of x, as far apart as before."""
+        self.threshold.add_(x.mean() - self.threshold.mean())
+
     def forward(self, x: Tensor) -> Tensor:
         first, *rest = (
             size * self.surrogate(x - t)

@@ -67,6 +67,13 @@ class AdaptiveSet(ActivationBinarizer):
         self.alpha = nn.Parameter(torch.tensor(1.0))
         self.beta = nn.Parameter(torch.tensor(0.0))
 
+    @torch.no_grad()
+    def initialize(self, x: Tensor) -> None:
+        """beta = mean(x), alpha = mean |x - beta|, the best scale of the two values about it."""
+        self.beta.copy_(x.mean())
+        alpha = (x - self.beta).abs().mean()
+        self.alpha.copy_(torch.where(alpha > 0, alpha, self.alpha))
+
     def forward(self, x: Tensor) -> Tensor:
         s = self.surrogate((x - self.beta) / self.alpha)
         return self.alpha * s + self.beta if self.variant == "paper" else self.alpha * (s + self.beta)

@@ -84,6 +84,14 @@ class SoftActivation(ActivationBinarizer):
         self.lower = nn.Parameter(torch.tensor(-1.0))
         self.upper = nn.Parameter(torch.tensor(1.0))
 
+    @torch.no_grad()
+    def initialize(self, x: Tensor) -> None:
+        """l and u = mean(x) -+ mean |x - mean(x)|."""
+        middle = x.mean()
+        half = (x - middle).abs().mean()
+        self.lower.copy_(middle - half)
+        self.upper.copy_(middle + half)
+
     def bounds(self) -> tuple[Tensor, Tensor]:
         """(l, u), each ()."""
         return torch.minimum(self.lower, self.upper), torch.maximum(self.lower, self.upper)

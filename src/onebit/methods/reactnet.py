@@ -22,6 +22,11 @@ class RSign(ActivationBinarizer):
         super().__init__(channels, surrogate)
         self.shift = nn.Parameter(torch.zeros(channels))
 
+    @torch.no_grad()
+    def initialize(self, x: Tensor) -> None:
+        """shift_c = -mean(x_c)."""
+        self.shift.copy_(-x.mean((0, *range(2, x.dim()))))
+
     def forward(self, x: Tensor) -> Tensor:
         shift = self.shift.reshape(1, -1, *[1] * (x.dim() - 2)).to(x.dtype)  # (1, C, ...)
         return self.surrogate(x + shift)

@@ -35,6 +35,7 @@ MODELS: Table[Architecture] = Table(
         "meliusnet42": "onebit.models.meliusnet:meliusnet42",
         "meliusnet59": "onebit.models.meliusnet:meliusnet59",
     },
+    {"timm": "onebit.models.libraries:timm_network", "torchvision": "onebit.models.libraries:torchvision_network"},
 )
 
 
@@ -47,10 +48,13 @@ def create(
     binarize: str = "both",
     **arguments: Any,
 ) -> nn.Module:
-    """The network `name` of MODELS with its convolutions in `method` of METHODS.
+    """The network `name` of MODELS with its convolutions in `method` of METHODS; timm:NAME and torchvision:NAME too, without
+    weights.
 
     options      the method's own, for example {"variant": "paper"}
-    structure    what differs from the structure the method's paper uses, for example {"block": "bireal"}; see Structure
+    structure    what differs from the structure the method's paper uses, for example {"block": "bireal"}; see Structure.
+                 Of timm:NAME and torchvision:NAME layers to leave real, and to convert all the same: {"skip": [names and
+                 patterns], "also": [...]}
     binarize     "both" operands, or "activations" alone: the first step of two-step training, whose weights stay real
     arguments    of the network itself. Those for images take classes (10), in_channels (3) and image_size (32, of alexnet
                  224: height and width in pixels), with these defaults
@@ -70,7 +74,7 @@ def create(
             )
         chosen = dataclasses.replace(chosen, weight=None)
     arguments = architecture.resolve(name, arguments)
-    wired = chosen.structure_of(architecture.family, architecture.structure, **(structure or {}))
+    wired = architecture.wiring(chosen, structure or {})
     model = architecture(chosen, wired, **arguments)
     model.config = {  # type: ignore[assignment]
         "name": name,

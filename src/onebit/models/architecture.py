@@ -31,6 +31,10 @@ class Architecture:
     task: str = "classification"
     structure: Mapping[str, object] = field(default_factory=dict)
 
+    def wiring(self, method: Method, structure: Mapping[str, object]) -> Structure:
+        """What the method's structure is here, with the caller's own fields. Raises UserError for unknown ones."""
+        return method.structure_of(self.family, self.structure, **structure)
+
     def __call__(self, method: Method, structure: Structure, **arguments: Any) -> nn.Module:
         return self.build(method, structure, **arguments)
 

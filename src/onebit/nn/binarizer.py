@@ -131,6 +131,10 @@ class ActivationBinarizer(nn.Module):
         if self.surrogate is not None:
             self.surrogate.set_progress(fraction)
 
+    def initialize(self, x: Tensor) -> None:
+        """Set parameters that start from a batch of the layer's inputs x (B, C, ...), where the caller has one: a learned
+        threshold from their mean. Signs of inputs that are never negative are constant until it has left 0."""
+
     def forward(self, x: Tensor) -> Tensor:
         """The binary activations of x, (B, C, ...) -> (B, C, ...), in x's dtype, with the gradient that trains x."""
         raise NotImplementedError

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from onebit.nn import forgotten
 from onebit.nn.binarizer import ActivationBinarizer, ActivationForm, WeightBinarizer, WeightForm
 
 
@@ -16,14 +17,19 @@ class _Binarized(nn.Module):
     bias: Any
     weight_binarizer: WeightBinarizer | None
     activation_binarizer: ActivationBinarizer | None
+    watch: forgotten.Watch | None  # None where a loop is known to call the hooks
 
-    def _binarize(self, weights: WeightBinarizer | None, activations: ActivationBinarizer | None) -> None:
+    def take(self, weights: WeightBinarizer | None, activations: ActivationBinarizer | None) -> None:
+        """Be binarized by these, which start from the weights."""
         self.weight_binarizer, self.activation_binarizer = weights, activations
+        self.watch = forgotten.Watch()
         if weights is not None:
             weights.initialize(self.weight.detach())
 
     def forward(self, x: Tensor) -> Tensor:
         weights, activations = self.weight_binarizer, self.activation_binarizer
+        if self.training and self.watch is not None and not torch.compiler.is_compiling():
+            self.watch.count(self)
         evaluating = not self.training and not torch.is_grad_enabled()
         if evaluating and weights is not None and activations is not None:
             y = _evaluate(self, x, weights.freeze(self.weight), activations.freeze())
@@ -61,7 +67,7 @@ class BinaryConv2d(_Binarized, nn.Conv2d):
         activation_binarizer: ActivationBinarizer | None = None,
     ):
         super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias)
-        self._binarize(weight_binarizer, activation_binarizer)
+        self.take(weight_binarizer, activation_binarizer)
 
     def product(self, x: Tensor, weight: Tensor) -> Tensor:
         """conv2d(x, weight) with this layer's geometry: (B, C, H, W), (O, C / groups, KH, KW) -> (B, O, H', W')."""
@@ -75,7 +81,12 @@ class BinaryConv2d(_Binarized, nn.Conv2d):
 
 
 class BinaryLinear(_Binarized, nn.Linear):
-    """y = a(x) w(weight)^T + bias: x (B, I) -> y (B, O), operands binarized as in BinaryConv2d."""
+    """y = a(x) w(weight)^T + bias: x (B, ..., I) -> y (B, ..., O), operands binarized as in BinaryConv2d.
+
+    The first dimension counts samples, those between are tokens (B, T, I) or pixels (B, H, W, I). Binarizers see them as
+    (B, I, ...), as they see a convolution's input: thresholds are of features, and the mean of a sample is over all of its
+    tokens and features.
+    """
 
     def __init__(
         self,
@@ -87,14 +98,27 @@ class BinaryLinear(_Binarized, nn.Linear):
         activation_binarizer: ActivationBinarizer | None = None,
     ):
         super().__init__(in_features, out_features, bias)
-        self._binarize(weight_binarizer, activation_binarizer)
+        self.take(weight_binarizer, activation_binarizer)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dim() < 2:
+            raise ValueError(
+                f"x must be (B, ..., {self.in_features}), got {tuple(x.shape)}; add a dimension for the batch"
+            )
+        if x.dim() == 2:
+            return super().forward(x)
+        return (
+            super().forward(x.movedim(-1, 1)).movedim(1, -1)
+        )  # (B, ..., I) -> (B, I, ...) -> (B, O, ...) -> (B, ..., O)
 
     def product(self, x: Tensor, weight: Tensor) -> Tensor:
-        """x weight^T: (B, I), (O, I) -> (B, O)."""
-        return F.linear(x, weight)
+        """x weight^T over the features: (B, I, ...), (O, I) -> (B, O, ...)."""
+        if x.dim() == 2:
+            return F.linear(x, weight)
+        return F.linear(x.movedim(1, -1), weight).movedim(-1, 1)
 
     def window_sum(self, x: Tensor) -> Tensor:
-        """Sum of x: (B, I) -> (B, 1)."""
+        """Sum of x over the features: (B, I, ...) -> (B, 1, ...)."""
         return x.sum(1, keepdim=True)
 
 
@@ -152,8 +176,23 @@ def binary_layers(model: nn.Module) -> list[tuple[str, BinaryConv2d | BinaryLine
     return [(name, m) for name, m in model.named_modules() if isinstance(m, BinaryConv2d | BinaryLinear)]
 
 
+def hooks_are_called(model: nn.Module) -> None:
+    """Say that the loop which trains this model calls the hooks: no layer watches whether it does."""
+    for _, layer in binary_layers(model):
+        layer.watch = None
+
+
+def _called(model: nn.Module, hook: str) -> None:
+    """Remember that a loop calls a hook."""
+    if not torch.compiler.is_compiling():
+        for _, layer in binary_layers(model):
+            if layer.watch is not None:
+                layer.watch.calls.add(hook)
+
+
 def set_progress(model: nn.Module, fraction: float) -> None:
     """The hook of the start of an epoch: move every binarizer's schedule to fraction = epoch / epochs."""
+    _called(model, "set_progress")
     for _, layer in binary_layers(model):
         if layer.weight_binarizer is not None:
             layer.weight_binarizer.set_progress(fraction, layer.weight.detach())
@@ -163,6 +202,7 @@ def set_progress(model: nn.Module, fraction: float) -> None:
 
 def regularization(model: nn.Module) -> Tensor | None:
     """The sum of the methods' loss terms, or None where the method has none."""
+    _called(model, "regularization")
     terms = []  # no comprehension with :=, at which torch.compile breaks the graph
     for _, layer in binary_layers(model):
         term = None if layer.weight_binarizer is None else layer.weight_binarizer.regularization(layer.weight)
@@ -173,6 +213,7 @@ def regularization(model: nn.Module) -> Tensor | None:
 
 def before_step(model: nn.Module) -> None:
     """The hook between the backward pass and clipping, for methods that change the gradient of their weights."""
+    _called(model, "before_step")
     for _, layer in binary_layers(model):
         if layer.weight_binarizer is not None and layer.weight.grad is not None:
             layer.weight_binarizer.before_step(layer.weight, layer.weight.grad)
@@ -183,6 +224,7 @@ def after_step(model: nn.Module, clipping: Tensor | None = None) -> None:
 
     clipping: what the gradients were multiplied by to bound their norm, if they were.
     """
+    _called(model, "after_step")
     for _, layer in binary_layers(model):
         if layer.weight_binarizer is not None:
             gradient = layer.weight.grad

@@ -139,7 +139,7 @@ class Lowering:
             )
         value = self.values[node]
         if not isinstance(value, Value):
-            raise UserError(f"the model returns what {self.call(node)} gives, which has no operator in the format")
+            raise UserError(f"the model returns {value}, which has no operator in the format of its own")
         if value.name in {source.name for source in self.inputs.values()}:
             raise UserError("the model returns its input as it is; leave it out of what the model returns")
         value = self.tidy(node, value)

@@ -7,6 +7,8 @@ import numpy as np
 
 from onebit.runtime import format
 from onebit.runtime.binary import products
+from onebit.runtime.graph import Node
+from onebit.runtime.layers import Layer, Summary
 from onebit.runtime.operators import infer_shapes
 from onebit.runtime.tensors import Shape, Tensors
 
@@ -46,6 +48,35 @@ def describe(path: str) -> dict[str, Any]:
         **graph.task.scores,
         "training": {key: _plain(value) for key, value in graph.training.items()},
     }
+
+
+def layers(path: str) -> Summary:
+    """The table of the file's nodes that compute products or hold tensors; see `onebit.runtime.layers`."""
+    with format.explaining(path):
+        graph, tensors = format.decode(format.read_bytes(path))
+    shapes = {source.name: source.map for source in graph.inputs} | infer_shapes(graph, Tensors.of(tensors))
+    rows = [_layer(node, shapes, tensors) for node in graph.nodes]
+    return Summary(tuple(row for row in rows if row.packed_bytes or row.ops))
+
+
+def _layer(node: Node, shapes: dict[str, Shape], tensors: dict[str, np.ndarray]) -> Layer:
+    own = {
+        name.removeprefix(f"{node.name}."): array
+        for name, array in tensors.items()
+        if name.rpartition(".")[0] == node.name
+    }
+    weight, bits, out = own.get("weight"), own.get("bits"), shapes[node.name]
+    outputs = int(np.prod(out))
+    binary = products(node, shapes[node.inputs[0]][-1]) if bits is not None else 0
+    real = 0 if weight is None or node.op == "embedding" else int(np.prod(weight.shape[1:]))
+    floats = 4 * sum(array.size for name, array in own.items() if name not in ("bits", "weight_scale"))
+    if bits is not None:
+        floats += 4 * len(bits) * binary
+    kind = (
+        "1/1" if binary else "" if not real else "8/32" if weight is not None and weight.dtype == np.int8 else "32/32"
+    )
+    packed = sum(array.nbytes for array in own.values())
+    return Layer(node.name, node.op, tuple(_shape(out)), kind, outputs * binary, outputs * real, floats, packed)
 
 
 def _plain(value: float | str) -> float | int | str:

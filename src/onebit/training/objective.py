@@ -22,6 +22,7 @@ class Objective(nn.Module):
         self.model = model
         self.task = task
         self.distillation = distillation
+        layers.hooks_are_called(model)  # by this module and by Step
 
     def set_progress(self, fraction: float, begins: bool) -> None:
         """Move all schedules to fraction = epoch / epochs of the training; the network's, which are saved with it and may turn

@@ -23,17 +23,21 @@ from onebit.tasks.options import TaskOptions
 class ModelOptions(Options):
     """Network"""
 
-    model: str = key("resnet20", "network, a row of the model table")
+    model: str = key("resnet20", "network, a row of the model table, or timm:NAME or torchvision:NAME")
     method: str = key("adabin", "binarization method, a row of the method table; float is the full-precision parent")
     options: dict[str, Any] = key({}, 'the method\'s own options, for example {"variant": "paper"}')
     structure: dict[str, Any] = key(
-        {}, 'what differs from the structure of the method\'s paper, for example {"block": "bireal"}'
+        {},
+        'what differs from the structure of the method\'s paper, for example {"block": "bireal"}; of timm:NAME and '
+        'torchvision:NAME the layers to skip, {"skip": ["*.se.*"]}',
     )
     binarize: Literal["both", "activations"] = key(
         "both", "both operands, or activations alone: the first step of two-step training, whose weights stay real"
     )
     initial: str | None = key(
-        None, "checkpoint whose weights the training starts from, such as the first step's last.ckpt"
+        None,
+        "weights that the training starts from: a checkpoint, such as the first step's last.ckpt; of timm:NAME and "
+        "torchvision:NAME also a file of the library's (.pth, .safetensors)",
     )
 
 
@@ -153,6 +157,9 @@ class RunOptions(Options):
         0, "save every so many steps inside an epoch too; 0 means at the end of epochs only", NATURAL, free=True
     )
     eval_every: int = key(1, "epochs between evaluations; the last epoch is always evaluated", POSITIVE, free=True)
+    early_stop: int = key(
+        0, "epochs without a better score after which the training ends; 0 means never", NATURAL, extends=True
+    )
     diagnostics: bool = key(
         True, "record angles, errors, flips and learned values of the binary layers in diagnostics.jsonl", free=True
     )
@@ -161,6 +168,20 @@ class RunOptions(Options):
         super().__post_init__()
         if self.seed >= 2**32:
             raise UserError(f"recipe: seed = {self.seed} must be below 2^32")
+
+
+def check_early_stop(recipe: "Recipe") -> None:
+    """Refuse an early stop that would come between evaluations, or before what happens after the last epoch."""
+    if 0 < recipe.early_stop < recipe.eval_every:
+        raise UserError(
+            f"recipe: early_stop = {recipe.early_stop} is less than eval_every = {recipe.eval_every}, the epochs between scores; "
+            "raise it"
+        )
+    if recipe.early_stop and recipe.reestimate_norms:
+        raise UserError(
+            f"recipe: reestimate_norms = {recipe.reestimate_norms} is for after the last epoch, which early_stop does not know; "
+            "leave one of them out"
+        )
 
 
 GROUPS: tuple[type[Options], ...] = (
@@ -179,6 +200,10 @@ class Recipe(  # the keys of the last base come first
     RunOptions, DeviceOptions, DistillationOptions, OptimizerOptions, TaskOptions, ModelOptions, DataOptions
 ):
     """Every key of a recipe file and of `onebit train`. Each part of a training takes the group it needs."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_early_stop(self)
 
 
 KEYS = [field.name for field in dataclasses.fields(Recipe)]

@@ -7,12 +7,14 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import nn
+from torch import Tensor, nn
 
 from onebit import data, models, tasks
 from onebit.checkpoints.initial import initialize_from
 from onebit.data.dataset import Data, Examples
 from onebit.errors import UserError
+from onebit.models.conversion import Conversion, one_sided
+from onebit.models.thresholds import start_thresholds
 from onebit.tasks.task import Task
 from onebit.training.devices import first_alone, share_of_batch, synchronize_norms
 from onebit.training.distillation import distillation
@@ -22,6 +24,8 @@ from onebit.training.objective import Objective
 from onebit.training.optimizer import make_optimizer
 from onebit.training.recipe import ModelOptions, Recipe
 from onebit.training.step import Step
+
+CALIBRATION = 32  # examples
 
 
 @dataclass
@@ -74,10 +78,15 @@ def set_up(fabric: Fabric, recipe: Recipe, out: Path, resumes: bool, quiet: bool
     together = fabric.world_size if recipe.sync_batch_norm else 1
     check_fits(model, source.inputs.shape, together * share // recipe.accumulate, counted)
     if recipe.initial and not resumes:
-        fresh = initialize_from(model, recipe.initial)
-        if fresh and not quiet:
-            text = f"{recipe.initial} lacks {len(fresh)} tensors, which start anew: {fresh[0]}, ..."
+        start = initialize_from(model, recipe.initial)
+        for text in [] if quiet else start.lines(recipe.initial, len(task.labels)):
             fabric.print(text, file=sys.stderr)
+    if not resumes and isinstance(table := getattr(model, "conversion", None), Conversion):
+        start_thresholds(model, examples_of(train, model))  # a library's nonlinearities stand before its convolutions
+        if not quiet:
+            fabric.print(f"{recipe.model}: {str(table).splitlines()[-1]}", file=sys.stderr)
+        if not quiet and (warning := one_sided(model, table)):
+            fabric.print(f"onebit: warning: {warning}", file=sys.stderr)
     if recipe.sync_batch_norm:
         model = synchronize_norms(model, fabric)
     maps = layout(recipe)
@@ -102,6 +111,12 @@ def set_up(fabric: Fabric, recipe: Recipe, out: Path, resumes: bool, quiet: bool
     return Setup(
         fabric, recipe, out, source, task, train, test, steps, share, maps, model, average, optimizer, objective, step
     )
+
+
+def examples_of(train: Examples, model: nn.Module) -> Tensor:
+    """A batch of training examples, unaugmented, by which thresholds start; the same on all ranks."""
+    batch = next(iter(train.some(CALIBRATION).evaluation_batches(CALIBRATION)))
+    return batch.inputs.to(next(model.parameters()).device)
 
 
 def network(options: ModelOptions, source: Data, task: Task) -> nn.Module:

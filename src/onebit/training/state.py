@@ -27,7 +27,7 @@ class State:
     """epoch, step   what is done
     partial       sums over the epoch in progress, from before this process; None at its start
     scores        of the weights as they are, None if they were not evaluated
-    best          best first score so far
+    best          best first score so far, reached after `best_epoch` epochs
     changed       keys of the recipe that --extend changed: {key: [before, now]}
     before        seconds of training before this process
     signs         the course of the binary weights' signs
@@ -39,6 +39,7 @@ class State:
     partial: dict[str, Any] | None = None
     scores: dict[str, float] | None = None
     best: float | None = None
+    best_epoch: int | None = None
     before: float = 0.0
     changed: dict[str, list[Any]] = field(default_factory=dict)
     began: float = field(default_factory=time.perf_counter)
@@ -53,8 +54,14 @@ class State:
         first = next(iter(self.scores.values())) if self.scores else None
         if first is None or not first > (-math.inf if self.best is None else self.best):  # nor is NaN the best
             return False
-        self.best = first
+        self.best, self.best_epoch = first, self.epoch
         return True
+
+    def stalled(self, epochs: int) -> bool:
+        """Whether the last score was taken so many epochs after the best one, or more; 0 for never."""
+        if not epochs or self.best_epoch is None or self.scores is None:
+            return False
+        return self.epoch - self.best_epoch >= epochs
 
 
 def begin(setup: Setup, name: str) -> State:
@@ -109,6 +116,7 @@ def restore(setup: Setup, name: str, extend: bool) -> State:
         progress.partial,
         saved.scores,
         progress.best,
+        progress.best_epoch,
         before=progress.seconds,
         changed=changed,
         signs=signs,
@@ -144,6 +152,7 @@ def save(setup: Setup, state: State, names: Sequence[str], partial: dict[str, An
             step=state.step,
             partial=partial,
             best=state.best,
+            best_epoch=state.best_epoch,
             seconds=state.seconds,
             rng=torch.get_rng_state(),
             signs=state.signs.record(),

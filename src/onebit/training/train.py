@@ -73,7 +73,7 @@ def train_rank(setup: Setup, state: State, resume: bool, quiet: bool, profile: b
         fabric, setup.task, out, recipe.epochs, setup.steps, recipe.batch_size, state.epoch, shows=not quiet
     )
     with progress, Stop() as stop, StepProfile(out, profile and fabric.is_global_zero) as profiled:
-        while state.epoch < recipe.epochs:
+        while state.epoch < recipe.epochs and not state.stalled(recipe.early_stop):
             train_epoch(setup, state, progress, stop, profiled)
             if state.epoch + 1 == recipe.epochs:
                 reestimate_norms(setup)
@@ -90,7 +90,7 @@ def train_rank(setup: Setup, state: State, resume: bool, quiet: bool, profile: b
         "best": state.best,
         "best_checkpoint": str(out / "best.ckpt") if state.best is not None else None,
         "last_checkpoint": str(out / "last.ckpt"),
-        "epochs": recipe.epochs,
+        "epochs": state.epoch,
         "out": str(out),
         "seconds": round(state.seconds, 1),
         "corrupt": len(setup.train.corrupt),

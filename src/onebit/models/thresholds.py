@@ -1,0 +1,49 @@
+"""Where the thresholds of activations start: at 0, or at the mean of what a layer gets of a batch of inputs."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from onebit.models.dataflow import call
+from onebit.nn.layers import binary_layers
+
+
+def constant_signs(layer: Any) -> bool:
+    """Whether the signs of inputs that are at least 0 are all +1: no threshold of the layer is above 0."""
+    if any(parameter.is_meta for parameter in layer.parameters()):
+        return False
+    thresholds = [form.threshold for form in layer.activation_binarizer.freeze()]
+    return all(not isinstance(t, str) and bool((torch.as_tensor(t) <= 0).all()) for t in thresholds)
+
+
+def start_thresholds(model: nn.Module, inputs: Any) -> None:
+    """Let each activation binarizer start from its layer's inputs (`ActivationBinarizer.initialize`), in one forward pass of
+    training on a batch: a tensor (B, ...), or a tuple or dict of the network's arguments.
+
+    Layers that come first are set first, so that later ones see what they will see. Buffers, such as batch norms'
+    statistics, modes, and PyTorch's random numbers stay as they are.
+    """
+    started: set[int] = set()
+
+    def start(binarizer: Any, arguments: tuple[Tensor, ...]) -> None:
+        if id(binarizer) not in started:  # of a layer that is called again the first call counts
+            started.add(id(binarizer))
+            binarizer.initialize(arguments[0].detach())
+
+    found = [layer.activation_binarizer for _, layer in binary_layers(model) if layer.activation_binarizer is not None]
+    modes = [(module, module.training) for module in model.modules()]
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    hooks = [binarizer.register_forward_pre_hook(start) for binarizer in found]
+    model.train()
+    devices = list({p.device for p in model.parameters() if p.device.type == "cuda"})
+    try:
+        with torch.random.fork_rng(devices), torch.no_grad():
+            call(model, inputs)
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for module, mode in modes:
+            module.training = mode
+        for buffer, value in buffers:
+            buffer.data.copy_(value)
