@@ -56,7 +56,8 @@ class Builder {
     const Value* op = entry.is(Kind::object) ? entry.find("op") : nullptr;
     if (!op || !op->is(Kind::string)) refuse_value(where, "an object with a string \"op\"", entry);
     const OperatorKind* kind = find_operator(std::string(op->text()));
-    if (!kind) refuse(where, "has the unknown operator " + json::show(*op) + "; known: " + operator_names());
+    if (!kind)
+      refuse(where, "has the unknown operator " + json::show(*op) + "; a newer onebit may know it: update this one");
     for (const char* key : {"name", "inputs"}) {
       if (!entry.find(key)) refuse(where, std::string("lacks ") + key);
     }

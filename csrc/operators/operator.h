@@ -136,7 +136,4 @@ struct OperatorKind {
 // The kind of that name; null if there is none.
 const OperatorKind* find_operator(const std::string& name);
 
-// All names, as messages list them.
-std::string operator_names();
-
 }  // namespace onebit

@@ -272,8 +272,7 @@ void test_step(const std::vector<StepKernels>& kernels, size_t step) {
   Input<float> x((f.pixels - 1) * f.x_stride + f.channels), other(n), params(2 * f.params_stride + f.channels);
   f.x = x.fill(bend).data();
   f.params = params.fill(value).data();
-  f.constants[0] = value();
-  f.constants[1] = value();
+  for (float& constant : f.constants) constant = value();
   const float* start = nullptr;
   const char* kind = "";
   enum { apart, over_x, over_other } where = static_cast<decltype(where)>(between(0, 2));

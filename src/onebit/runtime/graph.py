@@ -207,7 +207,7 @@ def _node(source: Any, where: str, operators: Mapping[str, Signature]) -> Node:
         raise FormatError(f'{where} must be an object with a string "op", got {show(source)}')
     op = source["op"]
     if op not in operators:
-        raise FormatError(f"{where} has the unknown operator {show(op)}; known: {', '.join(operators)}")
+        raise FormatError(f"{where} has the unknown operator {show(op)}; a newer onebit may know it: update this one")
     operator = operators[op]
     required = {key for key, attribute in operator.attributes.items() if attribute.default is REQUIRED}
     entry = fields(source, where, {"op", "name", "inputs", *required}, set(operator.attributes))
