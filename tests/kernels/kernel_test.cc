@@ -239,8 +239,7 @@ void test_depthwise(const std::vector<DepthwiseKernel>& kernels, float (*draw)()
   zeros.fill([] { return 0.0f; });
   std::vector<DepthwiseTap> taps;
   for (size_t k = 0; k < kRuns * d.count; ++k) {
-    const bool padded = between(0, 5) == 0;
-    taps.push_back(padded ? DepthwiseTap{zeros.data(), 0} : DepthwiseTap{x.data() + k % d.count, step});
+    taps.push_back(between(0, 5) ? DepthwiseTap{x.data() + k % d.count, step} : DepthwiseTap{zeros.data(), 0});
   }
   d.weights = weights.fill(draw).data();
   d.bias = bias.fill([&] { return draw() * draw(); }).data();
