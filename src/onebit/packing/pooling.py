@@ -27,20 +27,21 @@ def pool(lowering: Lowering, node: fx.Node, op: str, layer: Any) -> None:
 
 
 def adaptive(lowering: Lowering, node: fx.Node, op: str) -> None:
-    """A pool to a size that divides the map's: windows side by side. To 1 x 1, the mean is one of all pixels at any size."""
+    """A pool to a size that divides the map's: windows side by side; to a multiple of it, each pixel several times. To 1 x 1, the
+    mean is one of all pixels at any size."""
     after = lowering.shape(node)[2:]
     if after == (1, 1) and op == "avg_pool":
         mean(lowering, node, [2, 3], keep=True)
         return
     before = lowering.map(node).size[:2]
+    if all(parts % size == 0 for size, parts in zip(before, after)):
+        interpolate(lowering, node, "nearest", None)
+        return
     if any(size % parts for size, parts in zip(before, after)):
         raise lowering.refuse(
             node, f"pools {before} to {after}, which has no operator in the format but where the one divides the other"
         )
     kernel = [size // parts for size, parts in zip(before, after)]
-    if kernel == [1, 1]:
-        lowering.skip(node)
-        return
     lowering.emit_map(node, op, lowering.map(node), attributes={"kernel": kernel, "stride": kernel})
 
 
