@@ -185,5 +185,6 @@ def properties(graph: Graph, pixels: bool) -> dict[str, str]:
 def words(value: ValueInfoProto) -> str:
     """A declared input or output in words, such as "float32 (batch, 3, 32, 32)"."""
     tensor = value.type.tensor_type
-    name = {TensorProto.FLOAT: "float32", TensorProto.UINT8: "uint8", TensorProto.INT64: "int64"}[tensor.elem_type]
+    names: dict[int, str] = {TensorProto.FLOAT: "float32", TensorProto.UINT8: "uint8", TensorProto.INT64: "int64"}
+    name = names[tensor.elem_type]
     return f"{name} ({', '.join(str(size.dim_param or size.dim_value) for size in tensor.shape.dim)})"
