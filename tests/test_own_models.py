@@ -135,6 +135,8 @@ TAKEN = {
         token=nn.Linear(8, 1),
         norm=nn.LayerNorm(8),
     ),
+    "zeros like a tensor": lambda: Own(lambda n, x: torch.cat([x, torch.zeros_like(x[:, :2])], 1)),
+    "the mode of inference": lambda: Own(torch.inference_mode()(lambda n, x: F.relu(n.c(x))), c=nn.Conv2d(8, 4, 1)),
     "the largest pixel": lambda: Own(lambda n, x: x.amax((2, 3))),
 }
 
@@ -175,7 +177,11 @@ REFUSED = {
         "running statistics",
     ),
     "a product between images": (lambda: Own(lambda n, x: x.flatten(1) @ x.flatten(1).T), "no operator"),
-    "a choice of elements": (lambda: Own(lambda n, x: x.flatten(1).topk(3)[0]), "topk"),
+    "a choice of elements": (lambda: Own(lambda n, x: x.flatten(1).topk(3)[0]), "return the scores"),
+    "logarithms of probabilities": (
+        lambda: Own(lambda n, x: F.log_softmax(x.mean((2, 3)), 1)),
+        "answers are probabilities",
+    ),
     "an index by a tensor": (lambda: Own(lambda n, x: x[:, torch.tensor([1, 0])]), "by a tensor or a list"),
     "a mask": (
         lambda: Own(

@@ -27,6 +27,17 @@ from onebit.runtime.inputs import Input, Tokens
 BATCH = (
     2  # images that a model is traced with: a number that a forward which is written for one image does not take for 1
 )
+REMEDIES = {  # of functions that networks often end in
+    **{
+        name: "has no operator in the format; leave it out of what the model returns, and give answer= instead: a file's answers are "
+        "probabilities already"
+        for name in ("log_softmax", "logsigmoid")
+    },
+    **{
+        name: "has no operator in the format; return the scores, of which a file's answers are sorted"
+        for name in ("argmax", "topk", "sort", "max")
+    },
+}
 
 
 @dataclass
@@ -116,6 +127,8 @@ class Lowering:
             elif node.op != "get_attr":
                 convert = self.functions.get(called(node.target))
                 if convert is None:
+                    if (remedy := REMEDIES.get(called(node.target))) is not None:
+                        raise self.refuse(node, remedy)
                     raise UserError(
                         f"{self.call(node)} has no operator in the format; replace it by what has one (docs/format.md lists the "
                         "operators), or let the packed network end before it"

@@ -27,6 +27,10 @@ NUMBERS = {  # what asks for the numbers in a tensor
     *("__bool__", "__int__", "__float__", "__complex__", "__index__", "__array__", "__contains__"),
     *("item", "tolist", "numpy", "is_nonzero", "equal", "allclose"),
 }
+SIZES = {  # what takes no more than the size and type of a tensor: a constant
+    *("zeros_like", "ones_like", "full_like", "empty_like"),
+    *("new_zeros", "new_ones", "new_full", "new_empty", "new_tensor"),
+}
 RENAMED = {
     **{name: "add" for name in ("radd", "iadd")},
     **{name: "mul" for name in ("rmul", "imul", "multiply")},
@@ -68,7 +72,7 @@ class Recorder(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if self.paused or not self.depends((args, kwargs)):
+        if self.paused or not self.depends((args, kwargs)) or called(func) in SIZES:
             return func(*args, **kwargs)
         if getattr(func, "__name__", "") in NUMBERS:
             raise TypeError(f"{called(func)}() of a tensor asks for numbers in it, which differ from image to image")
@@ -87,9 +91,9 @@ class Recorder(TorchFunctionMode):
 
     def record(self, op: str, target: Any, name: str, call: Callable[[], Any], args: Any, kwargs: Any) -> Any:
         given = list(tensors_in((args, kwargs)))
-        versions = [tensor._version for tensor in given]
+        versions = [version(tensor) for tensor in given]
         result = call()
-        written = [tensor for tensor, version in zip(given, versions) if tensor._version != version]
+        written = [tensor for tensor, before in zip(given, versions) if version(tensor) != before]
         if not written and not any(True for _ in tensors_in(result)):
             return result  # a size, a type, a device
         line = line_of(sys._getframe(1))
@@ -178,6 +182,11 @@ def watched(recorder: Recorder) -> Iterator[None]:
     finally:
         nn.Module.__call__ = plain  # type: ignore[method-assign]
         torch.backends.mha.set_fastpath_enabled(fast)
+
+
+def version(tensor: Tensor) -> int:
+    """How often a tensor's memory was changed in place, as far as PyTorch counts it."""
+    return 0 if tensor.is_inference() else tensor._version
 
 
 def tensors_in(given: Any) -> Iterator[Tensor]:
