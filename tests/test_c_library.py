@@ -107,7 +107,7 @@ def test_nothing_else_is_exported(folder):
 
 
 def test_the_library_is_small_and_of_the_package_s_version(prefix, folder, library):
-    assert (folder / "libonebit.so").stat().st_size <= 600_000, "stripped"
+    assert (folder / "libonebit.so").stat().st_size <= 700_000, "stripped"
     version = re.search(r'^version = "([\d.]+)', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)[1]
     assert library.c.onebit_version().decode() == version
     assert (folder / f"libonebit.so.{version}").is_file() and (prefix / "include" / "onebit.h").is_file()

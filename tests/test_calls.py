@@ -74,6 +74,15 @@ PACKED = {
     ),
     "a sum behind a pooling": lambda n, x: n.linear((n.after(n.binary(n.pool(x))) + n.pool(x)).flatten(1)),
     "two poolings": lambda n, x: n.linear(n.pool(n.pool(x)).flatten(1)),
+    "clamp to 6": lambda n, x: n.linear(x.clamp(0, 6).mean((2, 3))),
+    "conv2d": lambda n, x: n.linear(F.conv2d(x, n.wide.weight).mean((2, 3))),
+    "cat of rows": lambda n, x: n.linear(torch.cat([x, n.wide(x)[:, :, :2]], 2).mean((2, 3))),
+    "cat with a constant": lambda n, x: n.two(torch.cat([x, torch.ones(len(x), 8, 6, 6)], 1).mean((2, 3))),
+    "pad of pixels": lambda n, x: n.linear(F.pad(x, (1, 1, 0, 2)).mean((2, 3))),
+    "pad by reflection": lambda n, x: n.linear(F.pad(x, (1, 1, 1, 1), mode="reflect").mean((2, 3))),
+    "gates": lambda n, x: n.linear((x * n.grouped(n.pool(x))).mean((2, 3))),
+    "a pooling to 2": lambda n, x: n.linear(F.adaptive_avg_pool2d(x, 2).amax((2, 3))),
+    "an int": lambda n, x: n.all(x.view(int(x.shape[0]), -1)),
 }
 
 
@@ -97,31 +106,25 @@ def test_a_classifier_of_1x1_convolutions_takes_other_sizes(size, tmp_path):
 
 
 REFUSED = {
-    "clamp": (lambda n, x: x.clamp(0, 6), "clamp to -1 and 1"),
-    "conv2d": (lambda n, x: F.conv2d(x, n.wide.weight), "nn.Conv2d"),
     "dropout": (lambda n, x: F.dropout(x, 0.5), "nn.Dropout"),
     "noise": (lambda n, x: x + torch.randn_like(x), "randn_like"),
-    "cat of rows": (lambda n, x: torch.cat([x, x], 2), "give dim=1"),
     "cat of a batch": (lambda n, x: torch.cat([x, x]), "along 0"),
-    "cat with a constant": (lambda n, x: torch.cat([x, torch.ones(2, 8, 6, 6)], 1), "constant"),
-    "cat of flattened maps": (lambda n, x: torch.cat([x.flatten(1), x.flatten(1)], 1), "before they are flattened"),
+    "cat of flattened maps": (lambda n, x: torch.cat([x.flatten(1), x.flatten(1)], 1), "a flattened map"),
     "cat of a map and a vector": (
         lambda n, x: torch.cat([F.avg_pool2d(x, 6), n.pool(x)], 1),
         "maps or vectors alone",
     ),
-    "pad of pixels": (lambda n, x: F.pad(x, (1, 1, 1, 1)), "in the layer that follows"),
     "pad with ones": (lambda n, x: F.pad(x, (0, 0, 0, 0, 1, 1), value=1.0), "pads channels of maps with zeros"),
     "pad that cuts": (lambda n, x: F.pad(x, (0, 0, 0, 0, -1, 1)), "pads channels of maps with zeros"),
-    "pad by reflection": (lambda n, x: F.pad(x, (1, 1, 1, 1), mode="reflect"), "pads channels of maps with zeros"),
-    "gates": (lambda n, x: x * n.grouped(n.pool(x)), "mul"),
+    "pad of both": (lambda n, x: F.pad(x, (1, 1, 1, 1, 2, 0)), "pad one after the other"),
     "broadcast": (lambda n, x: x + n.grouped(n.pool(x)), "same shape"),
     "mean of channels": (lambda n, x: x.mean(1), "AdaptiveAvgPool2d(1)"),
-    "a pooling to 2": (lambda n, x: F.adaptive_avg_pool2d(x, 2), "avg_pool2d"),
+    "a pooling to 4": (lambda n, x: F.adaptive_avg_pool2d(x, 4), "divides the other"),
     "a pooling of a pooling": (lambda n, x: F.max_pool2d(n.pool(x), 1), "AvgPool2d"),
     "a batch of one": (lambda n, x: n.linear(x.mean((2, 3)).view(1, -1)), "flatten(1)"),
     "a number": (lambda n, x: {"logits": n.linear(x.mean((2, 3))), "count": 3}, "int as 'count'"),
     "an if": (lambda n, x: x if x.sum() > 0 else -x, "x if x.sum() > 0 else -x"),
-    "an int": (lambda n, x: x.view(int(x.shape[0]), -1), "int()"),
+    "an int": (lambda n, x: x[:, : int(x.abs().max())], "int()"),
     "no image": (lambda n, x: torch.ones(2, 5), "does not depend on what it is given"),
 }
 
