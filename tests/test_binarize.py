@@ -3,6 +3,7 @@
 import copy
 import warnings
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -77,7 +78,8 @@ def test_what_is_left_by_default_and_why():
         "head": "last layer",
     }
     text = str(table).splitlines()
-    assert len(text) == 9
+    assert len(text) == 10 and text[-1] == "4 new parameters to train: make the optimizer after this"
+    text.pop()
     assert text[-1].startswith("2 of 7 layers binary, 13,312 of ")
     assert [line for line in text if "64x64x1x1" in line and "binary" in line and "never negative (relu)" in line]
 
@@ -365,3 +367,30 @@ def test_networks_of_the_libraries(name):
     with torch.no_grad():
         frozen = model(images)
     assert torch.allclose(frozen, model(images), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "images, says",
+    [
+        (torch.full((4, 3, 8, 8), torch.nan), "a number is not finite"),
+        (torch.zeros(0, 3, 8, 8), "holds no images"),
+        (torch.zeros(2, 4, 8, 8), "does not run on it: .* 4 channels"),
+        ("images", "is no batch of images"),
+        ([], "is no batch of images"),
+    ],
+)
+def test_images_that_thresholds_cannot_start_from_change_nothing(images, says):
+    model = Own()
+    with pytest.raises(UserError, match=says) as caught:
+        onebit.binarize(model, "adabin", calibrate=images)
+    assert "\n" not in str(caught.value) and not binary_layers(model)
+
+
+def test_images_of_other_libraries_calibrate():
+    one, two = Own(), Own()
+    two.load_state_dict(one.state_dict())
+    images = np.random.default_rng(0).normal(size=(4, 3, 8, 8))
+    quiet(one, calibrate=images)
+    quiet(two, calibrate=torch.from_numpy(images).float())
+    for (_, a), (_, b) in zip(binary_layers(one), binary_layers(two)):
+        assert torch.equal(a.activation_binarizer.beta, b.activation_binarizer.beta)

@@ -154,6 +154,40 @@ def test_what_packs(what, tmp_path):
         np.testing.assert_allclose(load(tmp_path / "net", backend=backend)(x.numpy()), expected, rtol=1e-4, atol=1e-5)
 
 
+SIZES = {  # of the packed 8 x 8 alone, or of others too
+    "the last pixel": (lambda n, x: x[:, :, -1, -1], True),
+    "the middle": (lambda n, x: x[:, :, x.shape[2] // 2, x.shape[3] // 2], True),
+    "all but an edge": (lambda n, x: x[:, :, :-1, :-1].mean((2, 3)), True),
+    "every other pixel": (lambda n, x: x[:, :, ::2, ::2].mean((2, 3)), True),
+    "a condition": (lambda n, x: F.max_pool2d(x, 2).mean((2, 3)) if x.shape[2] > 6 else x.mean((2, 3)), True),
+    "a number": (lambda n, x: x.mean((2, 3)) * x.shape[-1] ** -0.5, True),
+    "a pool of all": (lambda n, x: F.avg_pool2d(x, x.shape[2:]).flatten(1), True),
+    "tokens": (lambda n, x: tokens(x)[:, 1:].mean(1), True),
+    "a mean": (lambda n, x: F.relu(x).mean((2, 3)), False),
+    "a view": (lambda n, x: tokens(x).mean(1), False),
+    "attention": (lambda n, x: F.scaled_dot_product_attention(tokens(x), tokens(x), tokens(x)).mean(1), False),
+    "pools and sizes": (lambda n, x: F.interpolate(F.avg_pool2d(x, 2), scale_factor=2).mean((2, 3)), False),
+}
+
+
+@pytest.mark.parametrize("what", SIZES)
+def test_other_sizes_are_right_or_refused(what, tmp_path):
+    function, fixed = SIZES[what]
+    torch.manual_seed(0)
+    model = Own(function).eval()
+    pack(model, tmp_path / "net", input_shape=SHAPE)
+    for backend in ("engine", "reference"):
+        network = load(tmp_path / "net", backend=backend)
+        for batch, size in ((1, 8), (3, 8), (2, 16), (1, 4)):
+            x = torch.randn(batch, 3, size, size)
+            if fixed and size != 8:
+                with pytest.raises(UserError, match="takes this size alone"):
+                    network(x.numpy())
+                continue
+            with torch.no_grad():
+                np.testing.assert_allclose(network(x.numpy()), model(x).numpy(), rtol=1e-4, atol=1e-5)
+
+
 REFUSED = {
     "data-dependent control flow": (
         lambda: Own(lambda n, x: x if x.mean() > 0 else -x),
@@ -203,6 +237,21 @@ REFUSED = {
         "grid_sample",
     ),
     "a random choice": (lambda: Own(lambda n, x: x * torch.rand(8, 1, 1)), "differently each time"),
+    "a mean over the batch": (
+        lambda: Own(lambda n, x: x.mean((2, 3)) / len(x)),
+        "depends on how many images there are, first at div",
+    ),
+    "a weight over the batch": (
+        lambda: Own(lambda n, x: F.conv2d(x, n.c.weight / x.shape[0]), c=nn.Conv2d(8, 4, 1)),
+        "depends on how many images there are, first at conv2d",
+    ),
+    "one image alone": (lambda: Own(lambda n, x: F.relu(x) if len(x) > 1 else x), "depends on how many images"),
+    "two images": (lambda: Own(lambda n, x: x.reshape(2, -1, 8, 8).mean((2, 3))), "takes 2 images and not 3"),
+    "the images one by one": (lambda: Own(lambda n, x: torch.stack([v for v in x.unbind(0)])), "no operator"),
+    "bounds for each channel": (
+        lambda: Own(lambda n, x: x.clamp(min=n.conv.bias.view(-1, 1, 1))),
+        "more than one number",
+    ),
     "a wrong size": (lambda: Own(lambda n, x: n.f(x.flatten(1)), f=nn.Linear(9, 2)), "does not run on images"),
 }
 

@@ -62,15 +62,15 @@ Input read_input(const Value& entry, const std::string& where) {
   input.name = name_of(*name, where + ".name");
   const std::string own = "input '" + input.name + "'";
   if (image) {
-    check_keys(entry, own, {"name", "type", "shape", "mean", "std"}, {"resize"});
+    check_keys(entry, own, {"name", "type", "shape", "mean", "std"}, {"resize", "fixed"});
     read_image(entry, own, input);
   } else if (tokens) {
-    check_keys(entry, own, {"name", "type", "length", "count"});
+    check_keys(entry, own, {"name", "type", "length", "count"}, {"fixed"});
     input.type = InputType::tokens;
     input.shape = {integer_of(*entry.find("length"), own + ": length", 1, kMaxSize), 1, 1};
     input.given.count = integer_of(*entry.find("count"), own + ": count", 1, kMaxChannels);
   } else {
-    check_keys(entry, own, {"name", "type", "shape"});
+    check_keys(entry, own, {"name", "type", "shape"}, {"fixed"});
     input.type = InputType::floats;
     const Value& shape = *entry.find("shape");
     if (shape.is(Kind::array) && shape.size() == 1) {
@@ -78,6 +78,10 @@ Input read_input(const Value& entry, const std::string& where) {
     } else {
       input.shape = map_shape(shape, own + ": shape");
     }
+  }
+  if (const Value* fixed = entry.find("fixed")) {
+    if (!fixed->is(Kind::boolean)) refuse_value(own + ": fixed", "true or false", *fixed);
+    input.fixed = fixed->boolean();
   }
   return input;
 }

@@ -10,6 +10,7 @@ void check_shape(const Input& input, const Shape& shape) {
   require(shape.h >= 1 && shape.w >= 1 && shape.h <= kMaxSize && shape.w <= kMaxSize, "a size is out of range");
   require(shape.h * shape.w <= kMaxElements / shape.c, "an input is too large");
   require(input.type != InputType::tokens || shape.w == 1, "tokens have one axis");
+  require(!input.fixed || (shape.h == input.shape.h && shape.w == input.shape.w), "the network takes this size alone");
 }
 
 void check_values(const Input& input, const Values& values) {

@@ -17,6 +17,7 @@ struct Input {
   InputType type = InputType::image;
   Shape shape;                    // by default: of tokens (T, 1, 1)
   std::vector<double> mean, std;  // of an image, as the file says them
+  bool fixed = false;             // whether it has no other size
   int64_t resize = 0;             // of an image: pixels of the shorter side before the centre crop, or 0
   Given given;                    // what operators see of it
 };

@@ -61,6 +61,8 @@ def test_what_may_be_absent_or_null(tmp_path: Path) -> None:
     for change in (
         lambda g: (g["task"].pop("labels"), g["task"].pop("scores"), g.pop("recipe", None), g.pop("training")),
         lambda g: (g["task"].update(labels=None, scores={}), g.update(recipe=None), g["inputs"][0].update(resize=None)),
+        lambda g: [entry.update(fixed=True) for entry in g["inputs"]],
+        lambda g: [entry.update(fixed=False) for entry in g["inputs"]],
         lambda g: g.update(nodes=[n | {"stride": [1, 1]} if n["op"] == "conv" else n for n in g["nodes"]]),
     ):
         other = json.loads(json.dumps(graph))
@@ -105,6 +107,9 @@ MUTATIONS: dict[str, tuple[Callable[[Parts], Any], str]] = {
     "input a string": (set_in("inputs", 1, to="ids"), r'graph.inputs\[1\] must be an object with a string "type"'),
     "input without a type": (without("inputs", 1, "type"), 'a string "type"'),
     "input of an unknown type": (entry("inputs", 1, "type", "sound"), "unknown type 'sound'"),
+    "fixed a number": (entry("inputs", 0, "fixed", 1), "fixed must be"),
+    "fixed null": (entry("inputs", 1, "fixed", None), "fixed must be"),
+    "fixed a text": (entry("inputs", 2, "fixed", "true"), "fixed must be"),
     "input without a name": (without("inputs", 1, "name"), r"graph.inputs\[1\].name must be"),
     "input with a bad name": (entry("inputs", 1, "name", "i ds"), "letters, digits"),
     "input with an empty name": (entry("inputs", 1, "name", ""), "letters, digits"),

@@ -20,7 +20,7 @@ from onebit.methods.method import Method
 from onebit.models import selection
 from onebit.models.dataflow import WEIGHTED, dataflow
 from onebit.models.selection import Choice
-from onebit.models.thresholds import constant_signs, start_thresholds
+from onebit.models.thresholds import batch_for, constant_signs, start_thresholds
 from onebit.nn.layers import BinaryConv2d, BinaryLinear
 
 
@@ -46,6 +46,7 @@ class Conversion:
 
     method: str
     rows: tuple[Row, ...]
+    parameters: int = 0  # of the method's own, which an optimizer that was made before does not know
 
     @property
     def converted(self) -> list[str]:
@@ -68,7 +69,10 @@ class Conversion:
         binary = sum(row.weights for row in self.rows if row.converted)
         total = sum(row.weights for row in self.rows) or 1
         counts = f"{len(self.converted)} of {len(self.rows)} layers binary"
-        return "\n".join([*lines, f"{counts}, {binary:,} of {total:,} weights ({100 * binary / total:.1f} %)"])
+        lines.append(f"{counts}, {binary:,} of {total:,} weights ({100 * binary / total:.1f} %)")
+        if self.parameters:
+            lines.append(f"{self.parameters} new parameters to train: make the optimizer after this")
+        return "\n".join(lines)
 
 
 def _word(row: Row) -> str:
@@ -103,6 +107,8 @@ def binarize(
     then +1. Raises UserError for an unknown method, option or layer, for a model that cannot be changed, and where nothing
     would be converted; the model is then as it was.
     """
+    if calibrate is not None:
+        calibrate = batch_for(model, calibrate)
     table = convert(
         model,
         chosen_method(method, options, operands),
@@ -160,7 +166,8 @@ def convert(
             module, nn.TransformerEncoderLayer
         ):  # else PyTorch's fast path would read the linear layers' weights
             module.activation_relu_or_gelu = 0
-    return Conversion(method or chosen.name, tuple(rows))
+    new = sum(len(list(part.parameters())) for parts in made.values() for part in parts if part is not None)
+    return Conversion(method or chosen.name, tuple(rows), new)
 
 
 def decide(model: nn.Module, skip: Any, also: Any, example_input: Any, facts: Any) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, fx
 from onebit.packing import layouts
 from onebit.packing.lowering import Lowering, Value
 from onebit.packing.views import constant_value
+from onebit.runtime.fields import MAX_NUMBER
 
 
 def scaled(lowering: Lowering, node: fx.Node, value: Value, axis: int, scale: Tensor, bias: Tensor) -> Value:
@@ -173,13 +175,17 @@ def _with(lowering: Lowering, node: fx.Node, value: Value, constant: Tensor | fl
 
 def clip(lowering: Lowering, node: fx.Node, low: float | None, high: float | None) -> None:
     """clip(x, -1, 1) is hardtanh, clip(x, 0) is relu."""
+    bounds = [None if bound is None else lowering.constant(bound) for bound in (low, high)]
+    for given, bound in zip((low, high), bounds):
+        if given is not None and (bound is None or (isinstance(bound, Tensor) and bound.numel() > 1)):
+            raise lowering.refuse(node, "clips at more than one number, which has no operator in the format")
+    low, high = (None if bound is None or math.isinf(bound) else float(bound) for bound in bounds)
     if (low, high) == (-1, 1):
         lowering.emit(node, "hardtanh")
     elif (low, high) == (0, None):
         lowering.emit(node, "relu")
     else:
-        far = float(torch.finfo(torch.float32).max)
-        attributes = {"low": -far if low is None else float(low), "high": far if high is None else float(high)}
+        attributes = {"low": -MAX_NUMBER if low is None else low, "high": MAX_NUMBER if high is None else high}
         lowering.emit(node, "clip", attributes=attributes)
 
 

@@ -60,6 +60,14 @@ def _clamp(lowering: Lowering, node: fx.Node) -> None:
     clip(lowering, node, *_arguments(lowering, node, min=None, max=None))
 
 
+def _clamp_min(lowering: Lowering, node: fx.Node) -> None:
+    clip(lowering, node, _arguments(lowering, node, min=None)[0], None)
+
+
+def _clamp_max(lowering: Lowering, node: fx.Node) -> None:
+    clip(lowering, node, None, _arguments(lowering, node, max=None)[0])
+
+
 def _hardtanh(lowering: Lowering, node: fx.Node) -> None:
     clip(lowering, node, *_arguments(lowering, node, min_val=-1.0, max_val=1.0)[:2])
 
@@ -234,6 +242,8 @@ FUNCTIONS: dict[str, Function] = {
     **ATTENTION,
     **{name: _plain(name) for name in ("relu", "sigmoid", "tanh", "silu", "hardswish", "hardsigmoid")},
     **{name: _clamp for name in ("clamp", "clip")},
+    "clamp_min": _clamp_min,
+    "clamp_max": _clamp_max,
     "hardtanh": _hardtanh,
     "relu6": _relu6,
     "elu": _elu,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any, NamedTuple
 
 import torch
@@ -91,6 +92,7 @@ class Lowering:
     layers     gives what lowers a layer, or None
     functions  by the plain name of a function or method: what lowers its calls
     inputs     by the argument of the model's forward
+    batch      images that it was traced with
     values     of an fx node: the value, or what the tables keep there for their own
     norms      of batch norms: what they multiply each channel with
     """
@@ -101,7 +103,9 @@ class Lowering:
         layers: Callable[[nn.Module], Callable[..., None] | None],
         functions: Mapping[str, Callable[..., None]],
         inputs: Mapping[str, Input],
+        batch: int = BATCH,
     ):
+        self.batch = batch
         self.traced = traced
         self.layers = layers
         self.functions = functions
@@ -140,10 +144,10 @@ class Lowering:
         source = self.inputs[str(node.target)]
         if isinstance(source, Tokens):
             return Value(
-                source.name, (source.length, 1, 1), (layouts.whole("B", BATCH), layouts.whole("H", source.length))
+                source.name, (source.length, 1, 1), (layouts.whole("B", self.batch), layouts.whole("H", source.length))
             )
         size = source.map
-        return Value(source.name, size, (layouts.of_map if len(size) == 3 else layouts.of_vector)(size, BATCH))
+        return Value(source.name, size, (layouts.of_map if len(size) == 3 else layouts.of_vector)(size, self.batch))
 
     def output(self, node: Any) -> str:
         if node not in self.values:
@@ -214,7 +218,7 @@ class Lowering:
         """A number, or a tensor that no input changes; else None."""
         if isinstance(source, fx.Node):
             return source.meta.get("constant")
-        return source if isinstance(source, int | float) and not isinstance(source, bool) else None
+        return float(source) if isinstance(source, Real) else None  # numpy's numbers, too
 
     def map(self, node: fx.Node, source: Any = None) -> Value:
         """A value that is (B, C, H, W). Raises UserError for others."""
@@ -232,7 +236,8 @@ class Lowering:
     def described(self, node: fx.Node, value: Value, source: Any = None) -> str:
         source = self.argument(node) if source is None else source
         order = ", ".join("x".join(part.axis for part in axis) or "1" for axis in value.axes)
-        return f"{self.shape(source)} = ({order})" if isinstance(source, fx.Node) else f"({order})"
+        shape = source.meta["shape"] if isinstance(source, fx.Node) else None
+        return f"({order})" if shape is None else f"{shape} = ({order})"
 
     def view(self, node: fx.Node, axes: Axes, value: Value | None = None) -> None:
         """The node's value is its input's, looked at in another way."""
@@ -312,7 +317,7 @@ class Lowering:
         """The same for a result (B, C, H, W) of another size."""
         _, channels, height, width = self.shape(node)
         size = (height, width, channels)
-        return self.emit(node, op, *inputs, like=Value("", size, layouts.of_map(size, BATCH)), **content)
+        return self.emit(node, op, *inputs, like=Value("", size, layouts.of_map(size, self.batch)), **content)
 
     def emit_vector(self, node: fx.Node, op: str, *inputs: Value, **content: Any) -> Value:
         """The same for a vector, which PyTorch may have as (B, C, 1, 1)."""

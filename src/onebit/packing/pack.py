@@ -11,19 +11,20 @@ import numpy as np
 from torch import nn
 
 from onebit import files
-from onebit.errors import UserError
+from onebit.errors import FormatError, UserError
 from onebit.nn.layers import float32_bytes
 from onebit.packing import arguments, signature
 from onebit.packing.comparison import compare, probes
-from onebit.packing.functions import FUNCTIONS
-from onebit.packing.layers import converter, known
-from onebit.packing.lowering import BATCH, Lowering, Operation
+from onebit.packing.layers import converter
+from onebit.packing.lowering import BATCH, Operation
 from onebit.packing.merge import merge_affines
 from onebit.packing.preparation import prepared, unwrapped
-from onebit.packing.tracing import trace
+from onebit.packing.variations import Recorded, check_batches, fixed_inputs, lowered
 from onebit.runtime import bits, format
-from onebit.runtime.graph import TaskRecord
+from onebit.runtime.graph import Graph, TaskRecord
 from onebit.runtime.inputs import Input
+from onebit.runtime.operators import infer_shapes
+from onebit.runtime.tensors import Tensors
 
 
 def pack(
@@ -105,10 +106,10 @@ def pack(
     named = signature.arguments(vars(frozen).get("forward") or frozen.forward, sources)
     if converter(frozen):  # a layer alone
         traced, named = nn.Sequential(frozen), {"input": next(iter(named.values()))}
-    values = {argument: probes(source, BATCH) for argument, source in named.items()}
-    lowering = Lowering(trace(traced, values, known), converter, FUNCTIONS, named)
+    lowering, operations, outputs = lowered(traced, named, BATCH, check=True)
+    recorded = Recorded.of(lowering, operations)
+    check_batches(traced, named, recorded, lowering.traced)
     places: dict[str, str | None] = {}
-    operations, outputs = lowering.run()
     operations, nodes = merge_affines(operations, tuple(outputs.values()), places)
     operations = needed(operations, nodes, places)
     read = {name for operation in operations for name in operation.inputs}
@@ -123,7 +124,10 @@ def pack(
         "outputs": [{"name": name, "node": node} for name, node in zip(outputs, nodes, strict=True)],
     }
     tensors, binary = arrays_of(operations, int8=False)
-    compare(lowering, places, graph, tensors, values)
+    compare(lowering, places, graph, tensors, {argument: probes(source, BATCH) for argument, source in named.items()})
+    checked = format.validate(graph, tensors)
+    for argument in fixed_inputs(traced, named, recorded, lambda sizes: fits(checked, tensors, sizes)):
+        graph["inputs"][list(named).index(argument)]["fixed"] = True
     if int8:
         tensors, binary = arrays_of(operations, int8=True)
     format.write(path, graph, tensors)
@@ -135,6 +139,15 @@ def pack(
         "int8_weights": sum(a.size for a in tensors.values() if a.dtype == np.int8),
         "float_weights": sum(a.size for a in tensors.values() if a.dtype == np.float32),
     }
+
+
+def fits(graph: Graph, tensors: Mapping[str, np.ndarray], sizes: Mapping[str, Any]) -> bool:
+    """Whether the file's operators take inputs of other sizes."""
+    try:
+        infer_shapes(graph, Tensors.of(tensors), sizes)
+    except FormatError:
+        return False
+    return True
 
 
 def needed(operations: Sequence[Operation], outputs: Sequence[str], places: dict[str, str | None]) -> list[Operation]:

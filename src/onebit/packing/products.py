@@ -11,7 +11,7 @@ from onebit.errors import UserError
 from onebit.nn.binarizer import ActivationForm, WeightForm
 from onebit.nn.layers import BinaryConv2d, BinaryLinear
 from onebit.packing import fold, layouts
-from onebit.packing.lowering import BATCH, Lowering, Value
+from onebit.packing.lowering import Lowering, Value
 
 
 def pair(value: int | tuple[int, ...] | list[int]) -> list[int]:
@@ -45,7 +45,7 @@ def padded(lowering: Lowering, node: fx.Node, value: Value, sides: list[int], mo
     size = (height + sides[0] + sides[1], width + sides[2] + sides[3], channels)
     attributes = {"pixels": sides, "mode": mode}
     operation = lowering.add("pad", f"{lowering.name(node)}.pad", [value.name], attributes=attributes)
-    return Value(operation.name, size, layouts.of_map(size, BATCH))
+    return Value(operation.name, size, layouts.of_map(size, lowering.batch))
 
 
 def centre(lowering: Lowering, node: fx.Node, layer: Any, kernel: tuple[int, ...]) -> tuple[int, int]:
@@ -127,7 +127,7 @@ def embedding(lowering: Lowering, node: fx.Node, weight: Tensor, max_norm: float
             f"onebit.Tokens({source.length}, {len(weight)})",
         )
     size = (source.length, 1, weight.shape[1])
-    like = Value("", size, layouts.of_sequence(size, BATCH))
+    like = Value("", size, layouts.of_sequence(size, lowering.batch))
     lowering.emit(node, "embedding", value, like=like, tensors={"weight": weight.detach().double()})
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, fx
 
 from onebit.packing import layouts
 from onebit.packing.layouts import Axes, Part
-from onebit.packing.lowering import BATCH, Lowering, Value
+from onebit.packing.lowering import Lowering, Value
 from onebit.packing.recording import called
 
 AXES = {"C": "channels", "H": "height", "W": "width"}
@@ -20,7 +20,9 @@ def reshape(lowering: Lowering, node: fx.Node) -> None:
     value, before, after = lowering.any(node), lowering.shape(lowering.argument(node)), lowering.shape(node)
     axes = layouts.regrouped(value.axes, after) if isinstance(value, Value) else None
     if axes is None or any(len(axis) > 1 and "B" in layouts.letters(axis) for axis in axes):
-        batch = "of the whole batch" if after[:1] != (BATCH,) else f"from {before[1:]} to {after[1:]} of an image"
+        batch = (
+            "of the whole batch" if after[:1] != (lowering.batch,) else f"from {before[1:]} to {after[1:]} of an image"
+        )
         raise lowering.refuse(node, f"{batch} has no operator in the format; use nn.Flatten() or flatten(1)")
     seen(lowering, node, value, axes)
 
@@ -213,11 +215,11 @@ def part(lowering: Lowering, node: fx.Node) -> None:
 
 def constant_value(lowering: Lowering, node: fx.Node, values: Tensor, size: layouts.Size, axes: Axes) -> Value:
     """A constant tensor, the same for every sample, with the size and axes of a value."""
-    if values.dim() and values.shape[0] == BATCH and bool((values[:1] != values).any()):
+    if values.dim() and values.shape[0] == lowering.batch and bool((values[:1] != values).any()):
         raise lowering.refuse(
             node, "a constant differs between the images of a batch, which has no operator in the format"
         )
-    values = values[:1] if values.dim() and values.shape[0] == BATCH and axes[0] else values
+    values = values[:1] if values.dim() and values.shape[0] == lowering.batch and axes[0] else values
     shape = [1 if layouts.letters(axis) == "B" else layouts.count(axis) for axis in axes]
     tensor = layouts.of_tensor(values.detach().double().expand(shape), axes, size)
     operation = lowering.add("constant", f"{lowering.name(node)}.constant", [], tensors={"value": tensor})

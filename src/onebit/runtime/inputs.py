@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from onebit.errors import FormatError, UserError
-from onebit.runtime.fields import MAX_CHANNELS, MAX_SIZE, fields, integer, name, numbers, optional, show
+from onebit.runtime.fields import MAX_CHANNELS, MAX_SIZE, boolean, fields, integer, name, numbers, optional, show
 
 Map = tuple[int, ...]
 RAW = 8  # times what normalised pixels can reach: beyond it, values from 0 to 255 are pixels that nobody normalised
@@ -32,6 +32,7 @@ class Image:
     shape      (C, H, W); a network that fits other sizes takes them too
     mean, std  bytes become (byte / 255 - mean) / std; one number per channel. A single number stands for all, () for 0 and 1
     resize     pixels of the shorter side before the centre crop when pictures are read; None: they are resized to H x W
+    fixed      whether other sizes are refused: of a network that computes something else there
     """
 
     shape: tuple[int, int, int]
@@ -39,6 +40,7 @@ class Image:
     std: tuple[float, ...] = ()
     resize: int | None = None
     name: str = "input"
+    fixed: bool = False
     type: ClassVar[str] = "image"
 
     def __post_init__(self) -> None:
@@ -50,18 +52,18 @@ class Image:
 
     @classmethod
     def parse(cls, entry: Any, where: str) -> Image:
-        fields(entry, where, {"name", "type", "shape", "mean", "std"}, {"resize"})
+        fields(entry, where, {"name", "type", "shape", "mean", "std"}, {"resize", "fixed"})
         shape = _map_shape(entry["shape"], f"{where}: shape")
         std = numbers(entry["std"], shape[0], f"{where}: std")
         if any(abs(value) < MIN_STD for value in std):
             raise FormatError(f"{where}: std must not contain 0, got {show(list(std))}")
         mean = numbers(entry["mean"], shape[0], f"{where}: mean")
         resize = optional(entry.get("resize"), integer(1, MAX_SIZE), f"{where}: resize")
-        return cls(shape, mean, std, resize, entry["name"])
+        return cls(shape, mean, std, resize, entry["name"], _fixed(entry, where))
 
     def to_dict(self) -> dict[str, Any]:
         found = {**_head(self), "shape": list(self.shape), "mean": list(self.mean), "std": list(self.std)}
-        return found if self.resize is None else found | {"resize": self.resize}
+        return found | ({} if self.resize is None else {"resize": self.resize}) | _tail(self)
 
     @property
     def map(self) -> Map:
@@ -118,16 +120,18 @@ class Tokens:
     length: int
     count: int
     name: str = "input"
+    fixed: bool = False
     type: ClassVar[str] = "tokens"
 
     @classmethod
     def parse(cls, entry: Any, where: str) -> Tokens:
-        fields(entry, where, {"name", "type", "length", "count"})
+        fields(entry, where, {"name", "type", "length", "count"}, {"fixed"})
         length = integer(1, MAX_SIZE)(entry["length"], f"{where}: length")
-        return cls(length, integer(1, MAX_CHANNELS)(entry["count"], f"{where}: count"), entry["name"])
+        count = integer(1, MAX_CHANNELS)(entry["count"], f"{where}: count")
+        return cls(length, count, entry["name"], _fixed(entry, where))
 
     def to_dict(self) -> dict[str, Any]:
-        return {**_head(self), "length": self.length, "count": self.count}
+        return {**_head(self), "length": self.length, "count": self.count, **_tail(self)}
 
     @property
     def map(self) -> Map:
@@ -163,18 +167,19 @@ class Floats:
 
     shape: tuple[int, int, int] | tuple[int]
     name: str = "input"
+    fixed: bool = False
     type: ClassVar[str] = "floats"
 
     @classmethod
     def parse(cls, entry: Any, where: str) -> Floats:
-        fields(entry, where, {"name", "type", "shape"})
+        fields(entry, where, {"name", "type", "shape"}, {"fixed"})
         shape = entry["shape"]
         if isinstance(shape, list | tuple) and len(shape) == 1:
-            return cls((integer(1, MAX_CHANNELS)(shape[0], f"{where}: shape"),), entry["name"])
-        return cls(_map_shape(shape, f"{where}: shape"), entry["name"])
+            return cls((integer(1, MAX_CHANNELS)(shape[0], f"{where}: shape"),), entry["name"], _fixed(entry, where))
+        return cls(_map_shape(shape, f"{where}: shape"), entry["name"], _fixed(entry, where))
 
     def to_dict(self) -> dict[str, Any]:
-        return {**_head(self), "shape": list(self.shape)}
+        return {**_head(self), "shape": list(self.shape), **_tail(self)}
 
     @property
     def map(self) -> Map:
@@ -225,6 +230,14 @@ def normalized(pixels: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndar
 
 def _head(source: Input) -> dict[str, Any]:
     return {"name": source.name, "type": source.type}
+
+
+def _tail(source: Input) -> dict[str, Any]:
+    return {"fixed": True} if source.fixed else {}
+
+
+def _fixed(entry: Any, where: str) -> bool:
+    return boolean(entry.get("fixed", False), f"{where}: fixed")
 
 
 def _map_shape(value: Any, where: str) -> tuple[int, int, int]:

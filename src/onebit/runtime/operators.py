@@ -58,6 +58,8 @@ def infer_shapes(graph: Graph, tensors: Tensors, sizes: Mapping[str, Shape] | No
     shapes: dict[str, Shape] = {}
     for source in graph.inputs:
         shape = (sizes or {}).get(source.name, source.map)
+        if source.fixed and shape != source.map:
+            raise FormatError("the network takes this size alone")
         if math.prod(shape) > MAX_ELEMENTS:
             raise FormatError(f"the input {source.name!r} of {shape} has more than {MAX_ELEMENTS} values")
         shapes[source.name] = (shape[0], source.count) if isinstance(source, Tokens) else shape
