@@ -1,6 +1,7 @@
 """`onebit.binarize`: networks of others become binary in place, and what is left is said with its reason."""
 
 import copy
+import pickle
 import warnings
 
 import numpy as np
@@ -394,3 +395,41 @@ def test_images_of_other_libraries_calibrate():
     quiet(two, calibrate=torch.from_numpy(images).float())
     for (_, a), (_, b) in zip(binary_layers(one), binary_layers(two)):
         assert torch.equal(a.activation_binarizer.beta, b.activation_binarizer.beta)
+
+
+@pytest.mark.parametrize("case", METHODS, ids=case_id)
+def test_a_binary_network_is_pickled(case):
+    """As torch.save of a whole model does it, and processes that are spawned."""
+    name, options = case
+    model = nn.Sequential(nn.Conv2d(3, 32, 3), nn.Conv2d(32, 32, 3), nn.Flatten(), nn.Linear(32 * 16, 4))
+    quiet(model, name, options=options)
+    onebit.set_progress(model, 0.5)
+    twin = pickle.loads(pickle.dumps(model))
+    x = torch.randn(2, 3, 8, 8)
+    onebit.set_progress(twin, 0.75)
+    onebit.set_progress(model, 0.75)
+    torch.manual_seed(0)
+    expected = model(x)
+    torch.manual_seed(0)
+    assert torch.equal(twin(x), expected)
+
+
+@pytest.mark.parametrize(
+    "given, says",
+    [
+        ({"skip": 3}, "skip: 3 is none of a name"),
+        ({"skip": lambda name: True}, "called with a name and a module"),
+        ({"options": "paper"}, "must be a dict"),
+        ({"also": ["wide"]}, "also names wide, which cannot become binary: padding mode reflect"),
+    ],
+)
+def test_choices_that_say_nothing_are_one_line(given, says):
+    model = Own()
+    with pytest.raises(UserError, match=says) as caught:
+        onebit.binarize(model, "adabin", **given)
+    assert "\n" not in str(caught.value) and not binary_layers(model)
+    with pytest.raises(UserError, match="its name, 'behind'"):
+        onebit.binarize(model, "adabin", skip=[model.behind])
+    for wrong in ("32", (3, 0, 8), 3):
+        with pytest.raises(UserError, match="input_shape"):
+            onebit.summary(model, wrong)

@@ -72,9 +72,7 @@ class Mixed(nn.Module):
 
 def test_shapes_calls_and_shared_weights():
     model = Mixed().train()
-    onebit.binarize(
-        model, "abcnet", also="up", options={"weight_bases": 3, "activation_bases": 2}, skip=["same", "twice"]
-    )
+    onebit.binarize(model, "abcnet", options={"weight_bases": 3, "activation_bases": 2}, skip=["same", "twice"])
     table = onebit.summary(model, (3, 4, 4))
     rows = {layer.name: layer for layer in table.layers}
     assert rows["Mixed"].float32_bytes == 4 * 32

@@ -38,7 +38,9 @@ class Start:
             has = f"{self.classes} classes, the data set {ours}" if self.classes else "no last layer"
             found.append(f"{path} has {has}: the layer {name} starts anew")
         if self.fresh:
-            found.append(f"{path} lacks {len(self.fresh)} tensors, which start anew: {self.fresh[0]}, ...")
+            found.append(
+                f"{path} lacks {len(self.fresh)} tensors of the method's own, which start anew: {self.fresh[0]}, ..."
+            )
         return found
 
 

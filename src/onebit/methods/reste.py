@@ -29,11 +29,12 @@ O_END, CLIP = 3.0, 1.5
 
 def surrogate() -> Surrogate:
     """The power function's, o from 1 to 3 by a quarter of a cosine."""
-    return Surrogate(
-        power_slope,
-        o=lambda fraction: 1 + (O_END - 1) * (1 - math.cos(math.pi / 2 * fraction)),
-        clip=constant(CLIP),
-    )
+    return Surrogate(power_slope, o=exponent, clip=constant(CLIP))
+
+
+def exponent(fraction: float) -> float:
+    """1 + (O_END - 1) (1 - cos(pi / 2 fraction))."""
+    return 1 + (O_END - 1) * (1 - math.cos(math.pi / 2 * fraction))
 
 
 class LayerMeanSign(WeightBinarizer):

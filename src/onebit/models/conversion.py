@@ -126,6 +126,8 @@ def binarize(
 
 def chosen_method(name: str, options: Mapping[str, object] | None, operands: str) -> Method:
     """The method whose binarizers layers get. Raises UserError."""
+    if options is not None and not isinstance(options, Mapping):
+        raise UserError(f"options = {options!r} must be a dict of the method's options, such as {{'variant': 'paper'}}")
     chosen = methods.create(name, **(options or {}))
     if operands not in ("both", "activations"):
         raise UserError(f"operands = {operands!r} is unknown; choose both or activations")
@@ -180,6 +182,8 @@ def decide(model: nn.Module, skip: Any, also: Any, example_input: Any, facts: An
         if not isinstance(layer, WEIGHTED):
             continue
         why = elsewhere.get(name, "") or selection.impossible(name, layer, facts, owners) or skipped.get(name, "")
+        if why and wanted.get(name) == f"also: {name!r}":
+            raise UserError(f"binarize: also names {name}, which cannot become binary: {why}")
         if not why and name not in wanted:
             why = selection.by_default(name, layer, first, last)
         reasons[name] = why

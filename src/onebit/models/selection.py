@@ -6,6 +6,7 @@ convolutions, and 1x1 convolutions of fewer than 32 channels on either side. Wha
 
 import difflib
 import fnmatch
+import inspect
 from collections.abc import Callable, Iterable
 
 from torch import nn
@@ -26,7 +27,8 @@ def chosen(model: nn.Module, choices: Choice | Iterable[Choice] | None, option: 
 
     Raises UserError for a choice that names no convolution or linear layer: nothing would come of it.
     """
-    given = [choices] if isinstance(choices, str | type) or callable(choices) else list(choices or ())
+    single = isinstance(choices, str | type | nn.Module) or callable(choices) or not isinstance(choices, Iterable)
+    given = [] if choices is None else [choices] if single else list(choices)  # type: ignore[arg-type]
     modules = dict(model.named_modules())
     layers = [name for name, module in modules.items() if isinstance(module, WEIGHTED)]
     found: dict[str, str] = {}
@@ -39,7 +41,21 @@ def chosen(model: nn.Module, choices: Choice | Iterable[Choice] | None, option: 
             matching = [name for name, module in modules.items() if isinstance(module, choice)]
             covered = [name for name in layers if any(name == m or name.startswith(f"{m}.") for m in matching)]
             shown = choice.__name__
+        elif isinstance(choice, nn.Module):
+            near = [name for name, module in modules.items() if module is choice]
+            raise UserError(
+                f"{option}: a {type(choice).__name__} is none of a name, a pattern, a type and a function of name and module; give "
+                + (f"its name, {near[0]!r}" if near else "its name in the model")
+            )
         elif callable(choice):
+            try:
+                inspect.signature(choice).bind("name", model)
+            except TypeError as error:
+                raise UserError(
+                    f"{option}: a function is called with a name and a module ({error}); let it take both"
+                ) from error
+            except ValueError:  # of a builtin: nothing is known of what it takes
+                pass
             covered, shown = [name for name in layers if choice(name, modules[name])], getattr(choice, "__name__", "")
         else:
             raise UserError(

@@ -24,6 +24,10 @@ def summary(model: nn.Module, input_shape: Sequence[int] | None = None, *, examp
     A layer that is called several times counts so often, its parameters once. The model stays as it is. Raises UserError
     where there is no shape, or the model does not take it.
     """
+    if not isinstance(model, nn.Module):
+        raise UserError(
+            f"summary takes an nn.Module, got {type(model).__name__}; a file is described by onebit info --layers"
+        )
     example = example_input if example_input is not None else zeros(model, input_shape)
     seen: dict[str, list[tuple[tuple[int, ...], int]]] = {}
     hooks = [
@@ -55,6 +59,12 @@ def zeros(model: nn.Module, shape: Sequence[int] | None) -> Tensor:
         shape = (config["in_channels"], config["image_size"], config["image_size"])
     if shape is None:
         raise UserError("summary: say what goes in, input_shape=(3, 224, 224)")
+    if (
+        isinstance(shape, str)
+        or not isinstance(shape, Sequence)
+        or not all(type(size) is int and size > 0 for size in shape)
+    ):
+        raise UserError(f"summary: input_shape = {shape!r} must be whole numbers from 1, such as (3, 224, 224)")
     first = next(model.parameters(), torch.zeros(()))
     return torch.zeros(1, *shape, device=first.device, dtype=first.dtype)
 

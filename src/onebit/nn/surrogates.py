@@ -24,6 +24,7 @@ t, s, o and n move over training, geometrically (t) or linearly (s, o, n) from t
 import inspect
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -142,32 +143,49 @@ class Surrogate(nn.Module):
         return surrogate_sign(x, self.derivative, *self.parameters_now())
 
 
+# Courses are partial calls of functions of this module, so that a model can be pickled.
+
+
 def constant(value: float) -> Course:
     """The course of what does not move."""
-    return lambda fraction: value
+    return partial(_between, value, value)
 
 
 def linear(first: float, last: float) -> Course:
     """first + fraction (last - first)."""
-    return lambda fraction: first + fraction * (last - first)
+    return partial(_between, first, last)
 
 
 def geometric(first: float, last: float, least: float = 0.0) -> Course:
     """10^(log first + fraction (log last - log first)), but not below `least` (IR-Net eq. 11, RBNN eq. 12)."""
-    low, high = math.log10(first), math.log10(last)
-    return lambda fraction: max(10.0 ** (low + fraction * (high - low)), least)
+    return partial(_power, math.log10(first), math.log10(last), least)
+
+
+def _between(first: float, last: float, fraction: float) -> float:
+    return first + fraction * (last - first)
+
+
+def _power(low: float, high: float, least: float, fraction: float) -> float:
+    return max(10.0 ** (low + fraction * (high - low)), least)
+
+
+def _inverse(t: Course, fraction: float) -> float:
+    return max(1.0 / t(fraction), 1.0)
+
+
+def _rounded(course: Course, fraction: float) -> float:
+    return float(round(course(fraction)))
 
 
 def sharpening(derivative: Derivative, t_min: float, t_max: float, t_least: float = 0.0) -> Surrogate:
     """A derivative of t, which grows, and k = max(1/t, 1), which keeps its size while t < 1 (IR-Net eq. 11, RBNN eq. 12;
     AdaBin's released code). `t_least` bounds t from below: 1 for RBNN's activations, so that k = 1."""
     t = geometric(t_min, t_max, t_least)
-    return Surrogate(derivative, t=t, k=lambda fraction: max(1.0 / t(fraction), 1.0))
+    return Surrogate(derivative, t=t, k=partial(_inverse, t))
 
 
 def _steps(first: float, last: float) -> Course:
-    line = linear(first, last)
-    return lambda fraction: float(round(line(fraction)))
+    return partial(_rounded, linear(first, last))
 
 
 SURROGATES: dict[str, Callable[..., Surrogate]] = {
