@@ -182,7 +182,7 @@ def decide(model: nn.Module, skip: Any, also: Any, example_input: Any, facts: An
         if not isinstance(layer, WEIGHTED):
             continue
         why = elsewhere.get(name, "") or selection.impossible(name, layer, facts, owners) or skipped.get(name, "")
-        if why and wanted.get(name) == f"also: {name!r}":
+        if why and name not in skipped and wanted.get(name) == f"also: {name!r}":
             raise UserError(f"binarize: also names {name}, which cannot become binary: {why}")
         if not why and name not in wanted:
             why = selection.by_default(name, layer, first, last)
