@@ -58,6 +58,14 @@ class Conversion:
         """{name of a layer that stayed as it was: why}."""
         return {row.name: row.reason for row in self.rows if not row.converted}
 
+    @property
+    def totals(self) -> str:
+        """How many layers and weights are binary, as a line."""
+        binary = sum(row.weights for row in self.rows if row.converted)
+        total = sum(row.weights for row in self.rows) or 1
+        counts = f"{len(self.converted)} of {len(self.rows)} layers binary"
+        return f"{counts}, {binary:,} of {total:,} weights ({100 * binary / total:.1f} %)"
+
     def __str__(self) -> str:
         cells = [("layer", "kind", "weights", f"{self.method}", "")]
         cells += [
@@ -66,10 +74,7 @@ class Conversion:
         ]
         widths = [max(len(line[i]) for line in cells) for i in range(4)]
         lines = ["  ".join([*(c.ljust(w) for c, w in zip(line, widths)), line[4]]).rstrip() for line in cells]
-        binary = sum(row.weights for row in self.rows if row.converted)
-        total = sum(row.weights for row in self.rows) or 1
-        counts = f"{len(self.converted)} of {len(self.rows)} layers binary"
-        lines.append(f"{counts}, {binary:,} of {total:,} weights ({100 * binary / total:.1f} %)")
+        lines.append(self.totals)
         if self.parameters:
             lines.append(f"{self.parameters} new parameters to train: make the optimizer after this")
         return "\n".join(lines)

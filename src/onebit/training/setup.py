@@ -84,7 +84,7 @@ def set_up(fabric: Fabric, recipe: Recipe, out: Path, resumes: bool, quiet: bool
     if not resumes and isinstance(table := getattr(model, "conversion", None), Conversion):
         start_thresholds(model, examples_of(train, model))  # a library's nonlinearities stand before its convolutions
         if not quiet:
-            fabric.print(f"{recipe.model}: {str(table).splitlines()[-1]}", file=sys.stderr)
+            fabric.print(f"{recipe.model}: {table.totals}", file=sys.stderr)
         if not quiet and (warning := one_sided(model, table)):
             fabric.print(f"onebit: warning: {warning}", file=sys.stderr)
     if recipe.sync_batch_norm:
