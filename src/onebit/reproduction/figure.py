@@ -16,6 +16,7 @@ from onebit.reproduction.lines import Line, lines_of
 from onebit.reproduction.records import Record
 from onebit.reproduction.table import ResultTable
 
+NAMED = 8  # points of one bit that have room for their names, the best first
 ENGINES = {"onnxruntime": "ONNX Runtime, int8", "openvino": "OpenVINO, int8"}
 
 
@@ -81,17 +82,20 @@ def picture(table: ResultTable, records: Sequence[Record]) -> Picture:
         axis.xaxis.set_major_formatter(EngFormatter(sep="") if name == "bytes" else "{x:g}")
         axis.xaxis.set_minor_formatter(NullFormatter())
         axis.set_xlabel(title)
-        labelled(axis, points, name)
+        others = sorted((p for p in points if p.kind == 2), key=lambda p: -p.accuracy)[NAMED:]
+        labelled(axis, [point for point in points if point not in others], name, points)
     several = any(point.reach for point in points)
     left.set_ylabel("accuracy, %" + (" (± standard deviation over seeds)" if several else ""))
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=len(KINDS))
     sentence = "Accuracy on the test images against the size of the file and the time of one image; up and to the left is better."
+    if sum(point.kind == 2 for point in points) > NAMED:
+        sentence += f" Of the networks of one bit the {NAMED} best are named."
     return Picture(table.name, table.title, sentence, figure)
 
 
-def labelled(axis: Any, points: Sequence[Point], name: str) -> None:
-    """Names beside the points; those of points that lie close together stand one below the other."""
-    low, high = min(p.accuracy for p in points), max(p.accuracy for p in points)
+def labelled(axis: Any, points: Sequence[Point], name: str, drawn: Sequence[Point]) -> None:
+    """Names beside points, some of those drawn; those of points that lie close together stand one below the other."""
+    low, high = min(p.accuracy for p in drawn), max(p.accuracy for p in drawn)
     step = max(high - low, 1.0) / 22  # of accuracy: a line of text
     placed: list[tuple[float, float]] = []  # (x, y) of texts
     for point in sorted(points, key=lambda p: -p.accuracy):
