@@ -85,6 +85,12 @@ def shuffled(x: Tensor, groups: int) -> Tensor:
     return x.view(batch, channels, height, width)
 
 
+def counted(number: Tensor, x: Tensor) -> Tensor:
+    x = x * number
+    number += 1
+    return x * number
+
+
 TAKEN = {
     "a layer that is called twice": lambda: Own(lambda n, x: n.again(F.relu(n.again(x))), again=nn.Conv2d(8, 8, 1)),
     "a weight norm": lambda: Own(lambda n, x: n.c(x), c=nn.utils.parametrizations.weight_norm(nn.Conv2d(8, 4, 3))),
@@ -137,6 +143,10 @@ TAKEN = {
     ),
     "zeros like a tensor": lambda: Own(lambda n, x: torch.cat([x, torch.zeros_like(x[:, :2])], 1)),
     "the mode of inference": lambda: Own(torch.inference_mode()(lambda n, x: F.relu(n.c(x))), c=nn.Conv2d(8, 4, 1)),
+    "axes that are moved": lambda: Own(
+        lambda n, x: n.f(x.mean((2, 3), keepdim=True).movedim(1, -1)[:, 0]), f=nn.Linear(8, 3)
+    ),
+    "a constant that changes": lambda: Own(lambda n, x: counted(torch.ones(8, 1, 1), x)),
     "the largest pixel": lambda: Own(lambda n, x: x.amax((2, 3))),
 }
 
@@ -230,6 +240,11 @@ REFUSED = {
     "TorchScript inside": (
         lambda: Own(lambda n, x: n.s(x), s=torch.jit.trace(nn.ReLU(), torch.ones(1))),
         "TorchScript",
+    ),
+    "a quotient by 0": (lambda: Own(lambda n, x: x / 0), "by 0 is no number"),
+    "code of a module": (
+        lambda: Own(lambda n, x: n.inner(x), inner=Own(lambda n, x: torch.sin(x[:, :3]))),
+        ", in inner)",
     ),
     "an odd size": (lambda: Own(lambda n, x: F.interpolate(x, size=(11, 11))), "a whole number of times"),
     "a sampling": (

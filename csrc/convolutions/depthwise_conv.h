@@ -18,7 +18,8 @@ class DepthwiseConv {
 
   Shape out_shape(Shape in) const;
   void reserve(FloatScratch& scratch) const;
-  const Window& window() const { return window_; }
+  int64_t rows_needed(int64_t y, int64_t height) const { return window_.rows.seen(y, height); }
+  int64_t rows_seen() const { return window_.rows.span(); }
   int64_t products() const { return taps_; }  // of an output, those of padded taps included
   int64_t weight_bytes() const { return static_cast<int64_t>(weights_.size() * sizeof(weights_[0])); }
 

@@ -4,6 +4,7 @@
 
 #include "convolutions/depthwise_conv.h"
 #include "operators/float_convolution.h"
+#include "operators/row_convolution.h"
 #include "operators/window_attributes.h"
 
 namespace onebit {
@@ -34,34 +35,13 @@ std::unique_ptr<ByteConv> of_bytes(const Given* given, const Window& window, int
   return std::make_unique<ByteConv>(std::move(bytes), isa);
 }
 
-class DepthwiseConvolution : public Operator {
- public:
-  explicit DepthwiseConvolution(DepthwiseConv conv) : conv_(std::move(conv)) {}
-
-  Shape infer(const std::vector<Shape>& in) const override { return conv_.out_shape(in[0]); }
-  void reserve(const Layout&, Scratch& scratch) const override { conv_.reserve(scratch.floats); }
-  int64_t rows_needed(const Layout& layout, int, int64_t y) const override {
-    return conv_.window().rows.seen(y, layout.in[0].h);
-  }
-  int64_t rows_seen() const override { return conv_.window().rows.span(); }
-  bool applies_step() const override { return true; }
-  void row(const Row& r) const override {
-    conv_.row(r.layout.in[0], r.inputs[0], r.y, r.apply, r.finish, r.scratch.floats);
-  }
-  int64_t weight_bytes() const override { return conv_.weight_bytes(); }
-  Work work(const Layout&, const Packed&) const override { return {"float", conv_.products()}; }
-
- private:
-  DepthwiseConv conv_;
-};
-
 std::unique_ptr<Operator> make(Source& source) {
   const Shape in = source.map(0);
   const ConvWeight found(source, in);
   const auto& [window, groups] = found.attributes;
   const Isa isa = source.target().isa;
   if (in.c > 1 && groups == in.c) {
-    return std::make_unique<DepthwiseConvolution>(
+    return std::make_unique<RowConvolution<DepthwiseConv>>(
         DepthwiseConv(window, in.c, found.weight.shape[0], found.weight.values, found.bias, isa));
   }
   std::unique_ptr<ByteConv> bytes = of_bytes(source.given(0), window, groups, found.weight, found.bias, isa);

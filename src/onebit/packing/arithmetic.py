@@ -107,6 +107,8 @@ def div(lowering: Lowering, node: fx.Node) -> None:
     constant = lowering.constant(two)
     if constant is None or node.kwargs.get("rounding_mode") is not None:
         raise lowering.refuse(node, "by what depends on an input has no operator in the format; divide by constants")
+    if not isinstance(constant, Tensor) and constant == 0:
+        raise lowering.refuse(node, "by 0 is no number")
     _times(lowering, node, one, 1 / constant)
 
 
@@ -173,19 +175,19 @@ def _with(lowering: Lowering, node: fx.Node, value: Value, constant: Tensor | fl
     lowering.emit(node, "add" if add else "multiply", value, other)
 
 
-def clip(lowering: Lowering, node: fx.Node, low: float | None, high: float | None) -> None:
-    """clip(x, -1, 1) is hardtanh, clip(x, 0) is relu."""
+def clip(lowering: Lowering, node: fx.Node, low: object, high: object) -> None:
+    """min(max(x, low), high), of which None bounds nothing: clip(x, -1, 1) is hardtanh, clip(x, 0) is relu."""
     bounds = [None if bound is None else lowering.constant(bound) for bound in (low, high)]
     for given, bound in zip((low, high), bounds):
         if given is not None and (bound is None or (isinstance(bound, Tensor) and bound.numel() > 1)):
             raise lowering.refuse(node, "clips at more than one number, which has no operator in the format")
-    low, high = (None if bound is None or math.isinf(bound) else float(bound) for bound in bounds)
-    if (low, high) == (-1, 1):
+    least, most = (None if bound is None or math.isinf(bound) else float(bound) for bound in bounds)
+    if (least, most) == (-1, 1):
         lowering.emit(node, "hardtanh")
-    elif (low, high) == (0, None):
+    elif (least, most) == (0, None):
         lowering.emit(node, "relu")
     else:
-        attributes = {"low": -MAX_NUMBER if low is None else low, "high": MAX_NUMBER if high is None else high}
+        attributes = {"low": -MAX_NUMBER if least is None else least, "high": MAX_NUMBER if most is None else most}
         lowering.emit(node, "clip", attributes=attributes)
 
 

@@ -68,11 +68,6 @@ class Value(NamedTuple):
     def vector(self) -> bool:
         return len(self.size) == 1
 
-    @property
-    def channels(self) -> int:
-        """The axis that runs over channels alone, all of them; else -1."""
-        return next((i for i, axis in enumerate(self.axes) if self.over(i, "C")), -1)
-
     def over(self, axis: int, letter: str, ordered: bool = False) -> bool:
         """Whether an axis of the tensor runs over one of the value's, and over all of it."""
         size = self.size["HWC".index(letter)] if not self.vector else (self.size[0] if letter == "C" else 1)
@@ -182,8 +177,8 @@ class Lowering:
             return f"layer {node.target}"
         if node.meta.get("layer"):
             return f"layer {node.meta['layer']}: {called(node.target)}"
-        line = node.meta.get("line")
-        return called(node.target) + (f" ({line})" if line else f" ({node.name})")
+        line, inside = node.meta.get("line") or node.name, node.meta.get("inside")
+        return f"{called(node.target)} ({line}{f', in {inside}' if inside else ''})"
 
     def shape(self, node: Any) -> tuple[int, ...]:
         """Of the node's value in PyTorch, with the batch."""

@@ -36,13 +36,13 @@ RENAMED = {
     **{name: "mul" for name in ("rmul", "imul", "multiply")},
     **{name: "sub" for name in ("isub", "subtract")},
     **{name: "div" for name in ("truediv", "itruediv", "true_divide", "divide")},
-    **{name: "rdiv" for name in ("rtruediv",)},
+    "rtruediv": "rdiv",
 }
 
 
 class Recorder(TorchFunctionMode):
     """Makes `graph` of what runs inside it. A node's meta has "shape" and "line" as `Lowering` reads them, "layer", the path of
-    the layer of torch.nn that calls it or "", and for constants "constant".
+    the layer of torch.nn that calls it or "", "inside", that of the module whose code does, and for constants "constant".
 
     known   whether a layer, of a path, is one call
     """
@@ -53,7 +53,7 @@ class Recorder(TorchFunctionMode):
         self.known = known
         self.paths = {id(module): path for path, module in model.named_modules()}
         self.nodes: dict[int, fx.Node] = {}  # of tensors that depend on an input, by id
-        self.constants: dict[int, fx.Node] = {}
+        self.constants: dict[tuple[int, int], fx.Node] = {}  # by id and version: one that is changed later is another
         self.tensors: dict[int, Tensor] = {}  # kept, so that ids stay theirs
         self.changed: dict[int, str] = {}  # tensors whose memory was changed under another name, and by what
         self.inside: list[nn.Module] = []
@@ -105,7 +105,12 @@ class Recorder(TorchFunctionMode):
                 )
         ordered, named = fx.node.map_aggregate((args, kwargs), self.node)
         node = self.graph.create_node(op, target, ordered, named, name=name)
-        node.meta |= {"line": line, "layer": self.place(), "shape": None}
+        node.meta |= {
+            "line": line,
+            "layer": self.place(),
+            "inside": self.paths.get(id(self.inside[-1]), ""),
+            "shape": None,
+        }
         for tensor in written:
             if tensor is not result:
                 raise UserError(
@@ -135,11 +140,12 @@ class Recorder(TorchFunctionMode):
             return value
         if id(value) in self.nodes:
             return self.nodes[id(value)]
-        if id(value) not in self.constants:
+        key = (id(value), version(value))
+        if key not in self.constants:
             node = self.graph.create_node("get_attr", f"_constant{len(self.constants)}")
             node.meta |= {"constant": value.detach().clone(), "shape": tuple(value.shape)}
-            self.constants[id(value)], self.tensors[id(value)] = node, value
-        return self.constants[id(value)]
+            self.constants[key], self.tensors[id(value)] = node, value
+        return self.constants[key]
 
     def place(self) -> str:
         inner = self.inside[-1] if self.inside else None

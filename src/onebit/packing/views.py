@@ -60,10 +60,10 @@ def last_two(lowering: Lowering, node: fx.Node) -> None:
 
 def movedim(lowering: Lowering, node: fx.Node) -> None:
     source, target = lowering.argument(node, 1, "source"), lowering.argument(node, 2, "destination")
-    order = torch.empty(lowering.shape(lowering.argument(node)), device="meta")
-    places = torch.arange(order.dim())
-    strides = order.movedim(source, target).stride()
-    moved(lowering, node, [int(places[list(order.stride()).index(stride)]) for stride in strides])
+    rank = len(lowering.shape(node))
+    moved(
+        lowering, node, list(torch.empty(*range(rank), device="meta").movedim(source, target).shape)
+    )  # sizes are places
 
 
 def moved(lowering: Lowering, node: fx.Node, order: list[int]) -> None:
@@ -136,7 +136,7 @@ def getitem(lowering: Lowering, node: fx.Node) -> None:
         missing = len(shape) - sum(item is not None for item in items) + 1
         items[place : place + 1] = [slice(None)] * missing
     items += [slice(None)] * (len(shape) - sum(item is not None for item in items))
-    axis, dropped = 0, []  # of the tensor, and those that an index takes away
+    axis = 0  # of the tensor
     shape_left: list[tuple[int, ...]] = []
     for item in items:
         if item is None:
@@ -147,9 +147,7 @@ def getitem(lowering: Lowering, node: fx.Node) -> None:
         if step < 0:
             raise lowering.refuse(node, "a negative step has no operator in the format")
         value = cut(lowering, node, lowering.name(node), value, axis, start, stop, step)
-        if isinstance(item, int):
-            dropped.append(axis)
-        else:
+        if not isinstance(item, int):
             shape_left.append((axis,))
         axis += 1
     axes = tuple(value.axes[place[0]] if place else () for place in shape_left)
