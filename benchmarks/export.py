@@ -1,6 +1,7 @@
-"""A packed CIFAR-10 network in the engine and, exported, in ONNX Runtime: bytes, decisions on the 10,000 test images, time.
+"""A packed network in the engine and, exported, in ONNX Runtime: bytes, decisions on a data set's test images, time.
 
     python benchmarks/export.py adabin.safetensors --root data
+    python benchmarks/export.py photographs.safetensors --data imagefolder --root imagenette
 
 Times are of one image and one thread, the least of --runs turns in which both take part.
 """
@@ -14,13 +15,15 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from onebit import data, export, runtime
+from onebit import export, runtime
+from onebit.analysis.subject import opened
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("model", help="packed file, or zoo:NAME")
-    parser.add_argument("--root", default="data", help="folder that holds CIFAR-10")
+    parser.add_argument("--data", default="cifar10", help="data set")
+    parser.add_argument("--root", default="data", help="folder that holds it")
     parser.add_argument("--runs", type=int, default=500)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -36,7 +39,7 @@ def main() -> None:
     }
     logits: dict[str, list[np.ndarray]] = {engine: [] for engine in calls}
     targets = []
-    for batch in data.load("cifar10", options.root).test.evaluation_batches(500):
+    for batch in opened(options.model, options.data, options.root, checkpoint=False).batches(100):
         images = np.ascontiguousarray(batch.inputs.numpy())
         targets.append(batch.targets.numpy())
         for engine, call in calls.items():
