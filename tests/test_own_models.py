@@ -144,7 +144,7 @@ TAKEN = {
     "zeros like a tensor": lambda: Own(lambda n, x: torch.cat([x, torch.zeros_like(x[:, :2])], 1)),
     "the mode of inference": lambda: Own(torch.inference_mode()(lambda n, x: F.relu(n.c(x))), c=nn.Conv2d(8, 4, 1)),
     "axes that are moved": lambda: Own(
-        lambda n, x: n.f(x.mean((2, 3), keepdim=True).movedim(1, -1)[:, 0]), f=nn.Linear(8, 3)
+        lambda n, x: n.f(x.mean((2, 3), keepdim=True).movedim(1, -1)[:, 0, 0]), f=nn.Linear(8, 3)
     ),
     "a constant that changes": lambda: Own(lambda n, x: counted(torch.ones(8, 1, 1), x)),
     "the largest pixel": lambda: Own(lambda n, x: x.amax((2, 3))),
@@ -243,7 +243,7 @@ REFUSED = {
     ),
     "a quotient by 0": (lambda: Own(lambda n, x: x / 0), "by 0 is no number"),
     "code of a module": (
-        lambda: Own(lambda n, x: n.inner(x), inner=Own(lambda n, x: torch.sin(x[:, :3]))),
+        lambda: Own(lambda n, x: n.inner(x[:, :3]), inner=Own(lambda n, x: torch.sin(x))),
         ", in inner)",
     ),
     "an odd size": (lambda: Own(lambda n, x: F.interpolate(x, size=(11, 11))), "a whole number of times"),
