@@ -20,7 +20,6 @@ from onebit.analysis import report, runs, sensitivity
 from onebit.analysis.deployment import Answers
 from onebit.analysis.examples import Source
 from onebit.analysis.figures import course
-from onebit.analysis.subject import outputs_of
 from onebit.analysis.surrogates import curves
 from onebit.checkpoints import checkpoint
 from onebit.cli import main as cli
@@ -29,6 +28,7 @@ from onebit.nn.layers import binary_layers
 from onebit.nn.sign import sign
 from onebit.packing.from_checkpoint import pack_checkpoint
 from onebit.tasks.score import score_module
+from onebit.tasks.task import outputs_of
 from runs import digits, run
 
 VOID = {"meta", "img", "br"}

@@ -16,7 +16,6 @@ from onebit import runtime
 from onebit.analysis.calibration import calibration
 from onebit.analysis.examples import Source
 from onebit.analysis.runs import Run
-from onebit.analysis.subject import outputs_of
 from onebit.errors import UserError
 from onebit.machine import processor
 from onebit.machine.timing import times_ms
@@ -24,6 +23,7 @@ from onebit.nn.layers import float32_bytes
 from onebit.packing.from_checkpoint import pack_checkpoint
 from onebit.runtime.answers import one
 from onebit.runtime.inputs import Floats
+from onebit.tasks.task import outputs_of
 
 SECONDS = 1.0  # of timing
 

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,7 +14,6 @@ from onebit.data.dataset import Batch, Data, Examples
 from onebit.data.inputs import Images, Normalization
 from onebit.errors import UserError
 from onebit.machine import processor
-from onebit.runtime.network import first_output
 from onebit.tasks.task import Task
 
 
@@ -70,13 +68,13 @@ def opened(
     packed = runtime.load(path, threads=threads, isa=isa, backend=backend)
     channels, height, width = packed.input_shape
     source = data.load(name, root, data.LoadOptions(download, height, **split_of(packed.training)))
-    task = task_of(packed.task.name, packed.labels, source, path)
+    task = task_of(packed.task.name, packed.labels, source, path, getattr(packed.task, "settings", None))
     check_inputs(path, channels, source)
     (image,) = (source for source in packed.inputs if isinstance(source, runtime.Image))
     theirs = Images(channels, height, Normalization(image.mean, image.std))
     test = source.test.cut(height, width, packed.resize)  # as `onebit run` does
     described = {"model": packed.name, "method": packed.method}
-    return Subject(path, outputs_of(packed), task, test, source.inputs, theirs, packed.isa, described)
+    return Subject(path, task.outputs_of(packed), task, test, source.inputs, theirs, packed.isa, described)
 
 
 def of_checkpoint(path: str, name: str, root: str, download: bool, threads: int | None) -> Subject:
@@ -101,7 +99,7 @@ def data_for(
     config = saved.config
     trained = saved.progress.recipe if saved.progress is not None else {}
     source = data.load(name, root, data.LoadOptions(download, config["image_size"], **split_of(trained)))
-    task = task_of(saved.task["name"], saved.task["labels"], source, where)
+    task = task_of(saved.task["name"], saved.task["labels"], source, where, saved.task.get("settings"))
     check_inputs(where, config["in_channels"], source)
     theirs = saved.inputs or source.inputs
     own = theirs.resize is not None
@@ -115,11 +113,6 @@ def split_of(recipe: Mapping[str, Any]) -> dict[str, Any]:
     return found if seed is None else found | {"split_seed": int(seed)}
 
 
-def outputs_of(packed: runtime.Model) -> Callable[[Tensor], Tensor]:
-    """A packed network as a function of tensors: normalised float32 (B, C, H, W) -> its (first) output (B, ...)."""
-    return lambda inputs: torch.from_numpy(first_output(packed, np.ascontiguousarray(inputs.numpy())))
-
-
 def adapted(batches: Iterable[Batch], ours: Images, theirs: Images) -> Iterator[Batch]:
     """Batches normalised as the model was trained, which the data set's constants need not be."""
     change = ours.change_to(theirs)
@@ -127,13 +120,16 @@ def adapted(batches: Iterable[Batch], ours: Images, theirs: Images) -> Iterator[
         yield batch if change is None else Batch(batch.inputs * change[0] + change[1], batch.targets)
 
 
-def task_of(name: str, labels: Sequence[str] | None, source: Data, path: str) -> Task:
-    """The data set's task, which must be the model's, with its labels in the same order. Raises UserError."""
+def task_of(
+    name: str, labels: Sequence[str] | None, source: Data, path: str, settings: Mapping[str, Any] | None = None
+) -> Task:
+    """The data set's task, which must be the model's, with its labels in the same order, and the settings by which the model's
+    outputs are read. Raises UserError."""
     if name != source.task:
         raise UserError(
             f"{path} was made for the task {name}, data set {source.name!r} is for {source.task}; choose another with --data"
         )
-    task = tasks.create(source.task, source.labels)
+    task = tasks.create(source.task, source.labels, settings=settings)
     if labels is not None and len(labels) != len(source.labels):
         raise UserError(
             f"{path} was made for {len(labels)} classes, data set {source.name!r} has {len(source.labels)}; "

@@ -54,7 +54,7 @@ class Checkpoint:
 
     config     arguments of `models.create`
     model      state dict
-    task       {"name", "labels"}; labels are None where nobody knows them
+    task       {"name", "labels"}, and "settings" where its outputs need some to be read; labels are None where nobody knows them
     inputs     what the network takes, None where nobody knows
     source     name of the recipe, or where an imported file comes from
     scores     of the weights as they are (of the averaged ones, where there are some) in percent, None if nobody measured
@@ -151,6 +151,8 @@ def load(path: str | Path) -> Checkpoint:
     labels, scores = checkpoint.task.get("labels"), checkpoint.scores or {}
     if type(checkpoint.task.get("name")) is not str or not (labels is None or fits(labels, list[str])):
         raise UserError(f"{path}: task must have a name, and labels that are texts; the file may be damaged")
+    if type(checkpoint.task.get("settings", {})) is not dict:
+        raise UserError(f"{path}: settings of the task must be a table; the file may be damaged")
     if not all(type(name) is str and fits(value, float) for name, value in scores.items()):
         raise UserError(f"{path}: scores must be numbers; the file may be damaged")
     tasks.TASKS.check(checkpoint.task["name"])

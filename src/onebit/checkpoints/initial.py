@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from onebit.checkpoints import checkpoint, weights
+from onebit.models import MODELS
 from onebit.models.dataflow import dataflow
 from onebit.models.libraries import is_library
 from onebit.models.selection import ends
@@ -24,15 +25,19 @@ AUXILIARY = re.compile(r"aux\d\.|AuxLogits\.")  # classifiers beside the last on
 @dataclass(frozen=True)
 class Start:
     """What a network got of a file: `fresh`, the tensors that it lacks and that start anew, of binarizers; `head`, those of the
-    last layer where the file has none, or one for another number of classes, `classes`."""
+    last layer where the file has none, or one for another number of classes, `classes`; `body`, how many tensors a network of
+    another task got of a classifier, where it did."""
 
     fresh: list[str]
     head: list[str]
     classes: int = 0
+    body: int = 0
 
     def lines(self, path: str | Path, ours: int) -> list[str]:
         """What to say of it. ours: classes of the network."""
         found = []
+        if self.body:
+            found.append(f"{path} is of a classifier: {self.body} tensors of its body are taken, all others start anew")
         if self.head:
             name = self.head[0].rpartition(".")[0]
             has = f"{self.classes} classes, the data set {ours}" if self.classes else "no last layer"
@@ -50,12 +55,15 @@ def initialize_from(model: nn.Module, path: str | Path) -> Start:
     Every tensor of the file must be used and every one of the network found, but for what belongs to binarizers: the first
     step's network has none for its weights, and a float network none at all. Weight binarizers that found nothing start anew
     from the loaded weights, as ReBNN's scales do. Networks of timm and torchvision also start from a file with another
-    number of classes, or without a last layer. Raises UserError for weights of another network.
+    number of classes, or without a last layer, and detectors from a classifier with the same body. Raises UserError for weights
+    of another network.
     """
     config: Any = model.config
     library = is_library(config["name"])
     state, theirs = read(path, library)
     expected = model.state_dict()
+    if theirs is not None and (parts := of_body(config, theirs, state, expected)) is not None:
+        return body_from(model, {name: state[name] for name in parts}, path)
     owners = last_layers(model) if library else set()
     last = [name for name in expected if name.rpartition(".")[0] in owners]
     head = [name for name in last if name not in state or state[name].shape != expected[name].shape]
@@ -77,6 +85,28 @@ def initialize_from(model: nn.Module, path: str | Path) -> Start:
         if layer.weight_binarizer is not None and not has:
             layer.weight_binarizer.initialize(layer.weight.detach())
     return Start([name for name in missing if _of_binarizer(name)], head, classes)
+
+
+def of_body(
+    config: Mapping[str, Any], theirs: Mapping[str, Any], state: Mapping[str, Tensor], expected: Mapping[str, Tensor]
+) -> list[str] | None:
+    """The names that a network shares with a classifier of another task than its own: those of the classifier's body. None
+    where both are for one task, or share no convolution."""
+    tasks = [MODELS[entry["name"]].task for entry in (config, theirs) if not is_library(entry["name"])]
+    if len(set(tasks)) < 2:
+        return None
+    shared = [name for name, value in state.items() if name in expected and value.shape == expected[name].shape]
+    return shared if any(expected[name].dim() == 4 for name in shared) else None
+
+
+def body_from(model: nn.Module, state: Mapping[str, Tensor], path: str | Path) -> Start:
+    """Load the body of a classifier; what else the network has starts anew."""
+    model.load_state_dict(state, strict=False)
+    for name, layer in binary_layers(model):
+        has = any(key.startswith(f"{name}.weight_binarizer.") for key in state)
+        if layer.weight_binarizer is not None and f"{name}.weight" in state and not has:
+            layer.weight_binarizer.initialize(layer.weight.detach())
+    return Start([], [], body=len(state))
 
 
 def _of_binarizer(name: str) -> bool:

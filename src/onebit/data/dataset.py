@@ -7,7 +7,7 @@ a run that resumes in the middle of an epoch, or on another number of processes,
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -18,11 +18,11 @@ from onebit.data.inputs import Images, Normalization
 
 @dataclass(frozen=True)
 class Batch:
-    """inputs (B, ...): for images float32 (B, C, H, W), normalised; targets (B, ...): what the task makes of them, for
-    classes int64 (B,), or probabilities float32 (B, classes) after mixing."""
+    """inputs (B, ...): for images float32 (B, C, H, W), normalised; targets: B of what the task is to answer: for classes
+    int64 (B,), or probabilities float32 (B, classes) after mixing; for objects a tuple of `Boxes`."""
 
     inputs: Tensor
-    targets: Tensor
+    targets: Any
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -35,7 +35,9 @@ class Batch:
 
     def split(self, parts: int) -> list["Batch"]:
         """`parts` batches of B / parts examples each; B is a multiple of parts."""
-        return [Batch(*pair) for pair in zip(self.inputs.chunk(parts), self.targets.chunk(parts), strict=True)]
+        size = len(self) // parts
+        cuts = [slice(start, start + size) for start in range(0, len(self), size)]
+        return [Batch(self.inputs[cut], self.targets[cut]) for cut in cuts]
 
 
 class Examples(Protocol):

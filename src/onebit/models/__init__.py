@@ -34,6 +34,8 @@ MODELS: Table[Architecture] = Table(
         "meliusnet29": "onebit.models.meliusnet:meliusnet29",
         "meliusnet42": "onebit.models.meliusnet:meliusnet42",
         "meliusnet59": "onebit.models.meliusnet:meliusnet59",
+        "ssd300_resnet18": "onebit.models.ssd_resnet:ssd300_resnet18",
+        "ssd300_vgg16": "onebit.models.ssd_vgg:ssd300_vgg16",
     },
     {"timm": "onebit.models.libraries:timm_network", "torchvision": "onebit.models.libraries:torchvision_network"},
 )

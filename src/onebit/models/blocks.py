@@ -8,16 +8,19 @@ from onebit.nn.layers import BinaryConv2d, binary_layers
 from onebit.nn.structure import Structure
 
 
-def binary_conv(method: Method, inputs: int, outputs: int, kernel: int, stride: int = 1, padding: int = 0) -> nn.Conv2d:
+def binary_conv(
+    method: Method, inputs: int, outputs: int, kernel: int, stride: int = 1, padding: int = 0, dilation: int = 1
+) -> nn.Conv2d:
     """The method's convolution without bias; a real-valued nn.Conv2d for the full-precision parent."""
     if method.weight is None and method.activation is None:
-        return nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=False)
+        return nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, bias=False)
     return BinaryConv2d(
         inputs,
         outputs,
         kernel,
         stride,
         padding,
+        dilation,
         weight_binarizer=method.weight(torch.Size((outputs, inputs, kernel, kernel))) if method.weight else None,
         activation_binarizer=method.activation(inputs) if method.activation else None,
     )

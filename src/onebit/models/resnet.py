@@ -34,13 +34,12 @@ def projection(method: Method, structure: Structure, inputs: int, outputs: int, 
     return nn.Sequential(*pool, conv, nn.BatchNorm2d(outputs))
 
 
-class ResNet(nn.Module):
-    """x (B, in_channels, H, W) -> logits (B, classes).
+class Body(nn.Module):
+    """The convolutions: x (B, in_channels, H, W) -> a map after each stage.
 
-    widths, depths    channels and blocks of each stage; all but the first begin with stride 2
+    widths, depths       channels and blocks of each stage; all but the first begin with stride 2
     shortcut             builds the paths around blocks that change shape: option_a or projection
     stem                 3: 3x3 convolution of stride 1; 7: 7x7 of stride 2, then 3x3 max pooling of stride 2
-    convolutions         initialisation, see `initialize`
     """
 
     def __init__(
@@ -50,9 +49,7 @@ class ResNet(nn.Module):
         widths: tuple[int, ...],
         depths: tuple[int, ...],
         shortcut: Shortcut,
-        classes: int,
         in_channels: int,
-        convolutions: str,
         stem: int = 3,
     ):
         super().__init__()
@@ -71,14 +68,41 @@ class ResNet(nn.Module):
                 inputs = width
             stages.append(nn.Sequential(*blocks))
         self.stages = nn.ModuleList(stages)
+
+    def maps(self, x: Tensor) -> list[Tensor]:
+        """(B, widths[i], H_i, W_i) of each stage i, each half as high and wide as the one before."""
+        x = self.stem_pool(self.act1(self.bn1(self.conv1(x))))  # (B, widths[0], H, W), or H / 4, W / 4
+        found = []
+        for stage in self.stages:
+            x = stage(x)
+            found.append(x)
+        return found
+
+
+class ResNet(Body):
+    """x (B, in_channels, H, W) -> logits (B, classes). Arguments as of Body, and
+
+    convolutions         initialisation, see `initialize`
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        structure: Structure,
+        widths: tuple[int, ...],
+        depths: tuple[int, ...],
+        shortcut: Shortcut,
+        classes: int,
+        in_channels: int,
+        convolutions: str,
+        stem: int = 3,
+    ):
+        super().__init__(method, structure, widths, depths, shortcut, in_channels, stem)
         self.pool = nn.AdaptiveAvgPool2d(1)
-        self.bn2 = nn.BatchNorm1d(inputs) if structure.head_norm else nn.Identity()
-        self.linear = nn.Linear(inputs, classes)
+        self.bn2 = nn.BatchNorm1d(widths[-1]) if structure.head_norm else nn.Identity()
+        self.linear = nn.Linear(widths[-1], classes)
         initialize(self, structure, convolutions)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.stem_pool(self.act1(self.bn1(self.conv1(x))))  # (B, widths[0], H, W), or H / 4, W / 4
-        for stage in self.stages:
-            x = stage(x)
-        x = self.pool(x).flatten(1)  # (B, widths[-1])
+        x = self.pool(self.maps(x)[-1]).flatten(1)  # (B, widths[-1])
         return self.linear(self.bn2(x))

@@ -1,7 +1,7 @@
 """The task table: what networks are for. One task, one file, one line here."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from onebit.tables import Table
 from onebit.tasks.options import TaskOptions
@@ -13,13 +13,20 @@ TASKS: "Table[type[Task]]" = Table(
     "task",
     {
         "classification": "onebit.tasks.classification:Classification",
+        "detection": "onebit.tasks.detection:Detection",
     },
 )
 
 
-def create(name: str, labels: Sequence[str], options: TaskOptions | None = None) -> "Task":
-    """The task `name` of TASKS for these labels. Raises UserError for an unknown name."""
-    return TASKS[name](labels, options or TaskOptions())
+def create(
+    name: str,
+    labels: Sequence[str],
+    options: TaskOptions | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> "Task":
+    """The task `name` of TASKS for these labels; settings: what is known of how a network's outputs are read. Raises
+    UserError for an unknown name."""
+    return TASKS[name](labels, options or TaskOptions(), settings)
 
 
 __all__ = ["TASKS", "TaskOptions", "create"]

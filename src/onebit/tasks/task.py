@@ -4,14 +4,17 @@ Training, evaluation, distillation, the benchmarks and `onebit run` ask a `Task`
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
 from onebit.errors import UserError
+from onebit.runtime.model import Model
+from onebit.runtime.network import first_output
 from onebit.tasks.options import TaskOptions
 
 
@@ -20,23 +23,33 @@ class Task(ABC):
 
     name      of the row
     answer    a row of `onebit.runtime.answers.ANSWERS`: what a person reads of a packed network's outputs
+    running   whether outputs of training steps are scored, too
     labels    names of what the network tells apart
+    settings  how a network's outputs are read, as far as that differs from network to network: plain values
     """
 
     name: ClassVar[str]
     answer: ClassVar[str]
+    running: ClassVar[bool] = True
 
-    def __init__(self, labels: Sequence[str], options: TaskOptions):
+    def __init__(self, labels: Sequence[str], options: TaskOptions, settings: Mapping[str, Any] | None = None):
         self.labels = tuple(labels)
         self.options = options
+        self.settings = dict(settings or {})
 
     def arguments(self) -> dict[str, Any]:
         """What a network for these labels is built with: arguments of `models.create`."""
         return {"classes": len(self.labels)}
 
+    def adopt(self, model: nn.Module) -> None:
+        """Read the outputs of `model` from now on, which says how in its attribute `settings`, where that differs."""
+        if isinstance(settings := getattr(model, "settings", None), Mapping):
+            self.settings = dict(settings)
+
     def record(self) -> dict[str, Any]:
         """As plain values, for checkpoints and packed files."""
-        return {"name": self.name, "labels": list(self.labels)}
+        settings = {"settings": self.settings} if self.settings else {}
+        return {"name": self.name, "labels": list(self.labels), **settings}
 
     @abstractmethod
     def loss(self, outputs: Any, targets: Any) -> Tensor:
@@ -46,12 +59,22 @@ class Task(ABC):
     def metrics(self) -> MetricCollection:
         """Fresh metrics of outputs and targets, each in [0, 1], the higher the better; best.ckpt goes by the first."""
 
+    def scores(self) -> tuple[str, ...]:
+        """The names of what `metrics` gives, the first one first."""
+        return tuple(map(str, self.metrics()))
+
+    def outputs_of(self, packed: Model) -> Callable[[Tensor], Any]:
+        """A packed network as a function of normalised inputs, float32 (B, C, H, W), whose results `metrics` take: by default
+        its (first) output (B, ...)."""
+        return outputs_of(packed)
+
     @abstractmethod
     def random_targets(self, count: int, generator: torch.Generator) -> Any:
         """Targets of `count` made-up examples, for benchmarks."""
 
     def forward(self, model: nn.Module, inputs: Tensor, targets: Any) -> tuple[Tensor | None, Any]:
-        """(loss, outputs) of a training step; the loss may be left out where targets are None."""
+        """(loss, outputs) of a training step; the loss may be left out where targets are None, the outputs where `running`
+        is false."""
         outputs = model(inputs)
         return None if targets is None else self.loss(outputs, targets), outputs
 
@@ -75,3 +98,8 @@ class Task(ABC):
                     f"{where} calls class {place} {label!r}, which is class {self.labels.index(label)} of the data set; "
                     "the classes must be in the same order"
                 )
+
+
+def outputs_of(packed: Model) -> Callable[[Tensor], Tensor]:
+    """A packed network as a function of tensors: normalised float32 (B, C, H, W) -> its (first) output (B, ...)."""
+    return lambda inputs: torch.from_numpy(first_output(packed, np.ascontiguousarray(inputs.numpy())))

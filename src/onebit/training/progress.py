@@ -96,7 +96,8 @@ class Progress:
     def step(self, step: int, loss: Tensor, outputs: Any, batch: Batch) -> None:
         """Count an optimizer step."""
         self.loss = self.loss + loss * len(batch)
-        self.score.update(outputs, batch.targets)
+        if self.task.running:
+            self.score.update(outputs, batch.targets)
         self.here += 1
         self.seen += len(batch)
         if self.due(step):
@@ -106,9 +107,13 @@ class Progress:
                 completed=self.epoch * self.steps + step + 1,
                 description=f"epoch {self.epoch + 1}/{self.epochs}",
                 loss=float(self.loss) / self.seen,
-                score="  ".join(f"{name} {value:.1f} %" for name, value in self.score.compute().items()),
+                score="  ".join(f"{name} {value:.1f} %" for name, value in self.trained().items()),
                 rate=self.rate,
             )
+
+    def trained(self) -> dict[str, float]:
+        """Scores of the epoch's steps so far, none of a task that scores no steps."""
+        return self.score.compute() if self.task.running else {}
 
     def end_epoch(self, epoch: int, lr: float, tested: Mapping[str, float] | None) -> None:
         """Record an epoch: one line on the console, one in metrics.csv, and the TensorBoard scalars.
@@ -117,12 +122,13 @@ class Progress:
         """
         sums = self.state()
         self.score.gather()
-        trained = self.score.compute()
+        trained = self.trained()
         if not self.records:
             return
         row: dict[str, Any] = {"epoch": epoch + 1, "train_loss": round(sums["loss"] / sums["examples"], 4)}
-        for name in trained:
-            row[f"train_{name}"] = round(trained[name], 2)
+        names = list(dict.fromkeys([*trained, *(self.task.scores() if tested is None else tested)]))
+        for name in names:
+            row |= {f"train_{name}": round(trained[name], 2)} if name in trained else {}
             row[f"test_{name}"] = None if tested is None else round(tested[name], 2)
         row |= {"lr": lr, "examples_per_s": round(self.rate), "seconds": round(sums["seconds"], 1)}
         record(self.out / "metrics.csv", row)
@@ -130,9 +136,11 @@ class Progress:
             scalars = {name: value for name, value in row.items() if name != "epoch" and value is not None}
             self.events.scalars(scalars, epoch + 1)
         if self.shows:
+            kinds = {"train": trained, "test": tested or {}}
             scores = [
-                f"{name} train {value:.2f} %" + ("" if tested is None else f", test {tested[name]:.2f} %")
-                for name, value in trained.items()
+                f"{name} " + ", ".join(f"{kind} {of[name]:.2f} %" for kind, of in kinds.items() if name in of)
+                for name in names
+                if any(name in of for of in kinds.values())
             ]
             self.console.print(
                 f"epoch {epoch + 1}/{self.epochs}  loss {row['train_loss']:.3f}  {'  '.join(scores)}  "

@@ -31,6 +31,7 @@ class ModelOptions(Options):
         'what differs from the structure of the method\'s paper, for example {"block": "bireal"}; of timm:NAME and '
         'torchvision:NAME the layers to skip, {"skip": ["*.se.*"]}',
     )
+    arguments: dict[str, Any] = key({}, 'the network\'s own arguments, for example {"width": 0.25} of ssd300_vgg16')
     binarize: Literal["both", "activations"] = key(
         "both", "both operands, or activations alone: the first step of two-step training, whose weights stay real"
     )

@@ -74,6 +74,7 @@ def set_up(fabric: Fabric, recipe: Recipe, out: Path, resumes: bool, quiet: bool
     if not steps:
         raise UserError(f"batch_size = {recipe.batch_size} exceeds the {len(train)} training examples")
     model = network(recipe, source, task)
+    task.adopt(model)
     counted = f"batch_size = {recipe.batch_size} on {fabric.world_size} devices with accumulate = {recipe.accumulate}"
     together = fabric.world_size if recipe.sync_batch_norm else 1
     check_fits(model, source.inputs.shape, together * share // recipe.accumulate, counted)
@@ -121,14 +122,17 @@ def examples_of(train: Examples, model: nn.Module) -> Tensor:
 
 def network(options: ModelOptions, source: Data, task: Task) -> nn.Module:
     """The network of these options for the data's inputs and the task's outputs."""
+    known = {**source.inputs.arguments(), **task.arguments()}
+    if twice := sorted(set(known) & set(options.arguments)):
+        raise UserError(f"recipe: arguments holds {twice[0]!r}, which the data set decides; leave it out")
     return models.create(
         options.model,
         options.method,
         options=options.options,
         structure=options.structure,
         binarize=options.binarize,
-        **source.inputs.arguments(),
-        **task.arguments(),
+        **known,
+        **options.arguments,
     )
 
 

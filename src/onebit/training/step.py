@@ -67,7 +67,7 @@ def clip_gradients(fabric: Fabric, module: Any, optimizer: Any, bound: float) ->
 
 
 def backward(fabric: Fabric, objective: nn.Module, batch: Batch, parts: int) -> tuple[Tensor, Any]:
-    """Set the parameters' gradients to those of the batch's mean loss; returns (that loss, outputs (B, ...)), detached.
+    """Set the parameters' gradients to those of the batch's mean loss; returns (that loss, outputs (B, ...) or None), detached.
 
     The batch has a multiple of `parts` examples; gradients are None before. The mean over B is the mean of the means over
     equal parts:
@@ -81,15 +81,16 @@ def backward(fabric: Fabric, objective: nn.Module, batch: Batch, parts: int) -> 
     if parts == 1:
         loss, outputs = objective(batch.inputs, batch.targets)
         fabric.backward(loss)
-        return loss.detach(), outputs.detach()
+        return loss.detach(), None if outputs is None else outputs.detach()
     losses, answers = [], []
     for number, part in enumerate(batch.split(parts)):
         with fabric.no_backward_sync(objective, enabled=number < parts - 1):  # type: ignore[arg-type]
             loss, outputs = objective(part.inputs, part.targets)
             fabric.backward(loss)
         losses.append(loss.detach())
-        answers.append(outputs.detach())
+        if outputs is not None:
+            answers.append(outputs.detach())
     for parameter in objective.parameters():
         if parameter.grad is not None:
             parameter.grad.div_(parts)
-    return torch.stack(losses).mean(), torch.cat(answers)
+    return torch.stack(losses).mean(), torch.cat(answers) if answers else None
