@@ -18,7 +18,7 @@ from PIL import Image
 import c_interface
 from builds import build, tool
 from c_interface import BYTES, CHANNELS_FIRST, CHANNELS_LAST, INTEGERS, Buffer, Failure, Library, Shape, Values, values
-from onebit.runtime import answers, load, native
+from onebit.runtime import answers, box_settings, boxes, load, native
 from onebit.runtime import format as file_format
 from onebit.runtime.answers import Asked
 
@@ -29,7 +29,7 @@ if not native.available():
 
 import test_runtime_hostile as version1  # noqa: E402
 import test_runtime_hostile_several as version2  # noqa: E402
-from nets import Builder  # noqa: E402
+from nets import Builder, detector  # noqa: E402
 from test_runtime_engine import mixed  # noqa: E402
 
 OLD = ROOT / "tests" / "old"
@@ -275,7 +275,7 @@ def test_two_threads_call_one_network(library, small):
     assert found == [f"the number of a label must be from 0 to 3, got {4 + seed}" for seed in range(60)]
 
 
-@pytest.mark.parametrize("kind", c_interface.ANSWERS)
+@pytest.mark.parametrize("kind", answers.LABELS)
 def test_answers_are_those_of_python(library, tmp_path, kind):
     network = library.load(classifier(tmp_path / "net", kind, None))
     random = np.random.default_rng(0)
@@ -293,6 +293,33 @@ def test_answers_are_those_of_python(library, tmp_path, kind):
     broken = np.float32([1, np.nan, 2, np.inf, 3, -np.inf, np.nan])
     order = {"one": [0, 1, 2, 3, 4, 5, 6], "several": [3, 4, 2, 0, 5, 1, 6], "values": [3, 4, 2, 0, 5, 1, 6]}
     assert [place for place, _ in network.answer(broken, 7)] == order[kind]
+
+
+@pytest.mark.parametrize("proposals", [False, True])
+def test_boxes_are_those_of_python(library, tmp_path, proposals):
+    file_format.write(tmp_path / "net", *detector(proposals=proposals))
+    network, model = library.load(tmp_path / "net"), load(tmp_path / "net")
+    assert network.about().answer == c_interface.ANSWERS.index("boxes") and network.about().labels == 3
+    images = np.random.default_rng(0).integers(0, 256, (3, 24, 32, 3), dtype=np.uint8)
+    outputs = network.run(images)
+    record = box_settings.parse(model.task.settings, "settings")
+    expected = boxes.by_numpy([output[:, :, 0] for output in outputs], record)  # (B, R, 1, C) -> (B, R, C)
+    for place, image in enumerate(expected):
+        own = [np.ascontiguousarray(output[place]) for output in outputs]
+        found = network.boxes(own)
+        rows = zip(image.boxes.tolist(), image.scores.tolist(), image.labels.tolist(), strict=True)
+        assert found == [(*box, score, label) for box, score, label in rows] and len(found) > 5
+        assert network.boxes(own, most=2) == found[:2]
+    with pytest.raises(Failure, match="the network answers boxes: call onebit_boxes"):
+        network.answer(np.zeros(4, np.float32), 1)
+    with pytest.raises(Failure, match=r"the network has 2 outputs, got 1|the network has 3 outputs, got 1"):
+        network.boxes(own[:1])
+    with pytest.raises(Failure, match=r"output 'offsets': a batch has \d+ values, got 4"):
+        network.boxes([own[0], own[1][:1, :, :4].copy(), *own[2:]])
+    with pytest.raises(Failure, match="most must be from 1"):
+        network.boxes(own, most=0)
+    with pytest.raises(Failure, match="the network answers no boxes: call onebit_answer"):
+        library.load(version1.GOOD).boxes(own[:1])
 
 
 @pytest.mark.parametrize(
@@ -478,6 +505,9 @@ def test_bad_arguments_of_others(library, small):
         lambda net: c.onebit_answer(net, None, 4, 1, row, row),
         lambda net: c.onebit_answer(net, row, 4, 1, None, row),
         lambda net: c.onebit_answer(net, row, 4, 1, row, None),
+        lambda net: c.onebit_boxes(net, None, 2, 1, row, row),
+        lambda net: c.onebit_boxes(net, buffer, 2, 1, None, row),
+        lambda net: c.onebit_boxes(net, buffer, 2, 1, row, None),
     ):
         for handle in (network.handle, None):
             assert call(handle) == 2 and c.onebit_failure() == b"a pointer is NULL"

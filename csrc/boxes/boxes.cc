@@ -59,6 +59,13 @@ std::vector<Box> anchors_of(const BoxSettings& settings) {
   return found;
 }
 
+std::vector<Box> boxes_of(const float* corners, int64_t count) {
+  std::vector<Box> found;
+  found.reserve(count);
+  for (int64_t i = 0; i < count; ++i, corners += 4) found.push_back({corners[0], corners[1], corners[2], corners[3]});
+  return found;
+}
+
 Box decoded(const StepKernels& steps, const BoxSettings& settings, const float* offsets, const Box& place) {
   float moved[4];
   for (int i = 0; i < 4; ++i) moved[i] = offsets[i] / static_cast<float>(settings.weights[i]);

@@ -44,6 +44,7 @@ struct FoundBox {
 };
 
 std::vector<Box> anchors_of(const BoxSettings& settings);
+std::vector<Box> boxes_of(const float* corners, int64_t count);  // (count, 4)
 
 // An anchor or a proposal moved by offsets (4): towards them, as torchvision's BoxCoder decodes, then clipped to the
 // image.
