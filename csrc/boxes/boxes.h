@@ -41,6 +41,7 @@ struct FoundBox {
   Box box;
   float score;
   int32_t label;  // 0 is the first one; the background is none
+  int64_t row;    // of the outputs
 };
 
 std::vector<Box> anchors_of(const BoxSettings& settings);
