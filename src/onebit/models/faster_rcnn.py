@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection.roi_heads import RoIHeads, fastrcnn_loss
 
+from onebit.data.boxes import Boxes
 from onebit.errors import UserError
 from onebit.methods.method import Method
 from onebit.models.architecture import architecture
@@ -90,7 +91,7 @@ def _linear(method: Method | None, inputs: int, outputs: int) -> nn.Linear:
     )
 
 
-class FasterRCNN(nn.Module):
+class FasterRCNN(Body):
     """Images (B, C, S, S) -> {"scores": (B, R, K + 1), "offsets": (B, R, 4 (K + 1)), "proposals": (B, R, 4)}.
 
     Channel 0 of the scores is the background, 1 + c label c; offsets come class by class. Proposals are in pixels of the input,
@@ -111,8 +112,7 @@ class FasterRCNN(nn.Module):
         binary_heads: bool,
         loss_scale: float,
     ):
-        super().__init__()
-        self.body = Body(method, structure, WIDTHS, (2, 2, 2, 2), projection, in_channels, stem=7)
+        super().__init__(method, structure, WIDTHS, (2, 2, 2, 2), projection, in_channels, stem=7)
         self.neck = FPN(method, WIDTHS, channels)
         self.first = FirstStage(method, channels, len(RATIOS))
         grids = [-(-image_size // step) for step in STEPS]
@@ -128,6 +128,7 @@ class FasterRCNN(nn.Module):
         self.rules = RoIHeads(None, None, None, 0.5, 0.5, samples, 0.25, CODING, 0.05, 0.5, 100)
         self.loss_scale = loss_scale
         self.settings: dict[str, Any] = {
+            "size": [image_size, image_size],
             "weights": list(CODING),
             "score": self.rules.score_thresh,
             "overlap": self.rules.nms_thresh,
@@ -158,11 +159,12 @@ class FasterRCNN(nn.Module):
             nn.init.zeros_(head.bias)  # type: ignore[arg-type]
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        maps = self.neck(self.body(images))
+        maps = self.neck(self.maps(images))
         proposals = self.proposals(*self.first(maps))  # (B, R, 4)
         scores, offsets = self.second(self._pooled(proposals, maps))
         return {"scores": scores, "offsets": offsets, "proposals": proposals}
 
+    @torch.compiler.disable
     def _pooled(self, boxes: Tensor, maps: list[Tensor]) -> Tensor:
         """(B, R, 4) -> (B, R, 7 7 C): each box from the level of its size."""
         first, *others = (pool(boxes, x) for pool, x in zip(self.pools, maps))
@@ -170,33 +172,33 @@ class FasterRCNN(nn.Module):
             first = first + other
         return first
 
-    def losses(self, images: Tensor, targets: Sequence[Any]) -> dict[str, Tensor]:
+    def losses(self, images: Tensor, targets: Sequence[Boxes]) -> dict[str, Tensor]:
         """Of the first stage: binary cross entropy of logits, smooth L1 (beta 1/9) of offsets, over 256 sampled anchors an image;
-        of the second: cross entropy of scores, smooth L1 of the offsets of the right class, over the sampled boxes, among which
-        the true ones are. In float32, each times loss_scale. targets: Boxes, or what has their `boxes` and `labels`."""
-        maps = self.neck(self.body(images))
-        logits, offsets = (x.float() for x in self.first(maps))  # bfloat16 would round losses
-        truth = [{"boxes": t.boxes.to(images.device), "labels": t.labels.to(images.device) + 1} for t in targets]
-        with torch.autocast(images.device.type, enabled=False):
-            boxes = self.training_proposals(logits, offsets)
-            rules, anchors = self.training_proposals.rules, [self.training_proposals.anchors] * len(truth)
-            kinds, matched = rules.assign_targets_to_anchors(anchors, truth)
-            wanted = rules.box_coder.encode(matched, anchors)
-            objectness, first_boxes = rules.compute_loss(logits, offsets.reshape(-1, 4), kinds, wanted)
-            found = [image[(image[:, 2] > image[:, 0])] for image in boxes]  # rows that are boxes
-            chosen, _, labels, aims = self.rules.select_training_samples(found, truth)
-        rows = nn.utils.rnn.pad_sequence(list(chosen), batch_first=True)  # (B, samples, 4)
+        of the second: cross entropy of scores, smooth L1 of the right label's offsets, over `samples` boxes, among which the true
+        ones are. In float32, each times loss_scale."""
+        maps = self.neck(self.maps(images))
+        first, rows, real, labels, aims = self._sampled(*self.first(maps), targets)
+        scores, offsets = self.second(self._pooled(rows, maps))  # (B, samples, ...)
+        classes, boxes = fastrcnn_loss(scores[real].float(), offsets[real].float(), labels, aims)
+        losses = {**first, "classes": classes, "boxes": boxes}
+        return {name: self.loss_scale * loss for name, loss in losses.items()}
+
+    @torch.compiler.disable
+    def _sampled(self, logits: Tensor, offsets: Tensor, targets: Sequence[Boxes]) -> tuple[Any, ...]:
+        """The first stage's losses, and what the second learns from: boxes (B, n, 4), which of the rows are some (B, n), and
+        of those, image by image, the labels and the coded offsets."""
+        logits, offsets = logits.float(), offsets.float()  # bfloat16 would round the losses
+        truth = [{"boxes": target.boxes, "labels": target.labels + 1} for target in targets]
+        rules, anchors = self.training_proposals.rules, [self.training_proposals.anchors] * len(truth)
+        kinds, matched = rules.assign_targets_to_anchors(anchors, truth)
+        wanted = rules.box_coder.encode(matched, anchors)
+        objects, proposals = rules.compute_loss(logits, offsets.reshape(-1, 4), kinds, wanted)
+        found = [image[image[:, 2] > image[:, 0]] for image in self.training_proposals(logits, offsets)]
+        chosen, _, labels, aims = self.rules.select_training_samples(found, truth)
+        rows = nn.utils.rnn.pad_sequence(list(chosen), batch_first=True)  # (B, n, 4)
         counts = torch.tensor([len(image) for image in chosen], device=rows.device)
-        real = torch.arange(rows.shape[1], device=rows.device) < counts[:, None]  # (B, samples): no padding
-        scores, corrections = self.second(self._pooled(rows, maps))
-        classification, second_boxes = fastrcnn_loss(scores[real].float(), corrections[real].float(), labels, aims)
-        named = {
-            "objectness": objectness,
-            "proposals": first_boxes,
-            "classification": classification,
-            "boxes": second_boxes,
-        }
-        return {name: self.loss_scale * loss for name, loss in named.items()}
+        real = torch.arange(rows.shape[1], device=rows.device) < counts[:, None]  # (B, n)
+        return {"objects": objects, "proposals": proposals}, rows, real, labels, aims
 
 
 @architecture("residual_imagenet", task="detection")

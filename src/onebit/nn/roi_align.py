@@ -48,7 +48,7 @@ class RoIAlign(nn.Module):
         found = roi_align(
             values, torch.cat([image, boxes[inside]], 1), self.size, self.scale, self.samples
         )  # (n, C, 7, 7)
-        pooled = values.new_zeros(*inside.shape, found[:1].numel() or values.shape[1] * self.size**2)
+        pooled = values.new_zeros(*inside.shape, values.shape[1] * self.size**2)
         pooled[inside] = found.permute(0, 2, 3, 1).flatten(1)  # (n, 7 7 C)
         return pooled
 
