@@ -17,6 +17,9 @@ DATA: "Table[Callable[[Path, LoadOptions], Data]]" = Table(
     {
         "cifar10": "onebit.data.cifar:cifar10",
         "cifar100": "onebit.data.cifar:cifar100",
+        "coco": "onebit.data.coco:coco",
+        "coco2014": "onebit.data.coco:coco2014",
+        "coco2017": "onebit.data.coco:coco2017",
         "digits": "onebit.data.digits:digits",
         "imagefolder": "onebit.data.imagefolder:imagefolder",
         "parquet": "onebit.data.parquet:parquet",
@@ -29,7 +32,7 @@ DATA: "Table[Callable[[Path, LoadOptions], Data]]" = Table(
 )
 
 
-PHOTOGRAPHS = ("color_jitter", "rand_augment", "lighting")  # keys that only some sets read
+PHOTOGRAPHS = ("crop_scale", "color_jitter", "rand_augment", "lighting")  # keys that only some sets read
 OBJECTS = ("photometric", "zoom_out", "iou_crop", "mirror")
 
 
