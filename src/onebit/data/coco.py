@@ -117,9 +117,12 @@ def images_of(name: str, root: Path, said: Instances, parts: Sequence[str]) -> l
     folders = [folder for folder in (*folders, root / "images", root) if folder.is_dir()]
     found: dict[str, str] = {}
     for folder in folders:  # listed, not asked for one by one, which takes minutes on a network's disk
-        listed = set(os.listdir(folder))
+        try:
+            listed = set(os.listdir(folder))
+        except OSError as error:
+            raise UserError(f"{name}: {folder} cannot be read: {error.strerror or error}") from error
         for file in said.names:
-            if file not in found and (file in listed or ("/" in file and (folder / file).is_file())):
+            if file not in found and (file in listed or ("/" in file and os.path.isfile(folder / file))):
                 found[file] = str(folder / file)
         if len(found) == len(said.names):
             break

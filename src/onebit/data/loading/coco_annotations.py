@@ -8,7 +8,6 @@ Other keys are left alone. Boxes are places between pixels: an image reaches fro
 """
 
 import json
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,7 +74,7 @@ def read(path: Path) -> Instances:
 def images_of(entries: list[Any], path: Path) -> tuple[list[str], np.ndarray, dict[int, int]]:
     """File names, sizes int64 (N, 2), and the place of each image's number."""
     names: list[str] = []
-    sizes: list[tuple[int, int]] = []
+    sizes: list[tuple[Any, Any]] = []
     place: dict[int, int] = {}
     for where, number, entry in numbered(entries, path, "image"):
         name, width, height = (entry.get(key) for key in ("file_name", "width", "height"))
@@ -141,7 +140,7 @@ def numbered(entries: list[Any], path: Path, kind: str) -> Iterator[tuple[str, i
 
 
 def is_place(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value) and abs(value) <= LARGEST
+    return type(value) in (int, float) and abs(value) <= LARGEST  # of NaN that is false, too
 
 
 def short(value: Any) -> str:
