@@ -78,7 +78,9 @@ class Builder:
         return self.node(op, [x], tensors, **attributes)
 
     def norm(self, op: str, x: str, channels: int, groups: int = 1) -> str:
-        """layer_norm or group_norm."""
+        """layer_norm, group_norm or l2_norm."""
+        if op == "l2_norm":
+            return self.node(op, [x], {"channels": self.floats(1, channels)})
         attributes = {"eps": 1e-3, **({"groups": groups} if op == "group_norm" else {})}
         return self.node(op, [x], {"channels": self.floats(2, channels)}, **attributes)
 
@@ -186,7 +188,7 @@ def draw_net(seed: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         elif op == "step":
             x = net.step(any_of(*STEPS), x, c)
         elif op == "norm":
-            name = any_of("softmax", "layer_norm", "group_norm")
+            name = any_of("softmax", "layer_norm", "group_norm", "l2_norm")
             groups = any_of(*(n for n in range(1, c + 1) if c % n == 0))
             x = net.node(name, [x]) if name == "softmax" else net.norm(name, x, c, groups)
         elif op == "gate":  # of a value for each channel, each pixel or both
@@ -302,7 +304,8 @@ def moving_net(seed: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
             -(-h // 3),
             -(-w // 3),
         )
-    x = net.node("to_sequence", [x])
+    parts = any_of(1, *(n for n in range(2, c + 1) if c % n == 0))
+    x, c = net.node("to_sequence", [x], parts=parts), c // parts
     heads, depth, out = any_of(1, 2, 3), any_of(1, 4, 11), any_of(1, 5, 18)
     q, k = (net.conv(x, c, heads * depth, 1) for _ in range(2))
     v = net.conv(x, c, heads * out, 1)

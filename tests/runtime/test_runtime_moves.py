@@ -68,6 +68,7 @@ def test_what_is_moved_is_as_pytorch_has_it(tmp_path: Path) -> None:
         net.node("channel_shuffle", ["input"], groups=2): torch.nn.ChannelShuffle(2)(t),
         net.node("channel_shuffle", ["input"], groups=3): torch.nn.ChannelShuffle(3)(t),
         net.node("to_sequence", ["input"]): t.flatten(2)[..., None],  # (B, C, H·W, 1)
+        net.node("to_sequence", ["input"], parts=3): t.permute(0, 2, 3, 1).reshape(2, -1, 2).mT[..., None],
     }
     for mode, name in padded.items():
         mode = "constant" if mode == "zeros" else mode

@@ -25,7 +25,7 @@ from onebit.runtime.operators import OPERATORS
 from onebit.runtime.tensors import by_node
 
 # Operators that sum floats, or take functions that libraries approximate: compared within rounding errors.
-SUMS = {"conv", "transposed_conv", "linear", "attention", "avg_pool", "global_avg_pool", "layer_norm", "group_norm"}
+SUMS = {"conv", "transposed_conv", "linear", "attention", "avg_pool", "global_avg_pool", "layer_norm", "group_norm", "l2_norm"}
 FUNCTIONS = {"sigmoid", "tanh", "silu", "elu", "gelu", "gelu_tanh", "softmax", "upsample"}
 CLOSE = dict.fromkeys(SUMS | FUNCTIONS, 3e-5)
 
@@ -138,6 +138,7 @@ CASES: list[tuple[str, list[tuple[int, ...]], dict[str, Any], dict[str, tuple[in
     ("clip", [MAP], {"low": -0.3, "high": 0.7}, {}),
     ("elu", [MAP], {"alpha": 0.7}, {}),
     *[("layer_norm", [shape], {"eps": 1e-5}, {"channels": (2, 6)}) for shape in (MAP, VECTOR)],
+    *[("l2_norm", [shape], {}, {"channels": (1, 6)}) for shape in (MAP, VECTOR)],
     *[("group_norm", [MAP], {"groups": groups, "eps": 1e-5}, {"channels": (2, 6)}) for groups in (1, 3, 6)],
     *[("multiply", [MAP, shape], {}, {}) for shape in (MAP, VECTOR, (1, 5, 7), (6, 1, 1), (6, 5, 1))],
     ("multiply", [VECTOR, VECTOR], {}, {}),
@@ -150,7 +151,7 @@ CASES: list[tuple[str, list[tuple[int, ...]], dict[str, Any], dict[str, tuple[in
     ],
     ("slice", [VECTOR], {"axis": "channels", "start": 2, "stop": 6}, {}),
     *[("channel_shuffle", [shape], {"groups": 3}, {}) for shape in (MAP, VECTOR)],
-    ("to_sequence", [MAP], {}, {}),
+    *[("to_sequence", [MAP], {"parts": parts}, {}) for parts in (1, 2, 6)],
     *[("pad", [MAP], {"pixels": [1, 2, 0, 3], "mode": m}, {}) for m in ("zeros", "reflect", "replicate", "circular")],
     ("pad", [MAP], {"pixels": [0, 0, 0, 0], "mode": "circular"}, {}),
     ("upsample", [MAP], {"scale": [2, 3], "mode": "nearest"}, {}),

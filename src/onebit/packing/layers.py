@@ -8,6 +8,7 @@ from collections.abc import Callable
 from torch import fx, nn
 
 from onebit.errors import UserError
+from onebit.nn.l2_norm import L2Norm
 from onebit.nn.layers import BinaryConv2d, BinaryLinear, OptionA
 from onebit.nn.nonlinearities import Hardtanh, Maxout, RPReLU
 from onebit.packing import channels, fold, pooling, products, views
@@ -44,6 +45,10 @@ def _group_norm(lowering: Lowering, node: fx.Node, name: str, layer: nn.GroupNor
     channels.group_norm(lowering, node, layer.num_groups, layer.weight, layer.bias, layer.eps)
 
 
+def _l2_norm(lowering: Lowering, node: fx.Node, name: str, layer: L2Norm) -> None:
+    channels.l2_norm(lowering, node, layer.weight)
+
+
 def _hardtanh(lowering: Lowering, node: fx.Node, name: str, layer: nn.Hardtanh) -> None:
     clip(lowering, node, layer.min_val, layer.max_val)
 
@@ -78,6 +83,7 @@ def _flatten(lowering: Lowering, node: fx.Node, name: str, layer: nn.Flatten) ->
 MODULES: dict[type[nn.Module], Callable[..., None]] = {
     BinaryConv2d: products.binary,
     BinaryLinear: products.binary,
+    L2Norm: _l2_norm,
     Maxout: _per_channel("maxout", "channels", "positive", "negative"),
     OptionA: _option_a,
     RPReLU: _per_channel("rprelu", "channels", "shift_in", "slope", "shift_out"),

@@ -12,6 +12,7 @@ import numpy as np
 
 from onebit.errors import FormatError, UserError
 from onebit.machine import installation, processor
+from onebit.runtime.answers import ANSWERS
 from onebit.runtime.graph import Description, Output, TaskRecord
 from onebit.runtime.inputs import Floats, Image, Input, Tokens
 
@@ -144,7 +145,11 @@ def _description(found: Mapping[str, Any]) -> Description:
         inputs=tuple(_input(entry) for entry in found["inputs"]),
         outputs=tuple(Output(*output) for output in found["outputs"]),
         task=TaskRecord(
-            task["name"], task["answer"], None if task["labels"] is None else tuple(task["labels"]), task["scores"]
+            task["name"],
+            task["answer"],
+            None if task["labels"] is None else tuple(task["labels"]),
+            task["scores"],
+            ANSWERS[task["answer"]].settings(task, "graph.task"),
         ),
         training=found["training"],
     )

@@ -176,6 +176,7 @@ def properties(graph: Graph, pixels: bool) -> dict[str, str]:
         "answer": graph.task.answer,
         "labels": graph.task.labels,
         "scores": dict(graph.task.scores),
+        "settings": graph.task.settings and graph.task.settings.to_dict(),
         "training": dict(graph.training),
         "images": images,
     }
