@@ -139,7 +139,7 @@ def _taps(node: Node, low: np.float32, high: np.float32, size: int) -> tuple[np.
     places = start + np.arange(cells, dtype=np.float32)[:, None] * cell  # (cells, 1)
     places = places + (np.arange(samples, dtype=np.float32) + F32(0.5)) * cell / F32(samples)  # (cells, samples)
     inside = (places >= -1) & (places <= F32(size))
-    places = np.where(inside, np.maximum(places, F32(0)), F32(0))
+    places = np.where(inside & (places >= 0), places, F32(0))
     before = np.minimum(places.astype(np.int64), size - 1)
     after = np.minimum(before + 1, size - 1)
     weight = np.where(before == size - 1, F32(0), places - before.astype(np.float32))
