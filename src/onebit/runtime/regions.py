@@ -65,19 +65,26 @@ def proposals(node: Node, tensors: Arrays, logits: np.ndarray, offsets: np.ndarr
     return found
 
 
+def anchors(given: tuple[tuple[int, ...], ...], cells: np.ndarray) -> list[np.ndarray]:
+    """Of each grid float32 (rows·columns·shapes, 4): row by row, column by column, the shapes around (x·step, y·step)."""
+    found = []
+    for (rows, columns, step), shapes in zip(given, cells):
+        y, x = np.divmod(np.arange(rows * columns), columns)
+        shift = (np.stack([x, y, x, y], 1) * step).astype(np.float32)  # (rows·columns, 4)
+        found.append((shift[:, None] + shapes).reshape(-1, 4))
+    return found
+
+
 def proposals_of(node: Node, cells: np.ndarray, logits: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     """Of one image: (N,), (N, 4) -> (n, 4), n <= most, the best first."""
     kept, scores, first = [], [], 0
-    for (rows, columns, step), shapes in zip(node["grids"], cells):
-        count = rows * columns * len(shapes)
-        level = slice(first, first + count)
-        first += count
+    for centred in anchors(node["grids"], cells):
+        level = slice(first, first + len(centred))
+        first += len(centred)
         (places,) = np.nonzero(~np.isnan(logits[level]))
         places = places[np.argsort(-logits[level][places], kind="stable")[: node["candidates"]]]
-        cell, shape = np.divmod(places, len(shapes))
-        shift = np.stack([cell % columns, cell // columns] * 2, 1) * step  # (n, 4): x y x y
-        anchors = shift.astype(np.float32) + shapes[shape]
-        given = boxes.clipped(boxes.decoded(offsets[level][places], anchors, (1.0, 1.0, 1.0, 1.0)), node["image"])
+        given = boxes.decoded(offsets[level][places], centred[places], (1.0, 1.0, 1.0, 1.0))
+        given = boxes.clipped(given, node["image"])
         with np.errstate(invalid="ignore"):
             large = (given[:, 2:] - given[:, :2] >= F32(node["smallest"])).all(1)  # and no NaN
         given, best = given[large], logits[level][places[large]]
