@@ -47,10 +47,11 @@ def test_the_family_decides_the_structure():
 
 @pytest.mark.parametrize("name", models.MODELS)
 def test_config_builds_the_same_network_again(name):
-    size = {"alexnet": 64}.get(name, 32)
+    size = {"alexnet": 64}.get(name, 300 if models.MODELS[name].task == "detection" else 32)
+    own = {"ssd300_vgg16": {"width": 1.0}}.get(name, {})  # arguments that others do not have
     given = {"classes": 4, "image_size": size, "options": {"variant": "paper"}, "structure": {"nonlinearity": "relu"}}
     model = models.create(name, "adabin", **given)
-    assert model.config == {"name": name, "method": "adabin", "in_channels": 3, **given}
+    assert model.config == {"name": name, "method": "adabin", "in_channels": 3, **own, **given}
     again = models.create(**model.config)
     assert again.config == model.config
     again.load_state_dict(model.state_dict(), strict=True)
@@ -58,9 +59,10 @@ def test_config_builds_the_same_network_again(name):
     assert defaults.config == {
         "name": name,
         "method": "float",
-        "classes": 10,
+        "classes": models.MODELS[name].resolve(name, {})["classes"],
         "in_channels": 3,
         "image_size": size,
+        **own,
         "options": {},
         "structure": {},
     }

@@ -1,7 +1,7 @@
 """The data table: one set, one file, one line here. A row loads the set from a root folder."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,9 +20,17 @@ DATA: "Table[Callable[[Path, LoadOptions], Data]]" = Table(
         "digits": "onebit.data.digits:digits",
         "imagefolder": "onebit.data.imagefolder:imagefolder",
         "parquet": "onebit.data.parquet:parquet",
+        "voc": "onebit.data.voc:voc",
+        "voc0712": "onebit.data.voc:voc0712",
+        "voc2007": "onebit.data.voc:voc2007",
+        "voc2012": "onebit.data.voc:voc2012",
         "webdataset": "onebit.data.webdataset:webdataset",
     },
 )
+
+
+PHOTOGRAPHS = ("color_jitter", "rand_augment", "lighting")  # keys that only some sets read
+OBJECTS = ("photometric", "zoom_out", "iou_crop", "mirror")
 
 
 def load(name: str, root: str | Path = "data", options: LoadOptions | None = None) -> "Data":
@@ -33,9 +41,9 @@ def load(name: str, root: str | Path = "data", options: LoadOptions | None = Non
     options = options or LoadOptions()
     data = DATA[name](Path(root), options)
     if data.inputs.resize is None:
-        for key in ("color_jitter", "rand_augment", "lighting"):
-            if value := getattr(options, key):
-                raise UserError(f"{key} = {value!r} is for photographs, not for {name}; leave it out")
+        refuse(options, PHOTOGRAPHS, "photographs", name)
+    if data.task != "detection":
+        refuse(options, OBJECTS, "pictures with boxes", name)
     if options.mixup or options.cutmix:
         from onebit.data.loading.mixing import MixedSet
 
@@ -43,6 +51,14 @@ def load(name: str, root: str | Path = "data", options: LoadOptions | None = Non
             raise UserError(f"mixup and cutmix are for classes, not for the task {data.task} of {name}; leave them out")
         data = dataclasses.replace(data, train=MixedSet(data.train, len(data.labels), options.mixup, options.cutmix))
     return data
+
+
+def refuse(options: LoadOptions, keys: Sequence[str], what: str, name: str) -> None:
+    """Refuse keys that are set, but are for `what` alone."""
+    defaults = LoadOptions()
+    for key in keys:
+        if (value := getattr(options, key)) != getattr(defaults, key):
+            raise UserError(f"{key} = {value!r} is for {what}, not for {name}; leave it out")
 
 
 __all__ = ["DATA", "LoadOptions", "load"]
