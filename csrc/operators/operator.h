@@ -22,9 +22,9 @@ namespace onebit {
 struct Layout {
   std::vector<Shape> in;
   Shape out;
-  BinaryPlan binary;  // of operators that read bits
-  BytePlan bytes;     // of those that may read images of bytes
-  int64_t rows = 0;   // of those that compute so many rows when `begin` announces them; 0 of all others
+  BinaryPlan binary;      // of operators that read bits
+  BytePlan bytes;         // of those that may read images of bytes
+  int64_t rows = 0;       // of those that compute so many rows when `begin` announces them; 0 of all others
   bool together = false;  // whether one thread computes all rows, since one is no less work than all
 
   // Output rows that are best computed one after the other: a band, if they are more than one, or announced by `begin`.

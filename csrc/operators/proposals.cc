@@ -47,7 +47,10 @@ class Proposals : public Operator {
     candidates_ = source.integer("candidates", 1, kMaxSize);
     most_ = source.integer("most", 1, kMaxSize);
     overlap_ = source.number("overlap");
-    smallest_ = static_cast<float>(source.number("smallest", 0.0));
+    if (!(overlap_ >= 0 && overlap_ <= 1)) source.refuse("overlap must be a number from 0 to 1");
+    const double smallest = source.number("smallest", 0.0);
+    if (!(smallest >= 0)) source.refuse("smallest must be a number of 0 or more");
+    smallest_ = static_cast<float>(smallest);
     const Shape logits = source.map(0), offsets = source.map(1);
     const auto levels = static_cast<int64_t>(levels_.size());
     shapes_ = source.tensor("anchors", Dtype::f32, {levels, 0, 4}).shape[1];
@@ -128,9 +131,8 @@ class Proposals : public Operator {
       const Box anchor = {x + shape[0], y + shape[1], x + shape[2], y + shape[3]};
       const Box box = decoded(steps_, coding_, offsets + 4 * candidate.place, anchor);
       if (!(box.x2 - box.x1 >= smallest_ && box.y2 - box.y1 >= smallest_)) continue;  // NaN, too
-      const bool hidden =
-          std::any_of(found.begin() + static_cast<std::ptrdiff_t>(first), found.end(),
-                      [&](const Proposal& other) { return overlapping(other.box, box, overlap_); });
+      const bool hidden = std::any_of(found.begin() + static_cast<std::ptrdiff_t>(first), found.end(),
+                                      [&](const Proposal& other) { return overlapping(other.box, box, overlap_); });
       if (hidden) continue;
       found.push_back({candidate.logit, box});
       if (static_cast<int64_t>(found.size() - first) == most_) break;

@@ -1,5 +1,5 @@
-// What a map (H, W, C) holds inside boxes (R, 1, 4): of each its size·size cells, row by row, as the means of samples that
-// are interpolated linearly. docs/format.md has the arithmetic.
+// What a map (H, W, C) holds inside boxes (R, 1, 4): of each its size·size cells, row by row, as the means of samples
+// that are interpolated linearly. docs/format.md has the arithmetic.
 
 #include <algorithm>
 #include <cmath>

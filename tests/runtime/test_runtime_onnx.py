@@ -25,7 +25,17 @@ from onebit.runtime.operators import OPERATORS
 from onebit.runtime.tensors import by_node
 
 # Operators that sum floats, or take functions that libraries approximate: compared within rounding errors.
-SUMS = {"conv", "transposed_conv", "linear", "attention", "avg_pool", "global_avg_pool", "layer_norm", "group_norm", "l2_norm"}
+SUMS = {
+    "conv",
+    "transposed_conv",
+    "linear",
+    "attention",
+    "avg_pool",
+    "global_avg_pool",
+    "layer_norm",
+    "group_norm",
+    "l2_norm",
+}
 FUNCTIONS = {"sigmoid", "tanh", "silu", "elu", "gelu", "gelu_tanh", "softmax", "upsample"}
 REGIONS = {"proposals", "roi_align"}
 CLOSE = dict.fromkeys(SUMS | FUNCTIONS | REGIONS, 3e-5)

@@ -138,7 +138,9 @@ def test_roi_align_equals_torchvisions(tmp_path: Path, size: int, samples: int, 
     graph = net.graph(net.nodes[-1]["name"], {"name": "boxes", "type": "floats", "shape": [4, 30, 1]})
     file_format.write(tmp_path / "net", graph, net.tensors)
     image = random.normal(size=(2, 6, 11, 9)).astype(np.float32)
-    corners = np.sort(random.uniform(-20, 60, (2, 30, 2, 2)), 2).reshape(2, 30, 4).astype(np.float32)  # some are outside
+    corners = (
+        np.sort(random.uniform(-20, 60, (2, 30, 2, 2)), 2).reshape(2, 30, 4).astype(np.float32)
+    )  # some are outside
     found = load(tmp_path / "net", backend="reference")(
         input=image, boxes=np.ascontiguousarray(corners.swapaxes(1, 2)[..., None])
     )
@@ -189,6 +191,9 @@ MUTATIONS: dict[str, tuple[Callable[[Parts], Any], str]] = {
     "most left out": (of("p", most=None), "lacks most"),
     "overlap left out": (of("p", overlap=None), "lacks overlap"),
     "overlap a word": (of("p", overlap="iou"), "overlap must be a finite number"),
+    "overlap above 1": (of("p", overlap=1.5), "overlap must be a number from 0 to 1"),
+    "overlap below 0": (of("p", overlap=-0.1), "overlap must be a number from 0 to 1"),
+    "smallest below 0": (of("p", smallest=-1), "smallest must be a number of 0 or more"),
     "smallest without end": (of("p", smallest=1e39), "smallest must be a finite number"),
     "unknown attribute": (of("p", score=0.1), "unknown key 'score'"),
     "roi_align of one": (of("a", inputs=["p"]), r"takes 2 input\(s\)"),

@@ -26,9 +26,7 @@ def proposals(lowering: Lowering, node: fx.Node, name: str, layer: Proposals) ->
         "smallest": SMALLEST,
     }
     tensors = {"anchors": layer.cells.detach().double()}  # (levels, shapes, 4)
-    _emit(
-        lowering, node, "proposals", (logits, offsets), (layer.most, 1, 4), attributes=attributes, tensors=tensors
-    )
+    _emit(lowering, node, "proposals", (logits, offsets), (layer.most, 1, 4), attributes=attributes, tensors=tensors)
 
 
 def roi_align(lowering: Lowering, node: fx.Node, name: str, layer: RoIAlign) -> None:

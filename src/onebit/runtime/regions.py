@@ -28,13 +28,27 @@ def grids(value: Any, where: str) -> tuple[tuple[int, ...], ...]:
     return tuple(tuple(one(item, where) for item in entry) for entry in value)
 
 
+def share(value: Any, where: str) -> float:
+    found = number(value, where)
+    if not 0 <= found <= 1:
+        raise FormatError(f"{where} must be a number from 0 to 1, got {show(value)}")
+    return found
+
+
+def not_negative(value: Any, where: str) -> float:
+    found = number(value, where)
+    if found < 0:
+        raise FormatError(f"{where} must be a number of 0 or more, got {show(value)}")
+    return found
+
+
 PROPOSALS = {
     "grids": Attribute(grids),
     "image": Attribute(pair(1, MAX_SIZE)),
     "candidates": Attribute(integer(1, MAX_SIZE)),
     "most": Attribute(integer(1, MAX_SIZE)),
-    "overlap": Attribute(number),
-    "smallest": Attribute(number, 0.0),
+    "overlap": Attribute(share),
+    "smallest": Attribute(not_negative, 0.0),
 }
 ROI_ALIGN = {
     "scale": Attribute(positive),
