@@ -1,7 +1,7 @@
 """The data table: one set, one file, one line here. A row loads the set from a root folder."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,9 @@ DATA: "Table[Callable[[Path, LoadOptions], Data]]" = Table(
     {
         "cifar10": "onebit.data.cifar:cifar10",
         "cifar100": "onebit.data.cifar:cifar100",
+        "coco": "onebit.data.coco:coco",
+        "coco2014": "onebit.data.coco:coco2014",
+        "coco2017": "onebit.data.coco:coco2017",
         "digits": "onebit.data.digits:digits",
         "imagefolder": "onebit.data.imagefolder:imagefolder",
         "parquet": "onebit.data.parquet:parquet",
@@ -28,8 +31,8 @@ DATA: "Table[Callable[[Path, LoadOptions], Data]]" = Table(
     },
 )
 
-
-PHOTOGRAPHS = ("color_jitter", "rand_augment", "lighting")  # keys that only some sets read
+# Keys that only some sets read
+PHOTOGRAPHS = ("crop_scale", "color_jitter", "rand_augment", "lighting")
 OBJECTS = ("photometric", "zoom_out", "iou_crop", "mirror")
 
 
@@ -40,10 +43,10 @@ def load(name: str, root: str | Path = "data", options: LoadOptions | None = Non
     """
     options = options or LoadOptions()
     data = DATA[name](Path(root), options)
-    if data.inputs.resize is None:
-        refuse(options, PHOTOGRAPHS, "photographs", name)
-    if data.task != "detection":
-        refuse(options, OBJECTS, "pictures with boxes", name)
+    defaults = LoadOptions()
+    for key, what in unread(data.task, data.inputs.resize).items():
+        if (value := getattr(options, key)) != getattr(defaults, key):
+            raise UserError(f"{key} = {value!r} is for {what}, not for {name}; leave it out")
     if options.mixup or options.cutmix:
         from onebit.data.loading.mixing import MixedSet
 
@@ -53,12 +56,10 @@ def load(name: str, root: str | Path = "data", options: LoadOptions | None = Non
     return data
 
 
-def refuse(options: LoadOptions, keys: Sequence[str], what: str, name: str) -> None:
-    """Refuse keys that are set, but are for `what` alone."""
-    defaults = LoadOptions()
-    for key in keys:
-        if (value := getattr(options, key)) != getattr(defaults, key):
-            raise UserError(f"{key} = {value!r} is for {what}, not for {name}; leave it out")
+def unread(task: str, resize: int | None) -> dict[str, str]:
+    """The keys that a set for `task`, whose pictures are cut after `resize` (`Images`), does not read, and what they are for."""
+    photographs = {} if resize is not None else dict.fromkeys(PHOTOGRAPHS, "photographs")
+    return photographs | ({} if task == "detection" else dict.fromkeys(OBJECTS, "pictures with boxes"))
 
 
-__all__ = ["DATA", "LoadOptions", "load"]
+__all__ = ["DATA", "LoadOptions", "load", "unread"]

@@ -9,6 +9,7 @@ Rows voc2007 (trainval, test), voc2012 (train, val) and voc0712 (both trainvals,
 VOC2012, or ROOT/VOC2007 and VOC2012, with VOC's 20 classes.
 """
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -56,7 +57,7 @@ def voc(root: Path, options: LoadOptions) -> Data:
     train, test = (Split("voc", [split_file(root, split)]) for split in there[0])
     given = next((root / name for name in NAMES if (root / name).is_file()), None)
     if given is not None:
-        return data("voc", root, train, test, read_names(given), str(given), options)
+        return data("voc", root, train, test, different(read_names(given), given), str(given), options)
     found = sorted({thing.label for split in (train, test) for said in split.annotations for thing in said.things})
     if not found:
         raise UserError(
@@ -92,6 +93,14 @@ def official(
     return data(name, root, training, testing, CLASSES, "VOC", options)
 
 
+def different(names: tuple[str, ...], path: Path) -> tuple[str, ...]:
+    """The lines of a file of labels. Raises UserError for one that is there twice: an annotation could mean either."""
+    for number, name in enumerate(names):
+        if (first := names.index(name)) != number:
+            raise UserError(f"{path}: {name!r} stands in lines {first + 1} and {number + 1}; remove one")
+    return names
+
+
 def check_folders(name: str, root: Path) -> None:
     for folder in FOLDERS:
         if not (root / folder).is_dir():
@@ -120,7 +129,7 @@ class Split:
             for line, item in lines_of(name, file).items():
                 path = folder / "Annotations" / f"{item}.xml"
                 named = f"{name}: {file}, line {line}: {item!r}"
-                if not path.is_file():
+                if not os.path.isfile(path):
                     raise UserError(f"{named}: {path} does not exist; add it, or remove the line")
                 there = images.get(item, [])
                 if len(there) != 1:
