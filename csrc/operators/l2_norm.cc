@@ -1,4 +1,5 @@
-// y = scale·x / max(sqrt(Σ x^2), 1e-12) over the channels of each pixel, or of the vector; all but the product in double.
+// y = scale·x / max(sqrt(Σ x^2), 1e-12) over the channels of each pixel, or of the vector; all but the product in
+// double.
 
 #include <algorithm>
 #include <cmath>

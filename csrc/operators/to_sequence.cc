@@ -22,9 +22,7 @@ class ToSequence : public Operator {
     require(in[0].c % parts_ == 0, "the parts must divide the channels");
     return {in[0].h * in[0].w * parts_, 1, in[0].c / parts_};
   }
-  int64_t rows_needed(const Layout& layout, int, int64_t y) const override {
-    return y / (layout.in[0].w * parts_) + 1;
-  }
+  int64_t rows_needed(const Layout& layout, int, int64_t y) const override { return y / (layout.in[0].w * parts_) + 1; }
   int64_t rows_seen() const override { return 1; }
 
   void row(const Row& r) const override {

@@ -113,6 +113,43 @@ class Builder:
         }
 
 
+def detector(seed: int = 0, labels: int = 3, proposals: bool = False) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Two maps of a 3×24×32 image, (6, 8) and (3, 4), with 2 and 3 boxes a cell and two heads each: 96 + 36 rows. Of proposals
+    instead of anchors a box is moved for each label."""
+    net = Builder(seed, (3, 24, 32))
+    x = net.node("relu", [net.conv("input", 3, 8, padding=[1, 1], stride=[4, 4])])
+    maps = (
+        (net.node("l2_norm", [x], {"channels": net.floats(1, 8)}), 2),
+        (net.conv(x, 8, 8, stride=[2, 2], padding=[1, 1]), 3),
+    )
+    heads = {"scores": labels + 1, "offsets": 4 * (labels + 1) if proposals else 4}
+    outputs = {}
+    for name, columns in heads.items():
+        made = [net.node("to_sequence", [net.conv(m, 8, n * columns, 1)], parts=n) for m, n in maps]
+        outputs[name] = net.node("concat", made, axis="height")
+    if proposals:
+        corners = net.random.uniform(0, 16, (132, 1, 2))
+        places = np.concatenate([corners, corners + net.random.uniform(2, 16, (132, 1, 2))], -1).astype(np.float32)
+        outputs["proposals"] = net.node("constant", [], {"value": places})
+    graph = net.graph("")
+    graph["outputs"] = [{"name": name, "node": node} for name, node in outputs.items()]
+    grids = [
+        {"map": [6, 8], "step": [4, 4], "boxes": [[5, 5], [8.5, 4]]},
+        {"map": [3, 4], "step": [8, 8], "boxes": [[9, 9], [14, 7], [7, 14]]},
+    ]
+    settings = {
+        "size": [24, 32],
+        **({} if proposals else {"anchors": grids}),
+        "weights": [10, 10, 5, 5],
+        "score": 0.1,
+        "overlap": 0.45,
+        **({"smallest": 0.01} if proposals else {"candidates": 40}),
+        "most": 50,
+    }
+    graph["task"] = {"name": "detection", "answer": "boxes", "labels": list("abcdefgh"[:labels]), "settings": settings}
+    return graph, net.tensors
+
+
 def resnet20(seed: int = 0) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """ResNet-20 for 3×32×32: binary 3×3 convolutions of 16, 32 and 64 channels, each with a shortcut and a maxout."""
     net = Builder(seed, (3, 32, 32))

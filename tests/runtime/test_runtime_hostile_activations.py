@@ -119,7 +119,7 @@ MUTATIONS: dict[str, tuple[Callable[[Parts], Any], str]] = {
     **{
         f"l2_norm {what}": (lambda p, change=change: (p[0]["nodes"][2].update(op="l2_norm"), change(p)), message)
         for what, change, message in (
-            ("with eps", lambda p: None, "unknown key 'eps'"),
+            ("with eps", tensor("n.channels", lambda a: a[:1]), "unknown key 'eps'"),
             ("of two rows", without(2, "eps"), r"n.channels must have shape \(1, 6\)"),
             (
                 "without parameters",

@@ -162,7 +162,7 @@ def settings(answer: str, given: Mapping[str, Any] | None) -> dict[str, Any]:
         found = ANSWERS[answer].settings(entry, "pack")
     except FormatError as error:
         raise UserError(f"{error} (docs/format.md describes them)") from error
-    return {} if found is None else {"settings": found.to_dict()}
+    return {"settings": found} if found else {}
 
 
 def training(given: Mapping[str, Any] | None) -> dict[str, float | str]:

@@ -116,15 +116,15 @@ def flattened(axis: Axis, size: Size) -> Axis:
 
 def parts_in_sequence(axes: Axes, size: Size) -> int:
     """In how many parts of its channels each pixel of the map (H, W, C) counts along one of the axes, which makes a sequence of
-    it: 1 where an axis is (H, W) and no other of them; more where of three axes (B, T, K) the second is (H, W, C / K) and the third
+    it: 1 where an axis is (H, W) and no other of them, C / K where of three axes (B, T, K) the second is (H, W, C / K) and the third
     the K channels of a part, in order. 0 where the tensor is no sequence, or the map is one already."""
     height, width, channels = size
     if len(axes) == 3:
         each = count(axes[2])
         parts, odd = divmod(channels, each)
         pixels = (Part("H", 1, height), Part("W", 1, width), Part("C", each, parts))
-        if not odd and parts > 1 and axes[1:] == (joined(pixels), whole("C", each)):
-            return parts
+        if not odd and axes[1:] == (joined(pixels), whole("C", each)):
+            return parts if parts > 1 or width > 1 else 0
     return int(width > 1 and any(letters(axis) == "HW" for axis in axes))
 
 

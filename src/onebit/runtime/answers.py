@@ -13,9 +13,10 @@ import numpy as np
 
 from onebit.errors import FormatError, UserError
 from onebit.runtime import box_settings, boxes
-from onebit.runtime.box_settings import BoxSettings
 
 Answer = list[dict[str, Any]]
+Settings = Mapping[str, Any]  # of a task record, checked; empty where there are none
+Shape = tuple[int, int, int]
 THRESHOLD = 0.5  # of boxes, for people
 Frame = tuple[float, float, float, float]  # what the network saw of a picture: x1 y1 x2 y2 in the picture's pixels
 
@@ -31,12 +32,7 @@ class Asked(NamedTuple):
     threshold: float | None = None
 
 
-class Seen(NamedTuple):
-    """Inputs as the network saw them: their common size, and of each the part of its picture."""
-
-    height: int
-    width: int
-    frames: Sequence[Frame]
+USUAL = Asked()
 
 
 class Kind(Protocol):
@@ -49,22 +45,25 @@ class Kind(Protocol):
     placed: ClassVar[bool]
     background: ClassVar[int]
 
-    def settings(self, entry: Mapping[str, Any], where: str) -> BoxSettings | None:
-        """Those of a task record, which may have none. Raises FormatError."""
+    def settings(self, entry: Mapping[str, Any], where: str) -> Settings:
+        """Those of a task record, every field checked. Raises FormatError."""
 
-    def check(self, settings: BoxSettings | None, images: bool, outputs: Mapping[str, tuple[int, ...]]) -> None:
-        """Raises FormatError where a network of these outputs, (H, W, C) or (C,) by name, has no such answer. `images`: whether
-        its input is one image."""
+    def check(self, settings: Settings, image: Shape | None, outputs: Mapping[str, tuple[int, ...]]) -> None:
+        """Raises FormatError where a network of these outputs, (H, W, C) or (C,) by name, has no such answer. `image`: (C, H, W)
+        of the input, where it is one image."""
 
     def answers(
         self,
         outputs: Sequence[np.ndarray],
-        settings: BoxSettings | None,
+        settings: Settings,
         labels: Sequence[str] | None,
-        seen: Seen,
+        frames: Sequence[Frame],
         asked: Asked,
     ) -> list[Answer]:
-        """Of the outputs of a batch, in the file's order; without names, labels are numbers. Raises UserError."""
+        """Of the outputs of a batch, in the file's order; without names, labels are numbers. Raises UserError.
+
+        frames   of each input: the part of its picture that it shows
+        """
 
     def text(self, answer: Answer) -> str:
         """On one line."""
@@ -85,19 +84,20 @@ class Labels:
     placed: ClassVar[bool] = False
     background: ClassVar[int] = 0
 
-    def settings(self, entry: Mapping[str, Any], where: str) -> None:
+    def settings(self, entry: Mapping[str, Any], where: str) -> Settings:
         if "settings" in entry:
             raise FormatError(f"{where}.settings are for the answer 'boxes' alone; leave them out")
+        return {}
 
-    def check(self, settings: BoxSettings | None, images: bool, outputs: Mapping[str, tuple[int, ...]]) -> None:
+    def check(self, settings: Settings, image: Shape | None, outputs: Mapping[str, tuple[int, ...]]) -> None:
         """Maps are allowed, which have no answer."""
 
     def answers(
         self,
         outputs: Sequence[np.ndarray],
-        settings: BoxSettings | None,
+        settings: Settings,
         labels: Sequence[str] | None,
-        seen: Seen,
+        frames: Sequence[Frame],
         asked: Asked,
     ) -> list[Answer]:
         first = outputs[0]
@@ -135,30 +135,27 @@ class Boxes:
     placed: ClassVar[bool] = True
     background: ClassVar[int] = 1
 
-    def settings(self, entry: Mapping[str, Any], where: str) -> BoxSettings:
+    def settings(self, entry: Mapping[str, Any], where: str) -> Settings:
         if "settings" not in entry:
             raise FormatError(f"{where} lacks settings, which the answer 'boxes' needs")
-        return box_settings.parse(entry["settings"], f"{where}.settings")
+        return box_settings.parse(entry["settings"], f"{where}.settings").to_dict()
 
-    def check(self, settings: BoxSettings | None, images: bool, outputs: Mapping[str, tuple[int, ...]]) -> None:
-        assert settings is not None, "boxes have settings"
-        box_settings.check(settings, images, outputs)
+    def check(self, settings: Settings, image: Shape | None, outputs: Mapping[str, tuple[int, ...]]) -> None:
+        box_settings.check(box_settings.parse(settings, "settings"), image, outputs)
 
     def answers(
         self,
         outputs: Sequence[np.ndarray],
-        settings: BoxSettings | None,
+        settings: Settings,
         labels: Sequence[str] | None,
-        seen: Seen,
+        frames: Sequence[Frame],
         asked: Asked,
     ) -> list[Answer]:
-        assert settings is not None, "boxes have settings"
+        record = box_settings.parse(settings, "settings")
         least = THRESHOLD if asked.threshold is None else asked.threshold
         rows = []
-        for found, (left, top, right, bottom) in zip(
-            boxes.detections(outputs, settings, seen.height, seen.width), seen.frames, strict=True
-        ):
-            scale = np.array([(right - left) / seen.width, (bottom - top) / seen.height] * 2)
+        for found, (left, top, right, bottom) in zip(boxes.detections(outputs, record), frames, strict=True):
+            scale = np.array([(right - left) / record.size[1], (bottom - top) / record.size[0]] * 2)
             places = found.boxes * scale + np.array([left, top] * 2)  # (N, 4)
             rows.append(
                 [

@@ -39,8 +39,12 @@ class Grid:
 
 @dataclass(frozen=True)
 class BoxSettings:
-    """The fields as docs/format.md has them; a missing `candidates` is None, a missing `smallest` 0."""
+    """The fields as docs/format.md has them; a missing `candidates` is None, a missing `smallest` 0.
 
+    size   (height, width) of the network's input
+    """
+
+    size: tuple[int, int]
     anchors: tuple[Grid, ...] | None
     weights: tuple[float, ...]
     score: float
@@ -56,6 +60,7 @@ class BoxSettings:
             for grid in self.anchors
         ]
         return {
+            "size": list(self.size),
             **({"anchors": grids} if grids else {}),
             "weights": list(self.weights),
             "score": self.score,
@@ -84,11 +89,14 @@ class BoxSettings:
 
 def parse(source: Any, where: str) -> BoxSettings:
     """Raises FormatError at the first missing, unknown, mistyped or out-of-range field."""
-    entry = fields(source, where, {"weights", "score", "overlap", "most"}, {"anchors", "candidates", "smallest"})
+    entry = fields(
+        source, where, {"size", "weights", "score", "overlap", "most"}, {"anchors", "candidates", "smallest"}
+    )
     anchors, smallest = entry.get("anchors"), 0.0
     if "smallest" in entry:
         smallest = _from_0(entry["smallest"], f"{where}.smallest")
     return BoxSettings(
+        size=pair(1, MAX_SIZE)(entry["size"], f"{where}.size"),
         anchors=_list(anchors, f"{where}.anchors", MAX_GRIDS, "grids", _grid) if "anchors" in entry else None,
         weights=_weights(entry["weights"], f"{where}.weights"),
         score=_part(entry["score"], f"{where}.score"),
@@ -101,11 +109,14 @@ def parse(source: Any, where: str) -> BoxSettings:
     )
 
 
-def check(settings: BoxSettings, images: bool, outputs: Mapping[str, tuple[int, ...]]) -> None:
-    """Raises FormatError unless the input is one image and the outputs, (H, W, C) or (C,) by name, are those of a detector."""
+def check(settings: BoxSettings, image: tuple[int, int, int] | None, outputs: Mapping[str, tuple[int, ...]]) -> None:
+    """Raises FormatError unless the input is one image (C, H, W), of the size that the settings are for, and the outputs, (H, W, C)
+    or (C,) by name, are those of a detector."""
     names = WITHOUT_ANCHORS if settings.anchors is None else WITH_ANCHORS
-    if not images:
+    if image is None:
         raise FormatError("graph.task.answer 'boxes' is for networks of one image")
+    if image[1:] != settings.size:
+        raise FormatError(f"graph.task.settings.size is {settings.size}, the network's input {image[1:]}")
     if tuple(outputs) != names:
         raise FormatError(
             f"the answer 'boxes' is read from the outputs {', '.join(names)}, in this order, got {', '.join(outputs)}"

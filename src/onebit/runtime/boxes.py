@@ -78,27 +78,25 @@ def rows_of(outputs: Sequence[np.ndarray], settings: BoxSettings) -> list[np.nda
     return [np.ascontiguousarray(x, np.float32) for x in rows]
 
 
-def detections(outputs: Sequence[np.ndarray], settings: BoxSettings, height: int, width: int) -> list[Found]:
-    """What was found in each image of a batch, whose size is that of the network's input.
+def detections(outputs: Sequence[np.ndarray], settings: BoxSettings) -> list[Found]:
+    """What was found in each image of a batch. Raises UserError for outputs that are not a detector's.
 
     outputs   scores, offsets and, where there are no anchors, proposals, as `rows_of` takes them
     """
     scores, offsets, places = rows_of(outputs, settings)
-    return [
-        boxes_of(scores[b], offsets[b], places[b % len(places)], settings, height, width) for b in range(len(scores))
-    ]
+    return [boxes_of(scores[b], offsets[b], places[b % len(places)], settings) for b in range(len(scores))]
 
 
-def boxes_of(
-    scores: np.ndarray, offsets: np.ndarray, places: np.ndarray, settings: BoxSettings, height: int, width: int
-) -> Found:
+def boxes_of(scores: np.ndarray, offsets: np.ndarray, places: np.ndarray, settings: BoxSettings) -> Found:
     """Of one image: scores (R, K + 1), offsets (R, 4) or (R, 4·(K + 1)), places (R, 4)."""
     p = exponentials.softmax(scores)[:, 1:]  # (R, K)
     offsets = offsets.reshape(len(p), -1, 4)  # (R, 1 or K + 1, 4)
     found = []
     for label in range(p.shape[1]):
         (rows,) = np.nonzero(p[:, label] > np.float32(settings.score))
-        boxes = clipped(decoded(offsets[rows, (label + 1) % offsets.shape[1]], places[rows], settings), height, width)
+        boxes = clipped(
+            decoded(offsets[rows, (label + 1) % offsets.shape[1]], places[rows], settings.weights), settings.size
+        )
         size = boxes[:, 2:] - boxes[:, :2]
         large = (size >= np.float32(settings.smallest)).all(1)  # and no NaN
         boxes, best = boxes[large], p[rows[large], label]
@@ -111,13 +109,12 @@ def boxes_of(
     return Found(boxes[order], best[order], labels[order])
 
 
-def decoded(offsets: np.ndarray, places: np.ndarray, settings: BoxSettings) -> np.ndarray:
-    """(N, 4) of offsets (N, 4) and anchors or proposals (N, 4)."""
-    weights = np.array(settings.weights, np.float32)
+def decoded(offsets: np.ndarray, places: np.ndarray, weights: Sequence[float]) -> np.ndarray:
+    """(N, 4) of offsets (N, 4), their weights, and anchors or proposals (N, 4)."""
     with np.errstate(all="ignore"):  # outputs may be anything
         size = places[:, 2:] - places[:, :2]
         centre = places[:, :2] + HALF * size
-        steps = offsets / weights
+        steps = offsets / np.array(weights, np.float32)
         logs = np.where(steps[:, 2:] > LARGEST, LARGEST, steps[:, 2:])
         half = HALF * (exponentials.exp(logs.astype(np.float64)).astype(np.float32) * size)
         centre = steps[:, :2] * size + centre
@@ -125,7 +122,8 @@ def decoded(offsets: np.ndarray, places: np.ndarray, settings: BoxSettings) -> n
     return corners
 
 
-def clipped(boxes: np.ndarray, height: int, width: int) -> np.ndarray:
+def clipped(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    height, width = size
     most = np.array([width, height, width, height], np.float32)
     boxes = np.where(boxes < 0, np.float32(0), boxes)
     return np.where(boxes > most, most, boxes)

@@ -217,9 +217,8 @@ def _check_header(source: Any, tensors: Tensors) -> tuple[Graph, dict[str, Shape
     shapes = infer_shapes(graph, tensors)
     tensors.check_all_used()
     kind, labels = ANSWERS[graph.task.answer], graph.task.labels
-    kind.check(
-        graph.task.settings, graph.image is not None, {output.name: shapes[output.node] for output in graph.outputs}
-    )
+    image = None if graph.image is None else graph.image.shape
+    kind.check(graph.task.settings, image, {output.name: shapes[output.node] for output in graph.outputs})
     channels = shapes[graph.outputs[0].node][-1] - kind.background
     if labels is not None and len(labels) != channels:
         raise FormatError(

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple, Protocol
 from onebit.errors import FormatError
 from onebit.runtime import inputs as kinds
 from onebit.runtime.answers import ANSWERS
-from onebit.runtime.box_settings import BoxSettings
 from onebit.runtime.fields import MAX_LABELS, fields, name, number, optional, show, text
 from onebit.runtime.inputs import Image, Input, Tokens
 
@@ -83,7 +82,7 @@ class TaskRecord:
     answer: str = "one"
     labels: tuple[str, ...] | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
-    settings: BoxSettings | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,7 +166,7 @@ def to_dict(graph: Graph, operators: Mapping[str, Signature]) -> dict[str, Any]:
             "answer": task.answer,
             **({} if task.labels is None else {"labels": list(task.labels)}),
             **({"scores": dict(task.scores)} if task.scores else {}),
-            **({} if task.settings is None else {"settings": task.settings.to_dict()}),
+            **({"settings": dict(task.settings)} if task.settings else {}),
         },
         **({"training": dict(graph.training)} if graph.training else {}),
     }

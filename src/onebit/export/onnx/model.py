@@ -177,7 +177,7 @@ def properties(graph: Graph, pixels: bool) -> dict[str, str]:
         "answer": graph.task.answer,
         "labels": graph.task.labels,
         "scores": dict(graph.task.scores),
-        "settings": graph.task.settings and graph.task.settings.to_dict(),
+        "settings": dict(graph.task.settings),
         "training": dict(graph.training),
         "images": images,
     }
