@@ -30,11 +30,11 @@ class Answers:
         inputs, problems = [], []
         for content in batch["bytes"]:
             try:
-                inputs.append(self.reader.read(content, self.model))  # decoded, resized and cut as `onebit run` does
+                inputs.append(self.reader.seen(content, self.model))  # decoded, resized and cut as `onebit run` does
                 problems.append("")
             except UserError as error:
                 problems.append(str(error))
-        found = iter(answered(self.model, inputs, top=1) if inputs else ())
+        found = iter(answered(self.model, inputs) if inputs else ())
         best = [{"label": "", "score": float("nan")} if problem else next(found)[0] for problem in problems]
         names = {"path": batch["path"]} if "path" in batch else {}
         return names | {"label": [b["label"] for b in best], "score": [b["score"] for b in best], "problem": problems}

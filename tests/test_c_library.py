@@ -20,6 +20,7 @@ from builds import build, tool
 from c_interface import BYTES, CHANNELS_FIRST, CHANNELS_LAST, INTEGERS, Buffer, Failure, Library, Shape, Values, values
 from onebit.runtime import answers, load, native
 from onebit.runtime import format as file_format
+from onebit.runtime.answers import Asked
 
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "tests" / "runtime"))
@@ -183,7 +184,9 @@ def test_the_page_s_program_runs(prefix, folder, tmp_path):
     network = OLD / "adabin.safetensors"
     printed = output_of(tmp_path / "answer", network, LD_LIBRARY_PATH=str(folder))
     model = load(network)
-    ((answer,),) = answers.answers("one", model(np.zeros((1, 8, 8, 1), np.uint8)), model.labels, 1)
+    ((answer,),) = answers.LABELS["one"].answers(
+        [model(np.zeros((1, 8, 8, 1), np.uint8))], {}, model.labels, (), Asked()
+    )
     assert printed == f"{model.name} says {answer['label']} ({answer['score']:.3f})\n"
 
 
@@ -279,8 +282,10 @@ def test_answers_are_those_of_python(library, tmp_path, kind):
     rows = random.normal(size=(200, 7)).astype(np.float32) * 10 ** random.uniform(-3, 3, (200, 1)).astype(np.float32)
     rows[:20] = rows[:20].round()  # equal ones
     rows[0], rows[1, ::2] = 0, 3e38
-    scores = answers.ANSWERS[kind](rows)
-    for row, expected, answer in zip(rows, scores, answers.answers(kind, rows, None, 4), strict=True):
+    scores = answers.LABELS[kind].scores(rows)
+    for row, expected, answer in zip(
+        rows, scores, answers.LABELS[kind].answers([rows], {}, None, (), Asked(4)), strict=True
+    ):
         found = network.answer(row, 4)
         assert [(str(place), round(score, 6)) for place, score in found] == [(p["label"], p["score"]) for p in answer]
         np.testing.assert_array_equal(np.float32([score for _, score in found]), np.sort(expected)[::-1][:4])

@@ -103,17 +103,16 @@ def test_a_data_set_of_another_task_is_refused(run, capsys):
     assert "was made for the task detection" in capsys.readouterr().err
 
 
+NARROW = {
+    **{"model": "fasterrcnn_resnet18_fpn", "image_size": 64},
+    "arguments": {"channels": 16, "hidden": 32, "samples": 16, "candidates": 50, "loss_scale": 5.0},
+}
 STEPPED = {
     "voc0712-ssd300_vgg16-adabin": ("voc", {}),
     "coco2017-ssd300_resnet18-adabin": ("coco", {"model": "ssd300_resnet18", "arguments": {}}),
-    "bccd-fasterrcnn_resnet18_fpn-rebnn": (
-        "voc",
-        {
-            "model": "fasterrcnn_resnet18_fpn",
-            "image_size": 64,
-            "arguments": {"channels": 16, "hidden": 32, "samples": 16},
-        },
-    ),
+    "bccd-fasterrcnn_resnet18_fpn-rebnn": ("voc", NARROW),
+    "voc0712-fasterrcnn_resnet18_fpn-rebnn": ("voc", NARROW | {"batch_size": 2}),
+    "coco2014-fasterrcnn_resnet18_fpn-rebnn": ("coco", NARROW | {"batch_size": 2}),
 }
 
 

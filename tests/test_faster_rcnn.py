@@ -5,13 +5,16 @@ import torch
 from torch import Tensor
 from torchvision.ops import MultiScaleRoIAlign
 
-from onebit import models
+from networks import settle
+from onebit import models, pack
 from onebit.data.boxes import Boxes
 from onebit.errors import UserError
 from onebit.nn import layers
 from onebit.nn.layers import binary_layers
 from onebit.nn.proposals import Proposals
 from onebit.nn.roi_align import RoIAlign, sides
+from onebit.runtime import load, native
+from onebit.tasks.found import found
 
 TINY = {"channels": 8, "hidden": 16, "candidates": 40, "proposals": 20, "samples": 16, "image_size": 64, "classes": 2}
 STEPS = (4, 8, 16, 32)
@@ -127,3 +130,77 @@ def test_loss_scale_multiplies_all():
 def test_bad_arguments_are_named(arguments, named):
     with pytest.raises(UserError, match=named):
         models.create("fasterrcnn_resnet18_fpn", **{**TINY, **arguments})
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory):
+    """(detector, its file): logits and offsets that differ from box to box."""
+    torch.manual_seed(0)
+    model = settle(models.create("fasterrcnn_resnet18_fpn", "rebnn", **TINY), (3, 64, 64))
+    with torch.no_grad():
+        for head, std in ((model.first.logits, 0.3), (model.first.offsets, 0.1), (model.second.scores, 0.5)):
+            head.weight.normal_(0, std)
+        model.second.offsets.weight.normal_(0, 0.3)
+    path = tmp_path_factory.mktemp("packed") / "detector.safetensors"
+    settings = {key: value for key, value in model.settings.items() if key != "size"}
+    pack(model, path, task="detection", answer="boxes", labels=["round", "square"], settings=settings)
+    return model, path
+
+
+def test_a_packed_detector_computes_the_same(packed):
+    model, path = packed
+    pictures = torch.rand(3, 3, 64, 64)
+    with torch.inference_mode():
+        expected = model(pictures)
+    reference = load(path, backend="reference")(pictures.numpy())
+    assert list(reference) == ["scores", "offsets", "proposals"]
+    for name, value in reference.items():
+        assert value.shape == (3, expected[name].shape[2], 20, 1)
+        torch.testing.assert_close(torch.from_numpy(value[..., 0]).mT, expected[name], rtol=1e-3, atol=1e-3)
+    assert expected["proposals"].count_nonzero(2).bool().sum() > 30
+    assert expected["scores"].std(1).min() > 0.01  # what the boxes hold counts
+    for isa in native.supported() if native.available() else ():
+        for threads in (1, 2):
+            found = load(path, backend="engine", isa=isa, threads=threads)(pictures.numpy())
+            for name, value in reference.items():
+                assert (found[name].view("int32") == value.view("int32")).all(), (isa, threads, name)
+
+
+def test_a_packed_detector_takes_its_size_alone(packed):
+    _, path = packed
+    with pytest.raises(UserError, match="64"):
+        load(path)(torch.rand(1, 3, 96, 96).numpy())
+
+
+def test_a_packed_detector_finds_the_same_boxes(packed):
+    model, path = packed
+    pictures = torch.rand(2, 3, 64, 64)
+    with torch.inference_mode():
+        theirs = found(model(pictures), model.settings)
+    outputs = load(path)(pictures.numpy())
+    ours = found({name: torch.from_numpy(value[..., 0]).mT for name, value in outputs.items()}, model.settings)
+    for one, other in zip(ours, theirs):
+        assert len(one.boxes) == len(other.boxes) > 0
+        torch.testing.assert_close(one.boxes, other.boxes, rtol=0, atol=1e-2)
+        torch.testing.assert_close(one.scores, other.scores, rtol=0, atol=1e-3)
+        assert torch.equal(one.labels, other.labels)
+
+
+def test_binary_heads_pack(tmp_path):
+    torch.manual_seed(1)
+    model = settle(models.create("fasterrcnn_resnet18_fpn", "adabin", binary_heads=True, **TINY), (3, 64, 64))
+    pack(model, tmp_path / "net.safetensors")
+    graph = load(tmp_path / "net.safetensors").graph
+    assert {"second.fc1", "second.fc2"} <= {node["name"] for node in graph["nodes"] if node["op"] == "binary_conv"}
+
+
+def test_other_answers_of_equal_boxes_agree():
+    """What packing compares: rows in another order, a box in twenty that is another."""
+    layer = Proposals(64, (4,), (16,), (16.0,), (1.0,), candidates=6, most=40)
+    given = torch.rand(1, 40, 4) * 64
+    others = given[:, torch.randperm(40)] + 1e-4
+    assert layer.agrees(others, given)
+    others[:, 0] += 9
+    assert layer.agrees(others, given)
+    others[:, :5] += 9
+    assert not layer.agrees(others, given)

@@ -58,7 +58,7 @@ def answers(tmp_path: Path, *arguments: object) -> list[dict[str, object]]:
 
 
 def test_a_folder_has_the_answers_of_onebit_run(folder, tmp_path):
-    count, rows = run.run(runtime.load(MODEL), [str(folder)], top=1)
+    count, rows = run.run(runtime.load(MODEL), [str(folder)])
     expected = {row.path: row.answer and row.answer[0] for row in rows}
     assert count == len(expected) == COUNT + 1 and len({a["label"] for a in expected.values() if a}) > 1
     found = answers(tmp_path, folder)

@@ -36,7 +36,16 @@ LEVELS = (  # a room imports rooms of lower levels only; flat modules stand belo
 )
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 FLAT = {"__init__", "__main__", "errors", "files", "options", "tables"}
-LAYERS = ("bindings", "file", "graph", "operators", "convolutions", "kernels", "base")  # of the engine, from the top
+LAYERS = (
+    "bindings",
+    "file",
+    "graph",
+    "operators",
+    "convolutions",
+    "boxes",
+    "kernels",
+    "base",
+)  # of the engine, from the top
 MODULES = {
     ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): path
     for path in sorted(PACKAGE.rglob("*.py"))

@@ -145,11 +145,11 @@ def test_answers_come_as_they_are_made(tmp_path, net):
     for number in range(65):
         Image.new("L", (8, 8)).save(many / f"{number:03}.png")
     program = (
-        "import sys, time\nfrom onebit.runtime import pictures\nread = pictures.read\n"
+        "import sys, time\nfrom onebit.runtime import pictures\nseen = pictures.seen\n"
         "def slow(source, model):\n"
         "    if source.endswith('064.png'): sys.stdin.readline()\n"
-        "    return read(source, model)\n"
-        "pictures.read = slow\nfrom onebit.cli.main import main\nsys.exit(main(sys.argv[1:]))"
+        "    return seen(source, model)\n"
+        "pictures.seen = slow\nfrom onebit.cli.main import main\nsys.exit(main(sys.argv[1:]))"
     )
     command = [sys.executable, "-c", program, "run", str(net), str(many)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:

@@ -153,6 +153,29 @@ std::vector<Shape> shapes_of(const std::vector<std::vector<int64_t>>& sizes) {
   return shapes;
 }
 
+// As the file has them.
+nb::dict settings_of(const BoxSettings& settings) {
+  nb::dict result;
+  result["size"] = nb::make_tuple(settings.height, settings.width);
+  nb::list grids, weights;
+  for (const Grid& grid : settings.anchors) {
+    nb::dict entry;
+    entry["map"] = nb::make_tuple(grid.rows, grid.columns);
+    entry["step"] = nb::make_tuple(grid.step_y, grid.step_x);
+    entry["boxes"] = grid.boxes;
+    grids.append(entry);
+  }
+  for (double weight : settings.weights) weights.append(weight);
+  if (!settings.anchors.empty()) result["anchors"] = grids;
+  result["weights"] = weights;
+  result["score"] = settings.score;
+  result["overlap"] = settings.overlap;
+  if (settings.candidates <= kMaxChannels) result["candidates"] = settings.candidates;
+  result["smallest"] = settings.smallest;
+  result["most"] = settings.most;
+  return result;
+}
+
 nb::dict description(const Network& network) {
   const auto text = [](const std::optional<std::string>& value) { return value ? nb::cast(*value) : nb::none(); };
   const Description& d = network.description;
@@ -182,6 +205,7 @@ nb::dict description(const Network& network) {
   task["answer"] = d.task.answer;
   task["labels"] = d.task.labels ? nb::cast(*d.task.labels) : nb::none();
   task["scores"] = scores;
+  if (d.task.boxes) task["settings"] = settings_of(*d.task.boxes);
   result["task"] = task;
   for (const auto& [name, value] : d.training) {
     std::visit([&, key = nb::cast(name)](const auto& given) { training[key] = nb::cast(given); }, value);

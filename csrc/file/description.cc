@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/fields.h"
+#include "file/box_settings.h"
 
 namespace onebit {
 namespace {
@@ -14,7 +15,7 @@ using json::Value;
 
 constexpr size_t kMaxInputs = 16, kMaxOutputs = 64, kMaxLabels = 100'000, kMaxScores = 100, kMaxTraining = 100;
 constexpr double kMinStd = 1e-12;
-constexpr const char* kAnswers[] = {"one", "several", "values"};
+constexpr const char* kAnswers[] = {"one", "several", "values", "boxes"};
 
 const Value* present(const Value& object, const char* key) {  // null stands for nothing
   const Value* value = object.find(key);
@@ -129,7 +130,14 @@ void read_task(const Value& entry, TaskRecord& task) {
   bool known = false;
   for (const char* answer : kAnswers) known = known || task.answer == answer;
   if (!known) {
-    refuse("graph.task.answer", json::show(task.answer) + " is unknown; known: one, several, values");
+    refuse("graph.task.answer", json::show(task.answer) + " is unknown; known: one, several, values, boxes");
+  }
+  const Value* settings = entry.find("settings");
+  if (task.answer == "boxes") {
+    if (!settings) throw FormatError("graph.task lacks settings, which the answer 'boxes' needs");
+    task.boxes = read_box_settings(*settings, "graph.task.settings");
+  } else if (settings) {
+    throw FormatError("graph.task.settings are for the answer 'boxes' alone; leave them out");
   }
   const Value* scores = entry.find("scores");
   if (!scores) return;
@@ -187,7 +195,7 @@ void read_version_2(const Value& graph, Description& found) {
   found.inputs = read_inputs(*graph.find("inputs"));
   found.outputs = read_outputs(*graph.find("outputs"));
   const Value& task = *graph.find("task");
-  check_keys(task, "graph.task", {"name", "answer"}, {"labels", "scores"});
+  check_keys(task, "graph.task", {"name", "answer"}, {"labels", "scores", "settings"});
   read_task(task, found.task);
   if (const Value* labels = present(task, "labels")) found.task.labels = read_labels(*labels);
   if (const Value* training = graph.find("training")) found.training = read_training(*training);

@@ -8,15 +8,17 @@
 #include <vector>
 
 #include "base/json.h"
+#include "boxes/boxes.h"
 #include "graph/inputs.h"
 
 namespace onebit {
 
 struct TaskRecord {
   std::string name = "classification";
-  std::string answer = "one";  // how the first output is read
+  std::string answer = "one";  // how the outputs are read
   std::optional<std::vector<std::string>> labels;
   std::vector<std::pair<std::string, double>> scores;  // in percent
+  std::optional<BoxSettings> boxes;                    // if they are read as boxes
 };
 
 // How the weights came to be: what a person would want to know, by name; a number or a text each.

@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/fields.h"
 #include "base/json.h"
+#include "file/box_settings.h"
 #include "file/safetensors.h"
 #include "operators/operator.h"
 #include "operators/source.h"
@@ -135,6 +136,23 @@ class Builder {
   std::vector<bool> read_;
 };
 
+// What the task reads of the outputs, which are these nodes.
+void check_answer(const Description& about, const std::vector<Shape>& shapes, const std::vector<int>& outputs) {
+  if (!about.task.boxes) return;
+  const Input& input = about.inputs[0];
+  if (about.inputs.size() != 1 || input.type != InputType::image) {
+    throw FormatError("graph.task.answer 'boxes' is for networks of one image");
+  }
+  const BoxSettings& settings = *about.task.boxes;
+  if (settings.height != input.shape.h || settings.width != input.shape.w) {
+    throw FormatError("graph.task.settings.size is " + show(Pair{settings.height, settings.width}) +
+                      ", the network's input " + show(Pair{input.shape.h, input.shape.w}));
+  }
+  std::vector<std::pair<std::string, Shape>> named;
+  for (size_t i = 0; i < outputs.size(); ++i) named.emplace_back(about.outputs[i].name, shapes[outputs[i]]);
+  check_box_outputs(settings, named);
+}
+
 }  // namespace
 
 Network read_network(const uint8_t* data, size_t size, Isa isa, int threads, bool oracle) {
@@ -156,10 +174,12 @@ Network read_network(const uint8_t* data, size_t size, Isa isa, int threads, boo
     outputs.push_back(builder.find(output.node, "graph.outputs: '" + output.name + "'"));
   }
   tensors.check_all_taken();
-  const int64_t channels = builder.shapes[outputs[0]].c;
+  check_answer(about, builder.shapes, outputs);
+  const int64_t channels = builder.shapes[outputs[0]].c - (about.task.boxes ? 1 : 0);
   if (about.task.labels && static_cast<int64_t>(about.task.labels->size()) != channels) {
     throw FormatError(std::to_string(about.task.labels->size()) + " labels for the " + std::to_string(channels) +
-                      " channels of the first output, " + about.outputs[0].name + "; give one for each, or null");
+                      " channels of the first output, " + about.outputs[0].name +
+                      (about.task.boxes ? ", behind the background" : "") + "; give one for each, or null");
   }
   network.values = std::move(builder.values);
   network.graph = std::make_unique<Graph>(about.inputs, std::move(builder.nodes), std::move(outputs), isa, threads);

@@ -21,6 +21,8 @@ TEXTS = [
     "input",
     "tokens",
     "sample_mean",
+    "boxes",
+    "one",
     "channel",
     "median",
     "height",

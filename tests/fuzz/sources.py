@@ -6,6 +6,8 @@ from nets import moving_net, random_net
 from test_runtime_hostile import BYTES, MUTATIONS, parts, raw
 from test_runtime_hostile_activations import MUTATIONS as ACTIVATIONS
 from test_runtime_hostile_activations import parts as of_activations
+from test_runtime_hostile_boxes import MUTATIONS as BOXES
+from test_runtime_hostile_boxes import parts as of_boxes
 from test_runtime_hostile_moves import MUTATIONS as MOVES
 from test_runtime_hostile_moves import parts as of_moves
 from test_runtime_hostile_several import MUTATIONS as MUTATIONS2
@@ -27,6 +29,7 @@ def sources() -> dict[str, bytes]:
         ("version2", parts2, raw2, MUTATIONS2),
         ("activations", of_activations, raw2, ACTIVATIONS),
         ("moves", of_moves, raw2, MOVES),
+        ("boxes", of_boxes, raw2, BOXES),
     ):
         found[kind] = write(*source())
         for index, (change, _) in enumerate(changes.values()):

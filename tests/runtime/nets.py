@@ -78,7 +78,9 @@ class Builder:
         return self.node(op, [x], tensors, **attributes)
 
     def norm(self, op: str, x: str, channels: int, groups: int = 1) -> str:
-        """layer_norm or group_norm."""
+        """layer_norm, group_norm or l2_norm."""
+        if op == "l2_norm":
+            return self.node(op, [x], {"channels": self.floats(1, channels)})
         attributes = {"eps": 1e-3, **({"groups": groups} if op == "group_norm" else {})}
         return self.node(op, [x], {"channels": self.floats(2, channels)}, **attributes)
 
@@ -109,6 +111,43 @@ class Builder:
             "nodes": self.nodes,
             "output": output,
         }
+
+
+def detector(seed: int = 0, labels: int = 3, proposals: bool = False) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Two maps of a 3×24×32 image, (6, 8) and (3, 4), with 2 and 3 boxes a cell and two heads each: 96 + 36 rows. Of proposals
+    instead of anchors a box is moved for each label."""
+    net = Builder(seed, (3, 24, 32))
+    x = net.node("relu", [net.conv("input", 3, 8, padding=[1, 1], stride=[4, 4])])
+    maps = (
+        (net.node("l2_norm", [x], {"channels": net.floats(1, 8)}), 2),
+        (net.conv(x, 8, 8, stride=[2, 2], padding=[1, 1]), 3),
+    )
+    heads = {"scores": labels + 1, "offsets": 4 * (labels + 1) if proposals else 4}
+    outputs = {}
+    for name, columns in heads.items():
+        made = [net.node("to_sequence", [net.conv(m, 8, n * columns, 1)], parts=n) for m, n in maps]
+        outputs[name] = net.node("concat", made, axis="height")
+    if proposals:
+        corners = net.random.uniform(0, 16, (132, 1, 2))
+        places = np.concatenate([corners, corners + net.random.uniform(2, 16, (132, 1, 2))], -1).astype(np.float32)
+        outputs["proposals"] = net.node("constant", [], {"value": places})
+    graph = net.graph("")
+    graph["outputs"] = [{"name": name, "node": node} for name, node in outputs.items()]
+    grids = [
+        {"map": [6, 8], "step": [4, 4], "boxes": [[5, 5], [8.5, 4]]},
+        {"map": [3, 4], "step": [8, 8], "boxes": [[9, 9], [14, 7], [7, 14]]},
+    ]
+    settings = {
+        "size": [24, 32],
+        **({} if proposals else {"anchors": grids}),
+        "weights": [10, 10, 5, 5],
+        "score": 0.1,
+        "overlap": 0.45,
+        **({"smallest": 0.01} if proposals else {"candidates": 40}),
+        "most": 50,
+    }
+    graph["task"] = {"name": "detection", "answer": "boxes", "labels": list("abcdefgh"[:labels]), "settings": settings}
+    return graph, net.tensors
 
 
 def resnet20(seed: int = 0) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -186,7 +225,7 @@ def draw_net(seed: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         elif op == "step":
             x = net.step(any_of(*STEPS), x, c)
         elif op == "norm":
-            name = any_of("softmax", "layer_norm", "group_norm")
+            name = any_of("softmax", "layer_norm", "group_norm", "l2_norm")
             groups = any_of(*(n for n in range(1, c + 1) if c % n == 0))
             x = net.node(name, [x]) if name == "softmax" else net.norm(name, x, c, groups)
         elif op == "gate":  # of a value for each channel, each pixel or both
@@ -302,7 +341,8 @@ def moving_net(seed: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
             -(-h // 3),
             -(-w // 3),
         )
-    x = net.node("to_sequence", [x])
+    parts = any_of(1, *(n for n in range(2, c + 1) if c % n == 0))
+    x, c = net.node("to_sequence", [x], parts=parts), c // parts
     heads, depth, out = any_of(1, 2, 3), any_of(1, 4, 11), any_of(1, 5, 18)
     q, k = (net.conv(x, c, heads * depth, 1) for _ in range(2))
     v = net.conv(x, c, heads * out, 1)

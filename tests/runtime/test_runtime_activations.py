@@ -135,6 +135,24 @@ def test_normalisations(tmp_path: Path, channels: int, groups: int, eps: float) 
     np.testing.assert_allclose(found[vector], expected, rtol=1e-6, atol=2e-6)
 
 
+@pytest.mark.parametrize("channels", [1, 7, 40])
+def test_l2_norm_is_pytorchs(tmp_path: Path, channels: int) -> None:
+    """Of pixels of all lengths, of one that is 0, of more columns than are summed together, and of a vector."""
+    net = Builder(channels, (channels, 5, 19))
+    x = net.floats(3, channels, 5, 19) * np.float32(10) ** net.random.integers(-20, 20, (3, 1, 5, 19)).astype(
+        np.float32
+    )
+    x[0, :, 2, 3] = 0
+    (scale,) = params = net.floats(1, channels)
+    norm = net.node("l2_norm", ["input"], {"channels": params})
+    vector = net.node("l2_norm", [net.node("global_avg_pool", [norm])], {"channels": params})
+    found = both(tmp_path, net, vector, x)
+    for name, source in ((norm, x), (vector, found["global_avg_pool1"])):
+        weight = torch.from_numpy(scale).double().reshape(-1, *[1] * (source.ndim - 2))
+        expected = F.normalize(torch.from_numpy(source).double(), dim=1) * weight
+        np.testing.assert_allclose(found[name], expected.numpy(), rtol=1e-6, atol=1e-30)
+
+
 def test_products(tmp_path: Path) -> None:
     """A map with a map, a row, a column, a channel, a number of its own, or a vector; vectors; the same value twice."""
     net = Builder(0, (10, 4, 7))

@@ -10,7 +10,7 @@ import pytest
 
 from nets import random_net
 from onebit.errors import FormatError, UserError
-from onebit.runtime import Model, load, native
+from onebit.runtime import Model, extension, load, native
 from onebit.runtime import format as file_format
 
 BACKENDS = ["reference", *(["engine"] if native.available() else [])]
@@ -46,7 +46,7 @@ def test_copies_keep_the_request_and_not_what_it_gave(path: Path, monkeypatch: p
     free, forced = pickle.dumps(load(path)), pickle.dumps(load(path, backend="engine"))
     monkeypatch.setenv("ONEBIT_ISA", "scalar")
     assert pickle.loads(free).isa == "scalar"
-    monkeypatch.setattr(native, "_MODULE", "onebit.runtime._absent")
+    monkeypatch.setattr(extension, "MODULE", "onebit.runtime._absent")
     assert pickle.loads(free).isa == "reference"
     with pytest.raises(UserError, match="the engine is not built"):
         pickle.loads(forced)

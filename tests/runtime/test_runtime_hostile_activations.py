@@ -116,6 +116,28 @@ MUTATIONS: dict[str, tuple[Callable[[Parts], Any], str]] = {
     "a map of other channels": (second(3, 5, 4), "the first's or 1"),
     "a map of another height": (second(6, 2, 4), "the first's or 1"),
     "a map of another width": (second(6, 5, 2), "the first's or 1"),
+    **{
+        f"l2_norm {what}": (lambda p, change=change: (p[0]["nodes"][2].update(op="l2_norm"), change(p)), message)
+        for what, change, message in (
+            ("with eps", tensor("n.channels", lambda a: a[:1]), "unknown key 'eps'"),
+            ("of two rows", without(2, "eps"), r"n.channels must have shape \(1, 6\)"),
+            (
+                "without parameters",
+                lambda p: (without(2, "eps")(p), p[1].pop("n.channels")),
+                "n.channels is missing",
+            ),
+            (
+                "of other channels",
+                lambda p: (without(2, "eps")(p), tensor("n.channels", lambda a: a[:1, :5])(p)),
+                r"shape \(1, 6\)",
+            ),
+            (
+                "with a scale that is NaN",
+                lambda p: (without(2, "eps")(p), tensor("n.channels", lambda a: a[:1] * np.nan)(p)),
+                "contains NaN",
+            ),
+        )
+    },
     **{f"{op} with an attribute": (node(6 + i, "alpha", 1.0), "unknown key 'alpha'") for i, op in enumerate(WITHOUT)},
     **{f"{op} of two": (node(6 + i, "inputs", ["g", "g"]), r"takes 1 input\(s\)") for i, op in enumerate(WITHOUT)},
 }

@@ -114,6 +114,11 @@ MUTATIONS: dict[str, tuple[Callable[[Parts], Any], str]] = {
         lambda p: (p[0]["nodes"].insert(0, p[0]["nodes"].pop(10)), of("q", inputs=["v"])(p)),
         r"needs a map \(H, W, C\)",
     ),
+    "parts that do not divide": (of("q", parts=3), r"\(to_sequence\): parts 3 must divide 4 channels"),
+    "more parts than channels": (of("q", parts=8), "parts 8 must divide 4 channels"),
+    "parts of 0": (of("q", parts=0), "parts must be an integer from 1 to 32768"),
+    "parts a float": (of("q", parts=2.0), "parts must be an integer"),
+    "parts a pair": (of("q", parts=[2, 2]), "parts must be an integer"),
     "sequence with an attribute": (of("q", axis="height"), "unknown key 'axis'"),
     # of pad
     "pad without pixels": (of("p", pixels=None), "lacks pixels"),

@@ -12,8 +12,8 @@ import pytest
 
 from nets import Builder
 from onebit.errors import FormatError, UserError
+from onebit.runtime import extension, load, native
 from onebit.runtime import format as file_format
-from onebit.runtime import load, native
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_bad_arguments_are_refused(path: Path, tmp_path: Path) -> None:
 
 
 def test_missing_engine_is_one_clear_error(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(native, "_MODULE", "onebit.runtime._absent")
+    monkeypatch.setattr(extension, "MODULE", "onebit.runtime._absent")
     assert load(path).isa == "reference"
     with pytest.raises(UserError, match="the engine is not built"):
         load(path, backend="engine")

@@ -14,13 +14,13 @@ from onebit.runtime import load
 from test_runtime_engine import isas
 
 
-def check(path: Path, isa: str, images: np.ndarray) -> None:
+def check(path: Path, isa: str, *images: np.ndarray, **named: np.ndarray) -> None:
     """To the bit, the sign of zero included."""
     reference = load(path, backend="reference")
-    expected, outputs = reference.trace(images), reference.graph["outputs"]
+    expected, outputs = reference.trace(*images, **named), reference.graph["outputs"]
     for threads in (1, 2):
         model = load(path, isa=isa, threads=threads)
-        traced, found = model.trace(images), model(images)
+        traced, found = model.trace(*images, **named), model(*images, **named)
         run = found if isinstance(found, dict) else {outputs[0]["name"]: found}
         assert traced.keys() == expected.keys() and list(run) == [output["name"] for output in outputs]
         for name, value in (*traced.items(), *((output["node"], run[output["name"]]) for output in outputs)):
@@ -68,6 +68,7 @@ def test_what_is_moved_is_as_pytorch_has_it(tmp_path: Path) -> None:
         net.node("channel_shuffle", ["input"], groups=2): torch.nn.ChannelShuffle(2)(t),
         net.node("channel_shuffle", ["input"], groups=3): torch.nn.ChannelShuffle(3)(t),
         net.node("to_sequence", ["input"]): t.flatten(2)[..., None],  # (B, C, H·W, 1)
+        net.node("to_sequence", ["input"], parts=3): t.permute(0, 2, 3, 1).reshape(2, -1, 2).mT[..., None],
     }
     for mode, name in padded.items():
         mode = "constant" if mode == "zeros" else mode

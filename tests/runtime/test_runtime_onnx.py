@@ -25,9 +25,20 @@ from onebit.runtime.operators import OPERATORS
 from onebit.runtime.tensors import by_node
 
 # Operators that sum floats, or take functions that libraries approximate: compared within rounding errors.
-SUMS = {"conv", "transposed_conv", "linear", "attention", "avg_pool", "global_avg_pool", "layer_norm", "group_norm"}
+SUMS = {
+    "conv",
+    "transposed_conv",
+    "linear",
+    "attention",
+    "avg_pool",
+    "global_avg_pool",
+    "layer_norm",
+    "group_norm",
+    "l2_norm",
+}
 FUNCTIONS = {"sigmoid", "tanh", "silu", "elu", "gelu", "gelu_tanh", "softmax", "upsample"}
-CLOSE = dict.fromkeys(SUMS | FUNCTIONS, 3e-5)
+REGIONS = {"proposals", "roi_align"}
+CLOSE = dict.fromkeys(SUMS | FUNCTIONS | REGIONS, 3e-5)
 
 
 def session(content: bytes) -> Callable[..., dict[str, np.ndarray]]:
@@ -100,6 +111,10 @@ def test_binary_networks_are_exact(tmp_path: Path, seed: int) -> None:
 MAP, SQUARE, VECTOR = (6, 5, 7), (8, 4, 4), (6,)  # shapes of inputs, channels first
 WINDOW = {"stride": [2, 1], "padding": [1, 2], "dilation": [1, 2]}
 POOL = {"kernel": [3, 2], "stride": [2, 2], "padding": [1, 1]}
+PROPOSALS = {
+    **{"grids": [[5, 4, 2], [1, 1, 8]], "image": [10, 8], "candidates": 15, "most": 8},
+    **{"overlap": 0.2, "smallest": 0.1},
+}
 CASES: list[tuple[str, list[tuple[int, ...]], dict[str, Any], dict[str, tuple[int, ...]]]] = [
     # operator, shapes of its inputs, attributes, shapes of its tensors
     ("conv", [MAP], WINDOW | {"groups": 2}, {"weight": (4, 3, 3, 2), "bias": (4,)}),
@@ -138,6 +153,7 @@ CASES: list[tuple[str, list[tuple[int, ...]], dict[str, Any], dict[str, tuple[in
     ("clip", [MAP], {"low": -0.3, "high": 0.7}, {}),
     ("elu", [MAP], {"alpha": 0.7}, {}),
     *[("layer_norm", [shape], {"eps": 1e-5}, {"channels": (2, 6)}) for shape in (MAP, VECTOR)],
+    *[("l2_norm", [shape], {}, {"channels": (1, 6)}) for shape in (MAP, VECTOR)],
     *[("group_norm", [MAP], {"groups": groups, "eps": 1e-5}, {"channels": (2, 6)}) for groups in (1, 3, 6)],
     *[("multiply", [MAP, shape], {}, {}) for shape in (MAP, VECTOR, (1, 5, 7), (6, 1, 1), (6, 5, 1))],
     ("multiply", [VECTOR, VECTOR], {}, {}),
@@ -150,7 +166,7 @@ CASES: list[tuple[str, list[tuple[int, ...]], dict[str, Any], dict[str, tuple[in
     ],
     ("slice", [VECTOR], {"axis": "channels", "start": 2, "stop": 6}, {}),
     *[("channel_shuffle", [shape], {"groups": 3}, {}) for shape in (MAP, VECTOR)],
-    ("to_sequence", [MAP], {}, {}),
+    *[("to_sequence", [MAP], {"parts": parts}, {}) for parts in (1, 2, 6)],
     *[("pad", [MAP], {"pixels": [1, 2, 0, 3], "mode": m}, {}) for m in ("zeros", "reflect", "replicate", "circular")],
     ("pad", [MAP], {"pixels": [0, 0, 0, 0], "mode": "circular"}, {}),
     ("upsample", [MAP], {"scale": [2, 3], "mode": "nearest"}, {}),
@@ -159,6 +175,12 @@ CASES: list[tuple[str, list[tuple[int, ...]], dict[str, Any], dict[str, tuple[in
     ("transposed_conv", [MAP], {"stride": [2, 3], "output_padding": [1, 2]}, {"weight": (4, 6, 3, 2), "bias": (4,)}),
     ("transposed_conv", [MAP], WINDOW | {"groups": 2, "output_padding": [1, 0]}, {"weight": (4, 3, 3, 2)}),
     ("attention", [(8, 5, 1), (8, 7, 1), (6, 7, 1)], {"heads": 2, "scale": 0.5}, {}),
+    *[
+        ("proposals", [(1, 42, 1), (4, 42, 1)], PROPOSALS | changed, {"anchors": (2, 2, 4)})
+        for changed in ({}, {"candidates": 3}, {"most": 40})
+    ],
+    ("roi_align", [(4, 9, 1), MAP], {"scale": 1.5, "low": 1.2, "high": 4.0}, {}),
+    ("roi_align", [(4, 9, 1), MAP], {"scale": 3, "size": 2, "samples": 3}, {}),
 ]
 
 

@@ -88,6 +88,8 @@ struct StepKernels {
   void (*channel_sums)(const float* x, double* sums, size_t pixels, size_t channels);
   // out[i] = e[i] / Σ_j e[j], j from 0 on, where e[i] = exp(x[i] - max x) in double, for which `e` has room; n >= 1
   void (*softmax)(const float* x, size_t n, double* e, float* out);
+  // out[i] = exp(x[i]) in double
+  void (*exponential)(const float* x, size_t n, float* out);
   void (*normalize)(const Normalize&);
 };
 

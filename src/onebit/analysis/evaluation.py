@@ -9,7 +9,7 @@ from torch import Tensor
 from onebit.analysis.calibration import Calibration
 from onebit.analysis.subject import Subject, opened
 from onebit.data.loading.workers import deaths_explained
-from onebit.runtime.answers import ANSWERS
+from onebit.runtime.answers import one
 from onebit.tasks.score import score_network
 
 
@@ -47,7 +47,7 @@ def scored(subject: Subject, batch_size: int, limit: int | None = None) -> dict[
     answer = subject.task.answer
 
     def observe(outputs: Tensor, targets: Tensor) -> None:
-        calibration.update(ANSWERS[answer](outputs.float().numpy()), targets.numpy())
+        calibration.update(one(outputs.float().numpy()), targets.numpy())
 
     scores, examples = score_network(
         subject.network,

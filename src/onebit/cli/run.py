@@ -7,13 +7,13 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from onebit.cli.arguments import add_engine, add_model, positive, refuse, verb
+from onebit.cli.arguments import add_engine, add_model, fraction, positive, refuse, verb
 from onebit.cli.output import one_line, printable, show, usable_threads, warn
 from onebit.errors import Incomplete
 
 if TYPE_CHECKING:
     from onebit.runtime import Model
-    from onebit.runtime.answers import Answer
+    from onebit.runtime.answers import Answer, Asked, Kind
 
 DETAILS = """Prints the best labels and their probabilities, a line for each file as it is answered:
   onebit run cifar.safetensors cat.png photos/ --top 3
@@ -27,38 +27,49 @@ def add(verbs: Any) -> None:
     parser = verb(verbs, "run", run, "Run a packed file on image files", DETAILS, reads=("model", "inputs"))
     add_model(parser, "packed file (.safetensors)")
     parser.add_argument("inputs", metavar="INPUT", nargs="+", help="image files, or folders that are searched for them")
-    parser.add_argument("--top", type=positive, default=1, help="how many labels to print for a file (default 1)")
+    parser.add_argument(
+        "--top", type=positive, help="how many labels, or boxes, to print for a file (default one label, or all boxes)"
+    )
+    parser.add_argument(
+        "--threshold", type=fraction, help="of a detector: the least score of a box, from 0 to 1 (default 0.5)"
+    )
     parser.add_argument("--format", choices=FORMATS, default="text", help="how an answer's line looks (default text)")
     add_engine(parser)
 
 
-def text(model: "Model", top: int) -> "tuple[str, Callable[[str, Answer], str]]":
-    from onebit.runtime import answers
+def text(model: "Model", asked: "Asked") -> "tuple[str, Callable[[str, Answer], str]]":
+    kind = kind_of(model)
+    return "", lambda path, answer: one_line(f"{path}  {kind.text(answer)}")
 
-    return "", lambda path, answer: one_line(f"{path}  {answers.text(model.task.answer, answer)}")
 
-
-def jsonl(model: "Model", top: int) -> "tuple[str, Callable[[str, Answer], str]]":
+def jsonl(model: "Model", asked: "Asked") -> "tuple[str, Callable[[str, Answer], str]]":
     return "", lambda path, answer: json.dumps({model.input_kind: path, "predictions": answer})
 
 
-def table(model: "Model", top: int) -> "tuple[str, Callable[[str, Answer], str]]":
+def table(model: "Model", asked: "Asked") -> "tuple[str, Callable[[str, Answer], str]]":
     def line(values: list[Any]) -> str:
         file = io.StringIO()
         csv.writer(file, lineterminator="\n").writerow(values)  # which also says what must be quoted
         return printable(file.getvalue().removesuffix("\n"))
 
-    count = min(top, len(model.labels)) if model.labels else top
-    header = [model.input_kind, *(f"{what}_{place}" for place in range(1, count + 1) for what in ("label", "score"))]
-    return line(header), lambda path, answer: line([path, *(p[key] for p in answer for key in ("label", "score"))])
+    kind = kind_of(model)
+    header = line([model.input_kind, *kind.header(model.labels, asked)])
+    return header, lambda path, answer: "\n".join(line([path, *row]) for row in kind.rows(answer))
 
 
-# Of a model and the number of labels: a line before all others, or none, and the line of a file's answer.
+def kind_of(model: "Model") -> "Kind":
+    from onebit.runtime.answers import ANSWERS
+
+    return ANSWERS[model.task.answer]
+
+
+# Of a model and what is asked: a line before all others, or none, and the line of a file's answer, or a line for each of its boxes.
 FORMATS = {"text": text, "jsonl": jsonl, "csv": table}
 
 
 def run(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     from onebit import runtime
+    from onebit.runtime.answers import Asked
     from onebit.runtime.run import run as run_files
 
     if options.json:
@@ -66,8 +77,9 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     threads = usable_threads(options.threads)
     model = runtime.load(options.model, threads=threads, isa=options.isa, backend=options.backend)
     kind, answered, failed = model.input_kind, [], []
-    count, rows = run_files(model, options.inputs, options.top)
-    header, line = FORMATS[options.format](model, options.top)
+    asked = Asked(options.top, options.threshold)
+    count, rows = run_files(model, options.inputs, asked)
+    header, line = FORMATS[options.format](model, asked)
     out = Lines(quiet=options.json, to_the_end=options.out is not None)
     if header:
         out.show(header)

@@ -10,7 +10,7 @@ class L2Norm(nn.Module):
 
     def __init__(self, channels: int, scale: float = 20.0):
         super().__init__()
-        self.weight = nn.Parameter(torch.full((channels,), scale))
+        self.weight = nn.Parameter(torch.full((channels,), float(scale)))
 
     def forward(self, x: Tensor) -> Tensor:
         return F.normalize(x, dim=1) * self.weight[:, None, None]

@@ -14,6 +14,7 @@ from torchvision.models.detection.rpn import RegionProposalNetwork
 
 OVERLAP = 0.7  # IoU above which the lower of two boxes goes
 SMALLEST = 1e-3  # pixels: narrower or lower boxes are left out
+TOLERANCE, ALIKE = 1e-4, 0.95  # of the image's size, of the rows: where two answers are the same
 
 
 class Proposals(nn.Module):
@@ -81,3 +82,9 @@ class Proposals(nn.Module):
         for row, kept in zip(found, chosen):
             row[: len(kept)] = kept
         return found
+
+    def agrees(self, found: Tensor, expected: Tensor) -> bool:
+        """Whether two answers (B, most, 4) are the same but for what rounding may change: of two overlaps, or of two logits, that
+        are nearly equal, each order is right, and then some boxes are others, and many are in other rows."""
+        apart = torch.cdist(found.double(), expected.double(), p=torch.inf).amin(2)  # (B, most)
+        return bool((apart <= TOLERANCE * self.image_size).double().mean() >= ALIKE)

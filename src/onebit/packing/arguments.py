@@ -155,6 +155,16 @@ def numbers(given: Mapping[str, Any] | None) -> dict[str, float]:
     }
 
 
+def settings(answer: str, given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """{"settings": ...} of an answer that needs them, else nothing. Raises UserError."""
+    entry = {} if given is None else {"settings": given}
+    try:
+        found = ANSWERS[answer].settings(entry, "pack")
+    except FormatError as error:
+        raise UserError(f"{error} (docs/format.md describes them)") from error
+    return {"settings": found} if found else {}
+
+
 def training(given: Mapping[str, Any] | None) -> dict[str, float | str]:
     """A record of the training that the format allows."""
     if not isinstance(given, Mapping | None) or len(given or ()) > MAX_TRAINING:

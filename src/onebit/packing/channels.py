@@ -71,6 +71,11 @@ def group_norm(
     lowering.emit(node, "group_norm", value, attributes={"groups": groups, "eps": float(eps)}, tensors=tensors)
 
 
+def l2_norm(lowering: Lowering, node: fx.Node, weight: Tensor) -> None:
+    value = lowering.map(node)
+    lowering.emit(node, "l2_norm", value, tensors={"channels": weight.detach().double()[None]})
+
+
 def _rows(lowering: Lowering, value: Value, axis: int, weight: Tensor | None, bias: Tensor | None) -> Tensor:
     channels = value.size[-1]
     rows = [

@@ -43,6 +43,7 @@ def pack_checkpoint(
         task=task["name"],
         answer=TASKS[task["name"]].answer,
         scores=checkpoint.scores,
+        settings=task.get("settings"),
         recipe=checkpoint.source,
         training=training_record(checkpoint),
         int8=int8,

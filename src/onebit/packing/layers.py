@@ -8,9 +8,12 @@ from collections.abc import Callable
 from torch import fx, nn
 
 from onebit.errors import UserError
+from onebit.nn.l2_norm import L2Norm
 from onebit.nn.layers import BinaryConv2d, BinaryLinear, OptionA
 from onebit.nn.nonlinearities import Hardtanh, Maxout, RPReLU
-from onebit.packing import channels, fold, pooling, products, views
+from onebit.nn.proposals import Proposals
+from onebit.nn.roi_align import RoIAlign
+from onebit.packing import channels, fold, pooling, products, regions, views
 from onebit.packing.arithmetic import clip
 from onebit.packing.attention import multihead
 from onebit.packing.lowering import Lowering, same
@@ -42,6 +45,10 @@ def _layer_norm(lowering: Lowering, node: fx.Node, name: str, layer: nn.LayerNor
 
 def _group_norm(lowering: Lowering, node: fx.Node, name: str, layer: nn.GroupNorm) -> None:
     channels.group_norm(lowering, node, layer.num_groups, layer.weight, layer.bias, layer.eps)
+
+
+def _l2_norm(lowering: Lowering, node: fx.Node, name: str, layer: L2Norm) -> None:
+    channels.l2_norm(lowering, node, layer.weight)
 
 
 def _hardtanh(lowering: Lowering, node: fx.Node, name: str, layer: nn.Hardtanh) -> None:
@@ -78,8 +85,11 @@ def _flatten(lowering: Lowering, node: fx.Node, name: str, layer: nn.Flatten) ->
 MODULES: dict[type[nn.Module], Callable[..., None]] = {
     BinaryConv2d: products.binary,
     BinaryLinear: products.binary,
+    L2Norm: _l2_norm,
     Maxout: _per_channel("maxout", "channels", "positive", "negative"),
     OptionA: _option_a,
+    Proposals: regions.proposals,
+    RoIAlign: regions.roi_align,
     RPReLU: _per_channel("rprelu", "channels", "shift_in", "slope", "shift_out"),
     nn.AdaptiveAvgPool2d: _adaptive("avg_pool"),
     nn.AdaptiveMaxPool2d: _adaptive("max_pool"),

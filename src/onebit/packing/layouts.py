@@ -114,12 +114,31 @@ def flattened(axis: Axis, size: Size) -> Axis:
     return joined([Part("C", part.stride * steps[part.axis], part.size) for part in axis])
 
 
-def in_sequence(axes: Axes, size: Size) -> Axes:
-    """The same elements after the map (H, W, C) has become a map (H·W, 1, C)."""
-    steps = {"H": size[1], "W": 1}
-    return tuple(
-        joined([Part("H", p.stride * steps[p.axis], p.size) if p.axis in steps else p for p in axis]) for axis in axes
-    )
+def parts_in_sequence(axes: Axes, size: Size) -> int:
+    """In how many parts of its channels each pixel of the map (H, W, C) counts along one of the axes, which makes a sequence of
+    it: 1 where an axis is (H, W) and no other of them, C / K where of three axes (B, T, K) the second is (H, W, C / K) and the third
+    the K channels of a part, in order. 0 where the tensor is no sequence, or the map is one already."""
+    height, width, channels = size
+    if len(axes) == 3:
+        each = count(axes[2])
+        parts, odd = divmod(channels, each)
+        pixels = (Part("H", 1, height), Part("W", 1, width), Part("C", each, parts))
+        if not odd and axes[1:] == (joined(pixels), whole("C", each)):
+            return parts if parts > 1 or width > 1 else 0
+    return int(width > 1 and any(letters(axis) == "HW" for axis in axes))
+
+
+def in_sequence(axes: Axes, size: Size, parts: int) -> Axes:
+    """The same elements after the map (H, W, C) has become a map (H·W·parts, 1, C / parts)."""
+    each = size[2] // parts
+    steps = {"H": size[1] * parts, "W": parts}
+
+    def moved(part: Part) -> Part:
+        if part.axis in steps:
+            return Part("H", part.stride * steps[part.axis], part.size)
+        return Part("H", part.stride // each, part.size) if part.axis == "C" and part.stride >= each else part
+
+    return tuple(joined([moved(part) for part in axis]) for axis in axes)
 
 
 def places(axis: Axis) -> Tensor:

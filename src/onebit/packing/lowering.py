@@ -154,7 +154,7 @@ class Lowering:
             raise UserError(f"the model returns {value}, which has no operator in the format of its own")
         if value.name in {source.name for source in self.inputs.values()}:
             raise UserError("the model returns its input as it is; leave it out of what the model returns")
-        value = self.tidy(node, value)
+        value = self.sequence(node, self.tidy(node, value)) if len(value.axes) == 3 else self.tidy(node, value)
         rest = [axis for axis in value.axes if axis and axis[0].axis != "B"]  # (C, H, W), or (T, C) of a sequence
         fits = rest == [axis for axis in layouts.of_map((1, 1, *value.size)[-3:], 1) if axis]
         if value.vector and not fits:
@@ -256,11 +256,14 @@ class Lowering:
         return value
 
     def sequence(self, node: fx.Node, value: Value) -> Value:
-        """The value as a map (T, 1, C), if one axis of the tensor runs over its pixels."""
-        if not value.vector and value.size[1] > 1 and any(layouts.letters(axis) == "HW" for axis in value.axes):
-            operation = self.add("to_sequence", f"{node.name}.sequence", [value.name])
+        """The value as a map (T, 1, C), if one axis of the tensor runs over its pixels; or over pixels and parts of their
+        channels, as it does after permute(0, 2, 3, 1).reshape(B, -1, 4)."""
+        if not value.vector and (parts := layouts.parts_in_sequence(value.axes, value.size)):
+            attributes = {} if parts == 1 else {"parts": parts}
+            operation = self.add("to_sequence", f"{node.name}.sequence", [value.name], attributes=attributes)
             height, width, channels = value.size
-            return Value(operation.name, (height * width, 1, channels), layouts.in_sequence(value.axes, value.size))
+            size = (height * width * parts, 1, channels // parts)
+            return Value(operation.name, size, layouts.in_sequence(value.axes, value.size, parts))
         return value
 
     def reorder(self, axis: Axis, values: Tensor) -> Tensor:

@@ -43,6 +43,7 @@ def pack(
     task: str = TaskRecord.name,
     answer: str = TaskRecord.answer,
     scores: Mapping[str, float] | None = None,
+    settings: Mapping[str, Any] | None = None,
     resize: int | None = None,
     int8: bool = False,
     training: Mapping[str, float | str] | None = None,
@@ -61,10 +62,12 @@ def pack(
     int8          store the weights that are not binary, those of float convolutions, linear layers and embeddings, in 8 bits:
                   q = round(w / scale), scale = max |w| / 127 per output channel (of embeddings, per token); the runtime
                   computes with scale·q
-    labels        names of what the network tells apart, one for each channel of the first output; name and recipe are
-                  recorded in the file
+    labels        names of what the network tells apart, one for each channel of the first output, but for the background of the
+                  answer "boxes"; name and recipe are recorded in the file
     task, answer  what the network is for, and how its outputs are read, a row of `onebit.runtime.answers.ANSWERS`
     scores        in percent by name; the accuracy may be given as such
+    settings      of the answer "boxes", how boxes are made from the outputs, as docs/format.md has it: {"anchors": ..., "weights":
+                  ..., "score": ..., "overlap": ..., "most": ...}
     training      how the weights came to be: numbers and texts by name, such as {"data": "cifar10", "epochs": 40, "seed": 0}
 
     The model returns one tensor, which the file names "output", or several: a dict (its keys), a named tuple (its fields), a
@@ -98,6 +101,7 @@ def pack(
             "answer": answer,
             "labels": arguments.names(labels),
             "scores": scores,
+            **arguments.settings(answer, settings),
         },
         "training": arguments.training(training),
     }

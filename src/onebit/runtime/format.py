@@ -22,6 +22,7 @@ from onebit import files
 from onebit.errors import FormatError, UserError
 from onebit.runtime import graph as graphs
 from onebit.runtime import strict_json, version1, zoo
+from onebit.runtime.answers import ANSWERS
 from onebit.runtime.binary import products
 from onebit.runtime.bits import tail_is_zero
 from onebit.runtime.fields import fields, show
@@ -215,11 +216,14 @@ def _check_header(source: Any, tensors: Tensors) -> tuple[Graph, dict[str, Shape
     graph = graphs.parse(source, OPERATORS)
     shapes = infer_shapes(graph, tensors)
     tensors.check_all_used()
-    channels, labels = shapes[graph.outputs[0].node][-1], graph.task.labels
+    kind, labels = ANSWERS[graph.task.answer], graph.task.labels
+    image = None if graph.image is None else graph.image.shape
+    kind.check(graph.task.settings, image, {output.name: shapes[output.node] for output in graph.outputs})
+    channels = shapes[graph.outputs[0].node][-1] - kind.background
     if labels is not None and len(labels) != channels:
         raise FormatError(
-            f"{len(labels)} labels for the {channels} channels of the first output, {graph.outputs[0].name}; give one for each, or "
-            "null"
+            f"{len(labels)} labels for the {channels} channels of the first output, {graph.outputs[0].name}"
+            f"{', behind the background' if kind.background else ''}; give one for each, or null"
         )
     return graph, {**{source.name: source.map for source in graph.inputs}, **shapes}
 

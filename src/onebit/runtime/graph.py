@@ -71,16 +71,18 @@ class Output(NamedTuple):
 class TaskRecord:
     """What the network is for.
 
-    name     of the task
-    answer   what a person reads of the first output, a row of `answers.ANSWERS`
-    labels   a name for each channel of the first output
-    scores   in percent, by name, as far as they are known
+    name      of the task
+    answer    what a person reads of the outputs, a row of `answers.ANSWERS`
+    labels    a name for each channel of the first output, but for a detector's background
+    scores    in percent, by name, as far as they are known
+    settings  how the answer is made, where it needs them: of a detector's boxes
     """
 
     name: str = "classification"
     answer: str = "one"
     labels: tuple[str, ...] | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,6 +166,7 @@ def to_dict(graph: Graph, operators: Mapping[str, Signature]) -> dict[str, Any]:
             "answer": task.answer,
             **({} if task.labels is None else {"labels": list(task.labels)}),
             **({"scores": dict(task.scores)} if task.scores else {}),
+            **({"settings": dict(task.settings)} if task.settings else {}),
         },
         **({"training": dict(graph.training)} if graph.training else {}),
     }
@@ -238,7 +241,7 @@ def _outputs(entries: list[Any], nodes: set[str]) -> tuple[Output, ...]:
 
 
 def _task(source: Any) -> TaskRecord:
-    entry = fields(source, "graph.task", {"name", "answer"}, {"labels", "scores"})
+    entry = fields(source, "graph.task", {"name", "answer"}, {"labels", "scores", "settings"})
     own, answer = text(entry["name"], "graph.task.name"), text(entry["answer"], "graph.task.answer")
     if answer not in ANSWERS:
         raise FormatError(f"graph.task.answer {show(answer)} is unknown; known: {', '.join(ANSWERS)}")
@@ -252,6 +255,7 @@ def _task(source: Any) -> TaskRecord:
         answer,
         None if labels is None else tuple(text(label, "graph.task.labels") for label in labels),
         {text(key, "graph.task.scores"): number(value, "graph.task.scores") for key, value in scores.items()},
+        ANSWERS[answer].settings(entry, "graph.task"),
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from onebit.errors import UserError
 from onebit.machine import processor
 from onebit.runtime import format as file_format
-from onebit.runtime.answers import Answer
+from onebit.runtime.answers import Answer, Asked
 from onebit.runtime.backend import Backend
 from onebit.runtime.graph import Description, TaskRecord, to_dict
 from onebit.runtime.inputs import Image, Input
@@ -120,12 +120,12 @@ class Model:
 
     @property
     def labels(self) -> tuple[str, ...] | None:
-        """A name for each channel of the first output."""
+        """A name for each channel of the first output, but for a detector's background."""
         return self._description.task.labels
 
     @property
     def task(self) -> TaskRecord:
-        """What the network is for, how its first output is read, and its scores."""
+        """What the network is for, how its outputs are read, and its scores."""
         return self._description.task
 
     @property
@@ -186,25 +186,31 @@ class Model:
             return channels_first(found[self._output])
         return {name: channels_first(x) for name, x in found.items()}
 
-    def predict(self, x: Any, top: int = 1) -> list[Any]:
-        """The answer to a picture, [{"label", "score"}, ...] with the `top` best labels, the best first; for several
-        pictures a list of answers.
+    def predict(self, x: Any, top: int | None = None, threshold: float | None = None) -> list[Any]:
+        """The answer to a picture, [{"label", "score"}, ...], the best first; a detector's parts have "box", too, [x1, y1, x2, y2]
+        in pixels of the picture. For several pictures a list of answers.
 
-        x    a path, the bytes of an image file, a Pillow image, or an array uint8 (H, W, C); or several: a list of these,
-             or uint8 (B, H, W, C). Each is decoded, turned upright, resized and cut as `onebit run` does, so any size will do.
+        x            a path, the bytes of an image file, a Pillow image, or an array uint8 (H, W, C); or several: a list of these,
+                     or uint8 (B, H, W, C). Each is decoded, turned upright, resized and cut as `onebit run` does, so any size
+                     will do.
+        top          so many of the answer, by default one label, or all boxes
+        threshold    of a detector: the least score of a box, by default 0.5
 
         Needs Pillow. Raises UserError for what is no picture, and for a network whose first output is a map, or that takes
         anything but one image.
         """
         from onebit.runtime.run import predict
 
-        if type(top) is not int or top < 1:
+        if top is not None and (type(top) is not int or top < 1):
             raise UserError(f"top must be an integer from 1, got {top!r}")
+        if threshold is not None and (type(threshold) not in (int, float) or not 0 <= threshold <= 1):
+            raise UserError(f"threshold must be a number from 0 to 1, got {threshold!r}")
+        asked = Asked(top, threshold)
         if isinstance(x, list | tuple):
-            return predict(self, x, top)
+            return predict(self, x, asked)
         if not isinstance(x, str | os.PathLike) and hasattr(x, "__array__") and len(np.shape(x)) == 4:
-            return predict(self, np.asarray(x), top)  # type: ignore[arg-type]
-        found: list[Answer] = predict(self, [x], top)
+            return predict(self, np.asarray(x), asked)  # type: ignore[arg-type]
+        found: list[Answer] = predict(self, [x], asked)
         return found[0]
 
     def trace(self, /, *values: Any, **named: Any) -> dict[str, np.ndarray]:

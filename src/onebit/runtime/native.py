@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Mapping
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
 from onebit.errors import FormatError, UserError
-from onebit.machine import installation, processor
+from onebit.machine import processor
+from onebit.runtime.answers import ANSWERS
+from onebit.runtime.extension import available as available
+from onebit.runtime.extension import extension as extension
 from onebit.runtime.graph import Description, Output, TaskRecord
 from onebit.runtime.inputs import Floats, Image, Input, Tokens
 
-_MODULE = "onebit.runtime._engine"
 # Of the architecture the engine is built for; the other's do not exist.
 ISAS = (
     ("scalar", "neon")
@@ -31,24 +31,9 @@ ISAS = (
 )
 
 
-def available() -> bool:
-    """Whether the compiled engine is installed."""
-    return find_spec(_MODULE) is not None
-
-
 def supported() -> list[str]:
     """The instruction sets this processor has, slowest first; each one includes those before it."""
     return list(ISAS[: ISAS.index(extension().best_isa()) + 1])
-
-
-def extension() -> Any:
-    """The compiled engine. Raises UserError where it was not built."""
-    try:
-        return import_module(_MODULE)
-    except ImportError as error:
-        raise UserError(
-            f"the engine is not built ({error}); run {installation.command()}, or use backend='reference'"
-        ) from None
 
 
 def answered(call: Callable[..., Any], *arguments: Any) -> Any:
@@ -144,7 +129,11 @@ def _description(found: Mapping[str, Any]) -> Description:
         inputs=tuple(_input(entry) for entry in found["inputs"]),
         outputs=tuple(Output(*output) for output in found["outputs"]),
         task=TaskRecord(
-            task["name"], task["answer"], None if task["labels"] is None else tuple(task["labels"]), task["scores"]
+            task["name"],
+            task["answer"],
+            None if task["labels"] is None else tuple(task["labels"]),
+            task["scores"],
+            ANSWERS[task["answer"]].settings(task, "graph.task"),
         ),
         training=found["training"],
     )

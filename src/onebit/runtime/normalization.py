@@ -1,8 +1,9 @@
-"""Normalisations by the mean and the variance of values of the sample itself, and products with what was made of it.
+"""Normalisations by values of the sample itself, and products with what was made of it.
 
-    y = scale·float32((x − mean)/√(variance + eps)) + bias
+    y = scale·float32((x − mean)/√(variance + eps)) + bias        layer_norm, group_norm
+    y = scale·float32(x/max(√Σx², 1e-12))                         l2_norm
 
-The mean, the variance and the quotient are float64, and sums begin at 0; then every operation is rounded to float32.
+The mean, the variance, the norm and the quotient are float64, and sums begin at 0; then every operation is rounded to float32.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from onebit.runtime.graph import Attribute, Node
 from onebit.runtime.tensors import Arrays, Shape, Tensors, map_of
 
 LAYER_NORM = {"eps": Attribute(positive)}
+SMALLEST_NORM = 1e-12  # as torch.nn.functional.normalize
 GROUP_NORM = {"groups": Attribute(integer(1, MAX_SIZE)), **LAYER_NORM}
 
 
@@ -59,6 +61,20 @@ def group_norm(node: Node, tensors: Arrays, x: np.ndarray) -> np.ndarray:
     flat = _normalized(by_group.reshape(batch, -1, height * width * each), node["eps"])  # (B, G, H·W·C/G)
     y = flat.reshape(batch, -1, height * width, each).swapaxes(1, 2)  # (B, H·W, G, C/G)
     return scale * y.reshape(x.shape) + bias
+
+
+def l2_norm_shape(node: Node, inputs: list[Shape], tensors: Tensors) -> Shape:
+    tensors.expect(node, "channels", "F32", 1, inputs[0][-1])
+    return inputs[0]
+
+
+def l2_norm(node: Node, tensors: Arrays, x: np.ndarray) -> np.ndarray:
+    """Over the channels of each pixel, or of the vector."""
+    (scale,) = tensors["channels"]
+    wide = x.astype(np.float64)
+    norm = np.sqrt(np.cumsum(wide * wide, axis=-1)[..., -1:])
+    y: np.ndarray = scale * (wide / np.maximum(norm, SMALLEST_NORM)).astype(np.float32)
+    return y
 
 
 def multiply_shape(node: Node, inputs: list[Shape], tensors: Tensors) -> Shape:

@@ -22,6 +22,7 @@ from onebit.runtime import (
     normalization,
     pools,
     rearrangements,
+    regions,
     transposed_conv,
     upsampling,
     windows,
@@ -197,6 +198,7 @@ OPERATORS: dict[str, Operator] = {
     "multiply": Operator(2, normalization.multiply_shape, normalization.multiply),
     "layer_norm": Operator(1, normalization.layer_norm_shape, normalization.layer_norm, normalization.LAYER_NORM),
     "group_norm": Operator(1, normalization.group_norm_shape, normalization.group_norm, normalization.GROUP_NORM),
+    "l2_norm": Operator(1, normalization.l2_norm_shape, normalization.l2_norm),
     "softmax": Operator(1, _unchanged, lambda node, tensors, x: exponentials.softmax(x)),
     "max_pool": Operator(1, pools.pool_shape, pools.max_pool, pools.MAX_POOL),
     "avg_pool": Operator(1, pools.pool_shape, pools.avg_pool, pools.AVG_POOL),
@@ -209,12 +211,14 @@ OPERATORS: dict[str, Operator] = {
     "constant": Operator(0, rearrangements.constant_shape, rearrangements.constant),
     "slice": Operator(1, rearrangements.slice_shape, rearrangements.sliced, rearrangements.SLICE),
     "channel_shuffle": Operator(1, rearrangements.shuffle_shape, rearrangements.shuffle, rearrangements.SHUFFLE),
-    "to_sequence": Operator(1, rearrangements.sequence_shape, rearrangements.sequence),
+    "to_sequence": Operator(1, rearrangements.sequence_shape, rearrangements.sequence, rearrangements.SEQUENCE),
     "pad": Operator(1, rearrangements.pad_shape, rearrangements.pad, rearrangements.PAD),
     "upsample": Operator(1, upsampling.upsample_shape, upsampling.upsample, upsampling.UPSAMPLE),
     "transposed_conv": Operator(
         1, transposed_conv.transposed_conv_shape, transposed_conv.transposed_conv, transposed_conv.TRANSPOSED_CONV
     ),
     "attention": Operator(3, attention.attention_shape, attention.attention, attention.ATTENTION),
+    "proposals": Operator(2, regions.proposals_shape, regions.proposals, regions.PROPOSALS),
+    "roi_align": Operator(2, regions.roi_align_shape, regions.roi_align, regions.ROI_ALIGN),
     "option_a": Operator(1, _option_a_shape, _option_a, _OPTION_A),
 }

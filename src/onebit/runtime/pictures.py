@@ -6,11 +6,12 @@ import stat
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from onebit.errors import UserError
+from onebit.runtime.answers import Frame
 from onebit.runtime.decoding import Image, converted, decode
 from onebit.runtime.folders import Found, walk
 from onebit.runtime.network import Network
@@ -48,8 +49,24 @@ def check_model(model: Network) -> None:
         raise UserError(f"{model.name} takes images of {model.input_shape[0]} channels; image files have 1 or 3")
 
 
+class Seen(NamedTuple):
+    """A picture as a network sees it.
+
+    pixels   uint8 (H, W, C)
+    frame    the part of the upright picture that they show: x1 y1 x2 y2 in its pixels
+    """
+
+    pixels: np.ndarray
+    frame: Frame
+
+
 def read(source: Any, model: Network) -> np.ndarray:
-    """A picture as the network was evaluated on: uint8 (H, W, C).
+    """The pixels of `seen`."""
+    return seen(source, model).pixels
+
+
+def seen(source: Any, model: Network) -> Seen:
+    """A picture as the network was evaluated on.
 
     source    a path, the bytes of an image file, a Pillow image, or an array uint8 (H, W, C) or (H, W)
 
@@ -57,20 +74,24 @@ def read(source: Any, model: Network) -> np.ndarray:
     """
     channels, height, width = model.input_shape
     if isinstance(source, np.ndarray) and source.dtype == np.uint8 and source.shape == (height, width, channels):
-        return source
+        return Seen(source, (0, 0, width, height))
     check_model(model)
-    mode = "L" if channels == 1 else "RGB"
-    if isinstance(source, bytes | str | os.PathLike):
-        try:
-            picture = decode(source if isinstance(source, bytes) else content_of(source), mode)
-        except (OSError, ValueError) as error:
-            what = f"{len(source)} bytes" if isinstance(source, bytes) else os.fspath(source)
-            reason = getattr(error, "strerror", None) or error
-            raise UserError(f"{what} cannot be read as an image: {reason}") from error
-    else:
-        picture = picture_of(source, mode)
+    picture = upright(source, "L" if channels == 1 else "RGB")
     pixels = np.asarray(cut(picture, height, width, model.resize), np.uint8)
-    return pixels.reshape(height, width, channels)  # grey images have no last axis yet
+    pixels = pixels.reshape(height, width, channels)  # grey images have no last axis yet
+    return Seen(pixels, frame(picture.size, height, width, model.resize))
+
+
+def upright(source: Any, mode: str) -> Image.Image:
+    """The whole picture as "RGB" or "L", turned as its EXIF says. Raises UserError."""
+    if not isinstance(source, bytes | str | os.PathLike):
+        return picture_of(source, mode)
+    try:
+        return decode(source if isinstance(source, bytes) else content_of(source), mode)
+    except (OSError, ValueError) as error:
+        what = f"{len(source)} bytes" if isinstance(source, bytes) else os.fspath(source)
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{what} cannot be read as an image: {reason}") from error
 
 
 def content_of(path: str | os.PathLike[str]) -> bytes:
@@ -120,16 +141,30 @@ def cut(picture: Image.Image, height: int, width: int, resize: int | None) -> Im
         if picture.size == (width, height):
             return picture
         return picture.resize((width, height), Image.Resampling.BILINEAR)
-    short = min(picture.size)
-    scaled = (max(width, resize * picture.width // short), max(height, resize * picture.height // short))
-    left, top = round((scaled[0] - width) / 2), round((scaled[1] - height) / 2)
-    if max(picture.size) < LONG * short:
+    scaled, left, top = centred(picture.size, height, width, resize)
+    if max(picture.size) < LONG * min(picture.size):
         whole = picture.resize(scaled, Image.Resampling.BILINEAR)
         return whole.crop((left, top, left + width, top + height))
     x, right, columns = stretch(picture.width, scaled[0], left, width)
     y, bottom, rows = stretch(picture.height, scaled[1], top, height)
     part = picture.crop((columns[0], rows[0], columns[1], rows[1]))
     return part.resize((width, height), Image.Resampling.BILINEAR, (x, y, right, bottom))
+
+
+def centred(size: tuple[int, int], height: int, width: int, resize: int) -> tuple[tuple[int, int], int, int]:
+    """((width, height) of the resized picture, where the centre begins: left, top)."""
+    short = min(size)
+    scaled = (max(width, resize * size[0] // short), max(height, resize * size[1] // short))
+    return scaled, round((scaled[0] - width) / 2), round((scaled[1] - height) / 2)
+
+
+def frame(size: tuple[int, int], height: int, width: int, resize: int | None) -> Frame:
+    """The part of a picture of a size (width, height) that `cut` leaves, in its pixels."""
+    if resize is None:
+        return 0, 0, *size
+    scaled, left, top = centred(size, height, width, resize)
+    across, down = size[0] / scaled[0], size[1] / scaled[1]
+    return left * across, top * down, (left + width) * across, (top + height) * down
 
 
 def stretch(length: int, scaled: int, first: int, count: int) -> tuple[float, float, tuple[int, int]]:

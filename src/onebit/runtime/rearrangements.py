@@ -20,6 +20,7 @@ SLICE = {
     "step": Attribute(integer(1, MAX_ELEMENTS), 1),
 }
 SHUFFLE = {"groups": Attribute(integer(1, MAX_SIZE))}
+SEQUENCE = {"parts": Attribute(integer(1, MAX_SIZE), 1)}
 # What each mode of padding is to numpy.
 PAD_MODES: dict[str, Any] = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 PAD = {"pixels": Attribute(integers(4, 0, MAX_SIZE)), "mode": Attribute(word(*PAD_MODES), "zeros")}
@@ -91,12 +92,15 @@ def shuffle(node: Node, tensors: Arrays, x: np.ndarray) -> np.ndarray:
 
 
 def sequence_shape(node: Node, inputs: list[Shape], tensors: Tensors) -> Shape:
-    height, width, channels = map_of(node, inputs[0])
-    return height * width, 1, channels
+    (height, width, channels), parts = map_of(node, inputs[0]), node["parts"]
+    if channels % parts:
+        raise FormatError(f"node {node.name!r} (to_sequence): parts {parts} must divide {channels} channels")
+    return height * width * parts, 1, channels // parts
 
 
 def sequence(node: Node, tensors: Arrays, x: np.ndarray) -> np.ndarray:
-    return x.reshape(len(x), -1, 1, x.shape[-1])  # (B, H·W, 1, C)
+    """Row by row, and of each pixel its channels in so many parts."""
+    return x.reshape(len(x), -1, 1, x.shape[-1] // node["parts"])  # (B, H·W·parts, 1, C / parts)
 
 
 def pad_shape(node: Node, inputs: list[Shape], tensors: Tensors) -> Shape:

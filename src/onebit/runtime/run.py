@@ -8,12 +8,11 @@ import numpy as np
 
 from onebit.errors import UserError
 from onebit.runtime import pictures
-from onebit.runtime.answers import Answer, answers
-from onebit.runtime.network import Network, first_output
+from onebit.runtime.answers import ANSWERS, USUAL, Answer, Asked
+from onebit.runtime.network import Network
+from onebit.runtime.pictures import Seen
 
-READERS = {
-    "image": pictures
-}  # by kind of input: find(paths) -> files; check_model(model); read(source, model) -> array
+READERS = {"image": pictures}  # by kind of input: find(paths) -> files; check_model(model); seen(source, model) -> Seen
 BATCH = 64  # inputs at a time
 
 
@@ -25,14 +24,17 @@ class Row(NamedTuple):
     problem: str = ""
 
 
-def run(model: Network, paths: Sequence[str], top: int, batch_size: int = BATCH) -> tuple[int, Iterator[Row]]:
-    """The number of files, and a row for each, in order, with the `top` best labels: as they come, a batch at a time.
+def run(
+    model: Network, paths: Sequence[str], asked: Asked = USUAL, batch_size: int = BATCH
+) -> tuple[int, Iterator[Row]]:
+    """The number of files, and a row for each, in order: as they come, a batch at a time.
 
     Folders are searched with their subfolders. A file that cannot be read costs the others nothing. Raises UserError for a
     network without answers.
     """
     reader = READERS[model.input_kind]
     reader.check_model(model)
+    check_asked(model, asked)
     files = reader.find(paths)
 
     def rows() -> Iterator[Row]:
@@ -42,10 +44,10 @@ def run(model: Network, paths: Sequence[str], top: int, batch_size: int = BATCH)
                 try:
                     if file.problem:
                         raise UserError(f"{file.path} cannot be read as an {model.input_kind}: {file.problem}")
-                    inputs.append(reader.read(file.path, model))
+                    inputs.append(reader.seen(file.path, model))
                 except UserError as error:
                     problems[place] = str(error)
-            found = iter(answered(model, inputs, top) if inputs else ())
+            found = iter(answered(model, inputs, asked) if inputs else ())
             for place, file in enumerate(files[start : start + batch_size]):
                 problem = problems.get(place, "")
                 yield Row(file.path, None if problem else next(found), problem)
@@ -53,17 +55,25 @@ def run(model: Network, paths: Sequence[str], top: int, batch_size: int = BATCH)
     return len(files), rows()
 
 
-def predict(model: Network, sources: Sequence[Any], top: int) -> list[Answer]:
-    """The answers to some pictures, each as `pictures.read` takes it."""
+def predict(model: Network, sources: Sequence[Any], asked: Asked) -> list[Answer]:
+    """The answers to some pictures, each as `pictures.seen` takes it."""
+    check_asked(model, asked)
     reader = READERS[model.input_kind]
     found: list[Answer] = []
     for start in range(0, len(sources), BATCH):
-        found += answered(model, [reader.read(source, model) for source in sources[start : start + BATCH]], top)
+        found += answered(model, [reader.seen(source, model) for source in sources[start : start + BATCH]], asked)
     return found
 
 
-def answered(model: Network, inputs: list[np.ndarray], top: int) -> list[Answer]:
-    outputs = first_output(model, np.stack(inputs))  # (B, labels)
-    if outputs.ndim != 2:
-        raise UserError(f"{model.name} gives maps {outputs.shape[1:]}, not one number for each label: it has no answer")
-    return answers(model.task.answer, outputs, model.labels, top)
+def check_asked(model: Network, asked: Asked) -> None:
+    """Refuse what has no effect on the network's answers."""
+    if asked.threshold is not None and not ANSWERS[model.task.answer].placed:
+        raise UserError(f"a threshold is for boxes, and {model.name} answers labels: their number is top")
+
+
+def answered(model: Network, inputs: Sequence[Seen], asked: Asked = USUAL) -> list[Answer]:
+    """The answers to a batch."""
+    found: np.ndarray | dict[str, np.ndarray] = model(np.stack([source.pixels for source in inputs]))
+    outputs = list(found.values()) if isinstance(found, dict) else [found]
+    frames = [source.frame for source in inputs]
+    return ANSWERS[model.task.answer].answers(outputs, model.task.settings, model.labels, frames, asked)

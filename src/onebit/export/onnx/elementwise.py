@@ -11,6 +11,7 @@ import numpy as np
 
 from onebit.export.onnx.drawing import Drawing, Value
 from onebit.runtime.graph import Node
+from onebit.runtime.normalization import SMALLEST_NORM
 from onebit.runtime.tensors import Arrays
 
 
@@ -82,6 +83,12 @@ def layer_norm(draw: Drawing, node: Node, arrays: Arrays, x: Value) -> str:
     return draw.add("Transpose", y, perm=[0, 3, 1, 2]) if x.is_map else y
 
 
+def l2_norm(draw: Drawing, node: Node, arrays: Arrays, x: Value) -> str:
+    norm = draw.add("ReduceL2", x, draw.constant([1], np.int64), keepdims=1)
+    unit = draw.add("Div", x, draw.add("Max", norm, draw.constant(SMALLEST_NORM)))
+    return draw.add("Mul", unit, draw.tensor("scale", x.beside(arrays["channels"][0])))
+
+
 def group_norm(draw: Drawing, node: Node, arrays: Arrays, x: Value) -> str:
     """Each group as one channel of an instance norm. (GroupNormalization of opset 18 has a scale per group, not per channel.)"""
     (height, width, channels), groups = x.shape, node["groups"]
@@ -122,6 +129,7 @@ ELEMENTWISE: dict[str, Callable[..., str]] = {
     "gelu": gelu,
     "gelu_tanh": gelu_tanh,
     "softmax": plain("Softmax", axis=1),  # of the channels
+    "l2_norm": l2_norm,
     "layer_norm": layer_norm,
     "group_norm": group_norm,
 }

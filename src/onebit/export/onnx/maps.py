@@ -104,8 +104,11 @@ def channel_shuffle(draw: Drawing, node: Node, arrays: Arrays, x: Value) -> str:
 
 
 def to_sequence(draw: Drawing, node: Node, arrays: Arrays, x: Value) -> str:
-    """(B, C, H, W) -> (B, C, H·W, 1), row by row."""
-    return draw.reshape(x, 0, 0, -1, 1)
+    """(B, C, H, W) -> (B, C / parts, H·W·parts, 1), row by row, of each pixel its parts."""
+    if (parts := node["parts"]) == 1:
+        return draw.reshape(x, 0, 0, -1, 1)
+    split = draw.reshape(x, 0, parts, x.shape[-1] // parts, -1)  # (B, parts, K, H·W)
+    return draw.reshape(draw.add("Transpose", split, perm=[0, 2, 3, 1]), 0, 0, -1, 1)  # of (B, K, H·W, parts)
 
 
 def upsample(draw: Drawing, node: Node, arrays: Arrays, x: Value) -> str:
