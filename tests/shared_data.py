@@ -23,6 +23,16 @@ def imagenette_root() -> Path:
     return _root("imagenette/train", "imagenette") / "imagenette"
 
 
+def bccd_root() -> Path:
+    """The folder of BCCD, blood cells in VOC's layout; skips the test where there is none."""
+    return _root("BCCD/Annotations", "detection") / "BCCD"
+
+
+def coco_mini_root() -> Path:
+    """The folder of 256 of COCO's images, in its layout; skips the test where there is none."""
+    return _root("coco-mini/annotations", "detection") / "coco-mini"
+
+
 def _root(folder: str, name: str) -> Path:
     data = Path(os.environ.get("ONEBIT_DATA", SHARED / "data"))
     if (data / folder).is_dir():

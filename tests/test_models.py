@@ -47,10 +47,14 @@ def test_the_family_decides_the_structure():
 
 @pytest.mark.parametrize("name", models.MODELS)
 def test_config_builds_the_same_network_again(name):
-    size = {"alexnet": 64}.get(name, 32)
+    size = {"alexnet": 64}.get(name, 320 if models.MODELS[name].task == "detection" else 32)
+    known = models.MODELS[name].resolve(name, {})
+    own = {
+        key: known[key] for key in known.keys() - {"classes", "in_channels", "image_size"}
+    }  # that others do not have
     given = {"classes": 4, "image_size": size, "options": {"variant": "paper"}, "structure": {"nonlinearity": "relu"}}
     model = models.create(name, "adabin", **given)
-    assert model.config == {"name": name, "method": "adabin", "in_channels": 3, **given}
+    assert model.config == {"name": name, "method": "adabin", "in_channels": 3, **own, **given}
     again = models.create(**model.config)
     assert again.config == model.config
     again.load_state_dict(model.state_dict(), strict=True)
@@ -58,9 +62,10 @@ def test_config_builds_the_same_network_again(name):
     assert defaults.config == {
         "name": name,
         "method": "float",
-        "classes": 10,
+        "classes": known["classes"],
         "in_channels": 3,
         "image_size": size,
+        **own,
         "options": {},
         "structure": {},
     }

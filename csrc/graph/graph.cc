@@ -256,7 +256,8 @@ void Graph::run_together(Running& now, const Plan& plan, Arena& arena) const {
     const Stage& stage = plan.stages[i];
     const int64_t height = stage.layout.out.h;
     if (stage.packs_itself) pack(plan, static_cast<int>(i), arena);  // too short to be worth waking the others
-    const int parts = static_cast<int>(std::min<int64_t>(height, int64_t{kPartsPerThread} * now.pool.threads()));
+    const int64_t most = stage.layout.together ? 1 : int64_t{kPartsPerThread} * now.pool.threads();
+    const int parts = static_cast<int>(std::min(height, most));
     now.pool.run(parts, [&](int part, int thread) {
       rows(plan, static_cast<int>(i), part_of(height, part, parts), arena, now.workers[thread]);
     });
@@ -343,6 +344,7 @@ Memory Graph::memory(const std::vector<Shape>& inputs) {
   add(scratch.attention.exponentials);
   add(scratch.attention.zeros);
   add(scratch.attention.sums);
+  add(scratch.boxes);
   add(scratch.moments);
   add(scratch.binary.windows);
   add(scratch.binary.counts);

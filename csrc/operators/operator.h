@@ -22,9 +22,10 @@ namespace onebit {
 struct Layout {
   std::vector<Shape> in;
   Shape out;
-  BinaryPlan binary;  // of operators that read bits
-  BytePlan bytes;     // of those that may read images of bytes
-  int64_t rows = 0;   // of those that compute so many rows when `begin` announces them; 0 of all others
+  BinaryPlan binary;      // of operators that read bits
+  BytePlan bytes;         // of those that may read images of bytes
+  int64_t rows = 0;       // of those that compute so many rows when `begin` announces them; 0 of all others
+  bool together = false;  // whether one thread computes all rows, since one is no less work than all
 
   // Output rows that are best computed one after the other: a band, if they are more than one, or announced by `begin`.
   int64_t band() const { return rows ? rows : binary.band(); }
@@ -43,6 +44,7 @@ struct Scratch {
   BinaryScratch binary;
   FloatScratch floats;
   AttentionScratch attention;
+  Buffer<float> boxes;     // of proposals: all rows
   Buffer<double> moments;  // of normalisations: the mean and the deviation that each channel is normalised by
 };
 

@@ -97,6 +97,22 @@ std::vector<int64_t> Source::integers(const char* key, size_t count, int64_t low
   return found;
 }
 
+std::vector<std::vector<int64_t>> Source::lists(const char* key, size_t most, size_t count, int64_t low, int64_t high) {
+  const json::Value& value = require(key);
+  if (!value.is(json::Kind::array) || value.size() == 0 || value.size() > most) {
+    refuse_value(where(key), "a list of 1 to " + std::to_string(most) + " lists", value);
+  }
+  std::vector<std::vector<int64_t>> found;
+  for (const json::Value& entry : value) {
+    if (!entry.is(json::Kind::array) || entry.size() != count) {
+      refuse_value(where(key), "lists of " + std::to_string(count) + " integers", entry);
+    }
+    found.emplace_back();
+    for (const json::Value& each : entry) found.back().push_back(integer_of(each, where(key), low, high));
+  }
+  return found;
+}
+
 bool Source::boolean(const char* key, bool missing) {
   const json::Value* value = find(key);
   if (value && !value->is(json::Kind::boolean)) refuse_value(where(key), "true or false", *value);

@@ -75,6 +75,8 @@ class Source {
   Pair pair(const char* key, int64_t low, int64_t high, Pair missing);
   Pair pair(const char* key, int64_t low, int64_t high);
   std::vector<int64_t> integers(const char* key, size_t count, int64_t low, int64_t high);
+  // 1 to `most` lists of so many integers.
+  std::vector<std::vector<int64_t>> lists(const char* key, size_t most, size_t count, int64_t low, int64_t high);
   bool boolean(const char* key, bool missing);
   double number(const char* key);
   double number(const char* key, double missing);

@@ -14,13 +14,13 @@ from onebit.runtime import load
 from test_runtime_engine import isas
 
 
-def check(path: Path, isa: str, images: np.ndarray) -> None:
+def check(path: Path, isa: str, *images: np.ndarray, **named: np.ndarray) -> None:
     """To the bit, the sign of zero included."""
     reference = load(path, backend="reference")
-    expected, outputs = reference.trace(images), reference.graph["outputs"]
+    expected, outputs = reference.trace(*images, **named), reference.graph["outputs"]
     for threads in (1, 2):
         model = load(path, isa=isa, threads=threads)
-        traced, found = model.trace(images), model(images)
+        traced, found = model.trace(*images, **named), model(*images, **named)
         run = found if isinstance(found, dict) else {outputs[0]["name"]: found}
         assert traced.keys() == expected.keys() and list(run) == [output["name"] for output in outputs]
         for name, value in (*traced.items(), *((output["node"], run[output["name"]]) for output in outputs)):

@@ -37,7 +37,8 @@ SUMS = {
     "l2_norm",
 }
 FUNCTIONS = {"sigmoid", "tanh", "silu", "elu", "gelu", "gelu_tanh", "softmax", "upsample"}
-CLOSE = dict.fromkeys(SUMS | FUNCTIONS, 3e-5)
+REGIONS = {"proposals", "roi_align"}
+CLOSE = dict.fromkeys(SUMS | FUNCTIONS | REGIONS, 3e-5)
 
 
 def session(content: bytes) -> Callable[..., dict[str, np.ndarray]]:
@@ -110,6 +111,10 @@ def test_binary_networks_are_exact(tmp_path: Path, seed: int) -> None:
 MAP, SQUARE, VECTOR = (6, 5, 7), (8, 4, 4), (6,)  # shapes of inputs, channels first
 WINDOW = {"stride": [2, 1], "padding": [1, 2], "dilation": [1, 2]}
 POOL = {"kernel": [3, 2], "stride": [2, 2], "padding": [1, 1]}
+PROPOSALS = {
+    **{"grids": [[5, 4, 2], [1, 1, 8]], "image": [10, 8], "candidates": 15, "most": 8},
+    **{"overlap": 0.2, "smallest": 0.1},
+}
 CASES: list[tuple[str, list[tuple[int, ...]], dict[str, Any], dict[str, tuple[int, ...]]]] = [
     # operator, shapes of its inputs, attributes, shapes of its tensors
     ("conv", [MAP], WINDOW | {"groups": 2}, {"weight": (4, 3, 3, 2), "bias": (4,)}),
@@ -170,6 +175,12 @@ CASES: list[tuple[str, list[tuple[int, ...]], dict[str, Any], dict[str, tuple[in
     ("transposed_conv", [MAP], {"stride": [2, 3], "output_padding": [1, 2]}, {"weight": (4, 6, 3, 2), "bias": (4,)}),
     ("transposed_conv", [MAP], WINDOW | {"groups": 2, "output_padding": [1, 0]}, {"weight": (4, 3, 3, 2)}),
     ("attention", [(8, 5, 1), (8, 7, 1), (6, 7, 1)], {"heads": 2, "scale": 0.5}, {}),
+    *[
+        ("proposals", [(1, 42, 1), (4, 42, 1)], PROPOSALS | changed, {"anchors": (2, 2, 4)})
+        for changed in ({}, {"candidates": 3}, {"most": 40})
+    ],
+    ("roi_align", [(4, 9, 1), MAP], {"scale": 1.5, "low": 1.2, "high": 4.0}, {}),
+    ("roi_align", [(4, 9, 1), MAP], {"scale": 3, "size": 2, "samples": 3}, {}),
 ]
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from onebit import runtime
 from onebit.bench.contenders import check
 from onebit.bench.networks import image_of, instruction_sets, machine, network, random_inputs
+from onebit.bench.outputs import joined
 from onebit.runtime import native
 
 
@@ -39,11 +40,11 @@ def bench_layers(
         path, _ = network(model, method, size, folder, random=random, int8=int8)
         reference = runtime.load(path, backend="reference")
         inputs = random_inputs(image_of(reference), 1, 1, in_bytes=int8).engine
-        expected = reference(inputs)
+        expected = joined(reference(inputs))
         tables = []
         for name in instruction_sets(isa):
             engine = runtime.load(path, threads=1, isa=name, backend="engine")
-            check(f"engine on {engine.isa}", engine(inputs), expected)
+            check(f"engine on {engine.isa}", joined(engine(inputs)), expected)
             tables.append(profiled(engine, inputs, rounds))
     return {"model": model, "machine": machine(), "rounds": rounds, "tables": tables}
 

@@ -22,6 +22,7 @@ import numpy as np
 from onebit import runtime
 from onebit.bench.contenders import check
 from onebit.bench.networks import image_of, machine, network, random_inputs
+from onebit.bench.outputs import joined, of_one_output
 from onebit.bench.peers import PEERS, versions
 from onebit.bench.peers.peer import Call, FilePeer, calibration_batches
 from onebit.errors import UserError
@@ -55,7 +56,7 @@ def bench_memory(
         reference = runtime.load(path, backend="reference")
         batches = calibration_batches(batch) if peers else 1
         inputs, samples = random_inputs(image_of(reference), batch, batches, in_bytes=int8)
-        check("engine", runtime.load(path, backend="engine")(inputs)[:1], reference(inputs[:1]))
+        check("engine", joined(runtime.load(path, backend="engine")(inputs))[:1], joined(reference(inputs[:1])))
         precision = "1 bit, else int8" if int8 else "1 bit"
         rows = [row_of("onebit", precision, path, count, inputs, folder) for count in threads]
         if kinds:
@@ -89,8 +90,9 @@ def rows_of_peers(
     packed network at `path`. Raises UserError where a process fails, and for a packed file whose parent is not in the table."""
     from onebit.bench import peer_contenders  # loads PyTorch, which a packed file alone does without
 
-    classes = reference(samples[0][:1]).shape[1]
+    classes = len(reference.labels) if reference.labels else joined(reference(samples[0][:1])).shape[1]
     parent = networks[1] if networks else peer_contenders.parent_of(reference.name, reference.input_shape, classes)
+    parent = of_one_output(parent)
     peer_contenders.settle(parent, samples)
     rows = []
     for name, kind in kinds.items():

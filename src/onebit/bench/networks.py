@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from onebit.bench.outputs import joined_tensors
 from onebit.errors import UserError
 from onebit.machine import processor
 from onebit.runtime import Image, Model, native, zoo
@@ -64,10 +65,8 @@ class Inputs(NamedTuple):
 
 
 def image_of(model: Model) -> Image:
-    """The input of a network. Raises UserError for one of other or several inputs, or of several outputs."""
+    """The input of a network. Raises UserError for one of other or several inputs."""
     shape = model.input_shape
-    if len(model.outputs) > 1:
-        raise UserError(f"{model.name} gives several outputs ({', '.join(model.outputs)}); bench times networks of one")
     return next(source for source in model.inputs if isinstance(source, Image) and source.shape == shape)
 
 
@@ -102,14 +101,15 @@ def instruction_sets(isa: str) -> list[str | None]:
 
 
 def eager(network: Any, inputs: np.ndarray) -> Callable[[], Any]:
-    """A call of the PyTorch network on float32 inputs (B, C, H, W) that gives its logits, a tensor (B, classes)."""
+    """A call of the PyTorch network on float32 inputs (B, C, H, W) that gives its logits, a tensor (B, classes), or its outputs
+    joined."""
     import torch
 
     tensor = torch.from_numpy(inputs)
 
     def call() -> Any:
         with torch.inference_mode():
-            return network(tensor)
+            return joined_tensors(network(tensor))
 
     return call
 

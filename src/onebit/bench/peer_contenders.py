@@ -13,6 +13,7 @@ from torch import nn
 
 from onebit import models, runtime
 from onebit.bench.contenders import MAX_ISA, Contender, check
+from onebit.bench.outputs import joined, of_one_output
 from onebit.bench.peers import PEERS
 from onebit.bench.peers.peer import PACKED, Call, FilePeer, Peer
 from onebit.errors import UserError
@@ -45,11 +46,12 @@ def checked_peers(
     names are in PEERS; path is the packed file of the parent's binary network; samples are normalised batches (B, C, H, W),
     float32, of which the first is timed. Raises UserError where an answer is wrong.
     """
+    parent = of_one_output(parent)
     settle(parent, samples)
     with torch.no_grad():
         expected = [parent(torch.from_numpy(inputs)).numpy() for inputs in samples]
     packed = runtime.load(path)
-    truths = {PACKED: [packed(inputs) for inputs in samples]}
+    truths = {PACKED: [joined(packed(inputs)) for inputs in samples]}
     found: list[Contender] = []
     doubts = []
     limit = os.environ.get(MAX_ISA)

@@ -14,6 +14,7 @@ from typing import Any
 from onebit import runtime
 from onebit.bench.contenders import MAX_ISA, Contender, check
 from onebit.bench.networks import eager, image_of, instruction_sets, machine, network, random_inputs
+from onebit.bench.outputs import joined
 from onebit.bench.peers import versions
 from onebit.bench.peers.peer import calibration_batches
 from onebit.bench.turns import measure
@@ -78,12 +79,12 @@ def checked_contenders(
     reference = runtime.load(path, backend="reference")
     batches = calibration_batches(batch) if peers else 1
     inputs, samples = random_inputs(image_of(reference), batch, batches, in_bytes=int8)
-    expected = reference(inputs[:1])
+    expected = joined(reference(inputs[:1]))
     contenders: list[Contender] = []
     for count in threads:
         for name in instruction_sets(isa):
             engine = runtime.load(path, threads=count, isa=name, backend="engine")
-            check(f"engine on {engine.isa}", engine(inputs)[:1], expected)
+            check(f"engine on {engine.isa}", joined(engine(inputs))[:1], expected)
             precision = "1 bit, else int8" if int8 else "1 bit"
             row = {"engine": "onebit", "precision": precision, "isa": engine.isa, "threads": count}
             contenders.append(Contender(row, partial(engine, inputs)))
@@ -98,7 +99,8 @@ def checked_contenders(
         return contenders, []
     from onebit.bench import peer_contenders  # loads PyTorch, which a packed file alone does without
 
-    shape, classes = reference.input_shape, expected.shape[1]
+    shape, labels = reference.input_shape, reference.labels
+    classes = len(labels) if labels else expected.shape[1]
     parent = networks[1] if networks else peer_contenders.parent_of(reference.name, shape, classes)
     theirs, doubts = peer_contenders.checked_peers(peers, path, parent, samples, threads, folder)
     return sorted(contenders + theirs, key=lambda contender: contender.row["threads"]), doubts

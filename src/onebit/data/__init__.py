@@ -17,12 +17,23 @@ DATA: "Table[Callable[[Path, LoadOptions], Data]]" = Table(
     {
         "cifar10": "onebit.data.cifar:cifar10",
         "cifar100": "onebit.data.cifar:cifar100",
+        "coco": "onebit.data.coco:coco",
+        "coco2014": "onebit.data.coco:coco2014",
+        "coco2017": "onebit.data.coco:coco2017",
         "digits": "onebit.data.digits:digits",
         "imagefolder": "onebit.data.imagefolder:imagefolder",
         "parquet": "onebit.data.parquet:parquet",
+        "voc": "onebit.data.voc:voc",
+        "voc0712": "onebit.data.voc:voc0712",
+        "voc2007": "onebit.data.voc:voc2007",
+        "voc2012": "onebit.data.voc:voc2012",
         "webdataset": "onebit.data.webdataset:webdataset",
     },
 )
+
+# Keys that only some sets read
+PHOTOGRAPHS = ("crop_scale", "color_jitter", "rand_augment", "lighting")
+OBJECTS = ("photometric", "zoom_out", "iou_crop", "mirror")
 
 
 def load(name: str, root: str | Path = "data", options: LoadOptions | None = None) -> "Data":
@@ -32,10 +43,10 @@ def load(name: str, root: str | Path = "data", options: LoadOptions | None = Non
     """
     options = options or LoadOptions()
     data = DATA[name](Path(root), options)
-    if data.inputs.resize is None:
-        for key in ("color_jitter", "rand_augment", "lighting"):
-            if value := getattr(options, key):
-                raise UserError(f"{key} = {value!r} is for photographs, not for {name}; leave it out")
+    defaults = LoadOptions()
+    for key, what in unread(data.task, data.inputs.resize).items():
+        if (value := getattr(options, key)) != getattr(defaults, key):
+            raise UserError(f"{key} = {value!r} is for {what}, not for {name}; leave it out")
     if options.mixup or options.cutmix:
         from onebit.data.loading.mixing import MixedSet
 
@@ -45,4 +56,10 @@ def load(name: str, root: str | Path = "data", options: LoadOptions | None = Non
     return data
 
 
-__all__ = ["DATA", "LoadOptions", "load"]
+def unread(task: str, resize: int | None) -> dict[str, str]:
+    """The keys that a set for `task`, whose pictures are cut after `resize` (`Images`), does not read, and what they are for."""
+    photographs = {} if resize is not None else dict.fromkeys(PHOTOGRAPHS, "photographs")
+    return photographs | ({} if task == "detection" else dict.fromkeys(OBJECTS, "pictures with boxes"))
+
+
+__all__ = ["DATA", "LoadOptions", "load", "unread"]

@@ -1,12 +1,9 @@
 """What is to be found in a picture: the targets of detection."""
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 
-@dataclass(frozen=True)
 class Boxes:
     """The objects of one image.
 
@@ -15,13 +12,12 @@ class Boxes:
     difficult   bool (N,): VOC's difficult, which scores count neither way; not among what is trained on
     crowd       bool (N,): COCO's iscrowd, likewise
     image       index of the image in its set
+
+    No dataclass: Fabric would round the corners to the training's precision, as it does with all tensors that it knows the way to.
     """
 
-    boxes: Tensor
-    labels: Tensor
-    difficult: Tensor
-    crowd: Tensor
-    image: int
+    def __init__(self, boxes: Tensor, labels: Tensor, difficult: Tensor, crowd: Tensor, image: int):
+        self.boxes, self.labels, self.difficult, self.crowd, self.image = boxes, labels, difficult, crowd, image
 
     def __len__(self) -> int:
         return len(self.labels)

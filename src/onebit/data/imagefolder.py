@@ -13,14 +13,14 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from onebit.data.dataset import Data
 from onebit.data.loading.class_names import check_names
-from onebit.data.loading.photographs import photographs
+from onebit.data.loading.photographs import Labelled, photographs
 from onebit.data.options import VAL_SPLIT, LoadOptions
 from onebit.errors import UserError
 from onebit.runtime.folders import walk
 from onebit.runtime.pictures import content_of
 
 
-class FolderSamples:
+class FolderSamples(Labelled):
     """A file for each image; its folder is its class."""
 
     def __init__(self, root: Path, split: Path, files: list[tuple[str, int]]):

@@ -25,6 +25,18 @@ class LoadOptions(Options):
     lighting: float = key(
         0.0, "standard deviation of AlexNet's PCA lighting noise on photographs; 0 means none", NATURAL
     )
+    photometric: float = key(
+        1.0,
+        "strength of SSD's random colours of pictures with boxes; 0 means none, 1 as SSD",
+        Bounds(lambda v: 0 <= v <= 2, "in [0, 2]"),
+    )
+    zoom_out: float = key(
+        4.0,
+        "largest side of the canvas that pictures with boxes are placed on, in sides of the picture; 1 means none",
+        Bounds(lambda v: v >= 1, "at least 1"),
+    )
+    iou_crop: bool = key(True, "crop pictures with boxes at random, as SSD")
+    mirror: bool = key(True, "mirror every other picture with boxes")
     mixup: float = key(0.0, "alpha of mixup; 0 means none", NATURAL)
     cutmix: float = key(0.0, "alpha of cutmix; 0 means none", NATURAL)
     val_split: float | None = key(

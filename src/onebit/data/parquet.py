@@ -11,14 +11,14 @@ import numpy as np
 
 from onebit.data.dataset import Data
 from onebit.data.loading.class_names import check_names
-from onebit.data.loading.photographs import photographs
+from onebit.data.loading.photographs import Labelled, photographs
 from onebit.data.loading.shards import check_labels, find_shards, numbers
 from onebit.data.options import LoadOptions
 from onebit.errors import UserError
 from onebit.machine import installation
 
 
-class ParquetSamples:
+class ParquetSamples(Labelled):
     """Rows of a table in memory-mapped files."""
 
     def __init__(self, root: Path, paths: list[Path]):

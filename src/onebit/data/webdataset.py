@@ -15,14 +15,14 @@ import numpy as np
 
 from onebit.data.dataset import Data
 from onebit.data.loading.class_names import read_names
-from onebit.data.loading.photographs import photographs
+from onebit.data.loading.photographs import Labelled, photographs
 from onebit.data.loading.shards import check_labels, find_shards, numbers
 from onebit.data.loading.tar_index import index
 from onebit.data.options import LoadOptions
 from onebit.errors import UserError
 
 
-class TarSamples:
+class TarSamples(Labelled):
     """Images in tar files, by their places."""
 
     def __init__(self, root: Path, paths: list[Path]):

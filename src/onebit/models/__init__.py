@@ -27,6 +27,7 @@ MODELS: Table[Architecture] = Table(
         "resnet56": "onebit.models.resnet_cifar:resnet56",
         "imagenet_resnet18": "onebit.models.resnet_imagenet:imagenet_resnet18",
         "imagenet_resnet34": "onebit.models.resnet_imagenet:imagenet_resnet34",
+        "fasterrcnn_resnet18_fpn": "onebit.models.faster_rcnn:fasterrcnn_resnet18_fpn",
         "vgg_small": "onebit.models.vgg_small:vgg_small",
         "alexnet": "onebit.models.alexnet:alexnet",
         "reactnet_a": "onebit.models.reactnet_a:reactnet_a",

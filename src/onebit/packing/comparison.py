@@ -106,6 +106,10 @@ class _Comparison(Calls):
         self.overflowed = self.overflowed or not largest < HUGE
         if node in self.unsure or self.overflowed:
             return found
+        if callable(agrees := getattr(self.layer(node), "agrees", None)):
+            if not agrees(found, expected):
+                raise self.error(node, "other boxes are chosen")
+            return found
         error = (found.double() - expected.double()).abs()
         allowed = RELATIVE * largest
         if not float(error.amax()) <= allowed + self.cancelled(node) + 1e-30:

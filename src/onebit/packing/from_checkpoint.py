@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from onebit.checkpoints.checkpoint import Checkpoint
+from onebit.data import unread
 from onebit.errors import UserError
 from onebit.packing.pack import pack
 from onebit.tasks import TASKS
@@ -15,7 +16,6 @@ PLACES = (
     *("download", "root", "workers", "max_corrupt", "out", "teacher_weights", "checkpoint_steps", "eval_every"),
     *("accumulate", "compile", "threads", "accelerator", "devices", "num_nodes", "strategy", "timeout", "diagnostics"),
 )
-PHOTOGRAPHS = ("image_size", "crop_scale", "color_jitter", "rand_augment", "lighting")
 TEACHING = ("distillation", "distillation_weight", "distillation_last_weight", "temperature")
 
 
@@ -57,8 +57,10 @@ def training_record(checkpoint: Checkpoint) -> dict[str, float | str]:
     if (progress := checkpoint.progress) is None:
         return {}
     idle = set(PLACES)
-    if checkpoint.inputs is not None and checkpoint.inputs.resize is None:
-        idle |= set(PHOTOGRAPHS)
+    if checkpoint.inputs is not None:
+        idle |= {*unread(checkpoint.task["name"], checkpoint.inputs.resize)}
+        if checkpoint.inputs.resize is None:
+            idle.add("image_size")
     if not progress.recipe.get("teacher"):
         idle |= set(TEACHING)
     record: dict[str, float | str] = {"epochs_done": progress.epoch, "seconds": round(progress.seconds)}

@@ -11,7 +11,9 @@ from onebit.errors import UserError
 from onebit.nn.l2_norm import L2Norm
 from onebit.nn.layers import BinaryConv2d, BinaryLinear, OptionA
 from onebit.nn.nonlinearities import Hardtanh, Maxout, RPReLU
-from onebit.packing import channels, fold, pooling, products, views
+from onebit.nn.proposals import Proposals
+from onebit.nn.roi_align import RoIAlign
+from onebit.packing import channels, fold, pooling, products, regions, views
 from onebit.packing.arithmetic import clip
 from onebit.packing.attention import multihead
 from onebit.packing.lowering import Lowering, same
@@ -86,6 +88,8 @@ MODULES: dict[type[nn.Module], Callable[..., None]] = {
     L2Norm: _l2_norm,
     Maxout: _per_channel("maxout", "channels", "positive", "negative"),
     OptionA: _option_a,
+    Proposals: regions.proposals,
+    RoIAlign: regions.roi_align,
     RPReLU: _per_channel("rprelu", "channels", "shift_in", "slope", "shift_out"),
     nn.AdaptiveAvgPool2d: _adaptive("avg_pool"),
     nn.AdaptiveMaxPool2d: _adaptive("max_pool"),

@@ -5,10 +5,12 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from onebit.models import MODELS
 from onebit.reproduction.lines import Line
 from onebit.reproduction.table import Paper
 
 Value = str | int | float | None
+FIRST = {"detection": "map_50"}  # by task, where it is not the accuracy
 
 
 def spread(values: Sequence[float], digits: int = 2) -> str:
@@ -45,11 +47,20 @@ def papers(paper: Paper | None, score: str) -> str:
 def ours(line: Line, score: str) -> str:
     """Our score, with the epochs that it took; or that there is none."""
     values = line.score(score)
+    if not line.records and score != first_score(line):
+        return ""
     if line.row.values is None and not line.records:
         return "cited only"
     if not line.records:
         return "not run"
     return f"{spread(values)} after {counted(line.epochs or 0)}" if values else ""
+
+
+def first_score(line: Line) -> str:
+    """The score that the line's networks are compared by: that of the paper, or of the network's task."""
+    if line.row.paper is not None:
+        return next(iter(line.row.paper.scores))
+    return FIRST.get(MODELS[line.setting("model")].task, "accuracy") if line.setting("model") else "accuracy"
 
 
 def link(line: Line, name: str) -> str:
@@ -96,6 +107,12 @@ COLUMNS = (
     Column("the paper's accuracy, %", lambda line: papers(line.row.paper, "accuracy"), short=True),
     Column("ours, %", lambda line: ours(line, "accuracy"), short=True),
     Column("in the engine, %", lambda line: spread(line.measured("engine", "accuracy")), short=True),
+    Column("the paper's AP50, %", lambda line: papers(line.row.paper, "map_50"), short=True),
+    Column("our AP50, %", lambda line: ours(line, "map_50"), short=True),
+    Column("AP50 in the engine, %", lambda line: spread(line.measured("engine", "map_50")), short=True),
+    Column("our AP, %", lambda line: spread(line.score("map"))),
+    Column("the paper's VOC 2007 AP50, %", lambda line: papers(line.row.paper, "voc07_map_50")),
+    Column("our VOC 2007 AP50, %", lambda line: ours(line, "voc07_map_50")),
     Column("the paper's top-5, %", lambda line: papers(line.row.paper, "accuracy_top5")),
     Column("our top-5, %", lambda line: ours(line, "accuracy_top5") if line.score("accuracy_top5") else ""),
     Column("calibration error, %", lambda line: spread(line.measured("engine", "ece"))),
@@ -141,6 +158,10 @@ NUMBERS: dict[str, Callable[[Line], Value]] = {  # of the CSV file: one value a 
     "engine_accuracy_mean": lambda line: first(line.measured("engine", "accuracy"), statistics.fmean),
     "engine_ece_mean": lambda line: first(line.measured("engine", "ece"), statistics.fmean),
     "corrupted_mean": lambda line: first(line.measured("corrupted", "mean"), statistics.fmean),
+    "map_50_mean": lambda line: first(line.score("map_50"), statistics.fmean),
+    "map_50_std": lambda line: first(line.score("map_50"), statistics.stdev, 2),
+    "map_mean": lambda line: first(line.score("map"), statistics.fmean),
+    "engine_map_50_mean": lambda line: first(line.measured("engine", "map_50"), statistics.fmean),
     "block": lambda line: line.structure.get("block"),
     "shortcut": lambda line: line.structure.get("shortcut"),
     "nonlinearity": lambda line: line.structure.get("nonlinearity"),

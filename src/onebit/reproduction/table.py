@@ -9,7 +9,7 @@
       group             heading under which the row stands
       recipe            a recipe that comes with onebit
       keys              keys of the row's recipe
-      paper             {accuracy, accuracy_top5 in percent, epochs where the source tells, source}
+      paper             {scores of SCORES in percent, epochs where the source tells, source}
       note              one line
     [method.NAME]       label, group, keys, paper, note of a row of `methods`
 
@@ -34,7 +34,8 @@ from onebit.training.recipe import read as read_recipe
 SHIPPED = resources.files("onebit") / "reproduction" / "tables"
 TOP: dict[str, Any] = {"title": str, "about": str, "methods": str, "recipe": dict, "paper": dict, "method": dict}
 PARTS: dict[str, Any] = {"label": str, "group": str, "recipe": str, "keys": dict, "paper": dict, "note": str}
-PAPER: dict[str, Any] = {"accuracy": float, "accuracy_top5": float, "epochs": int, "source": str}
+SCORES = ("accuracy", "accuracy_top5", "map_50", "map", "voc07_map_50")
+PAPER: dict[str, Any] = {**dict.fromkeys(SCORES, float), "epochs": int, "source": str}
 OURS = ("seed", "out", "root", "threads")  # keys of a recipe that the command sets
 FROM_ROW = "row:"
 LINKS = ("initial", "teacher")  # keys that may name a row
@@ -164,8 +165,10 @@ def row_of(entry: dict[str, Any], content: Mapping[str, Any], where: str) -> Row
     paper = None
     if "paper" in entry:
         given = {**content.get("paper", {}), **entry["paper"]}
-        check(given, PAPER, f"{where}: paper", ("accuracy", "source"))
-        scores = {key: float(value) for key, value in given.items() if key not in ("epochs", "source")}
+        check(given, PAPER, f"{where}: paper", ("source",))
+        scores = {key: float(given[key]) for key in SCORES if key in given}
+        if not scores:
+            raise UserError(f"{where}: paper has no score; give one of {', '.join(SCORES)}")
         paper = Paper(scores, given.get("epochs"), given["source"])
     elif values is None:
         raise UserError(f"{where} has no recipe, no keys and no paper; give one of them")

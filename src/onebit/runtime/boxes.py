@@ -107,7 +107,9 @@ def boxes_of(scores: np.ndarray, offsets: np.ndarray, places: np.ndarray, settin
     found = []
     for label in range(p.shape[1]):
         (rows,) = np.nonzero(p[:, label] > np.float32(settings.score))
-        boxes = clipped(decoded(offsets[rows, (label + 1) % offsets.shape[1]], places[rows], settings), settings.size)
+        boxes = clipped(
+            decoded(offsets[rows, (label + 1) % offsets.shape[1]], places[rows], settings.weights), settings.size
+        )
         size = boxes[:, 2:] - boxes[:, :2]
         large = (size >= np.float32(settings.smallest)).all(1)  # and no NaN
         boxes, best = boxes[large], p[rows[large], label]
@@ -120,13 +122,12 @@ def boxes_of(scores: np.ndarray, offsets: np.ndarray, places: np.ndarray, settin
     return Found(boxes[order], best[order], labels[order])
 
 
-def decoded(offsets: np.ndarray, places: np.ndarray, settings: BoxSettings) -> np.ndarray:
-    """(N, 4) of offsets (N, 4) and anchors or proposals (N, 4)."""
-    weights = np.array(settings.weights, np.float32)
+def decoded(offsets: np.ndarray, places: np.ndarray, weights: Sequence[float]) -> np.ndarray:
+    """(N, 4) of offsets (N, 4), their weights, and anchors or proposals (N, 4)."""
     with np.errstate(all="ignore"):  # outputs may be anything
         size = places[:, 2:] - places[:, :2]
         centre = places[:, :2] + HALF * size
-        steps = offsets / weights
+        steps = offsets / np.array(weights, np.float32)
         logs = np.where(steps[:, 2:] > LARGEST, LARGEST, steps[:, 2:])
         half = HALF * (exponentials.exp(logs.astype(np.float64)).astype(np.float32) * size)
         centre = steps[:, :2] * size + centre

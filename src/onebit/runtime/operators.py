@@ -22,6 +22,7 @@ from onebit.runtime import (
     normalization,
     pools,
     rearrangements,
+    regions,
     transposed_conv,
     upsampling,
     windows,
@@ -217,5 +218,7 @@ OPERATORS: dict[str, Operator] = {
         1, transposed_conv.transposed_conv_shape, transposed_conv.transposed_conv, transposed_conv.TRANSPOSED_CONV
     ),
     "attention": Operator(3, attention.attention_shape, attention.attention, attention.ATTENTION),
+    "proposals": Operator(2, regions.proposals_shape, regions.proposals, regions.PROPOSALS),
+    "roi_align": Operator(2, regions.roi_align_shape, regions.roi_align, regions.ROI_ALIGN),
     "option_a": Operator(1, _option_a_shape, _option_a, _OPTION_A),
 }

@@ -88,6 +88,8 @@ def set_up(fabric: Fabric, recipe: Recipe, out: Path, resumes: bool, quiet: bool
             fabric.print(f"{recipe.model}: {table.totals}", file=sys.stderr)
         if not quiet and (warning := one_sided(model, table)):
             fabric.print(f"onebit: warning: {warning}", file=sys.stderr)
+    if not quiet and (warning := getattr(model, "warning", "")):
+        fabric.print(f"onebit: warning: {warning}", file=sys.stderr)
     if recipe.sync_batch_norm:
         model = synchronize_norms(model, fabric)
     maps = layout(recipe)

@@ -1,7 +1,7 @@
 """Photographs on disk behind the interface of MemorySet: decoded and augmented by worker processes.
 
-A row of the data table gives the samples (encoded images and their labels), everything else is here. The order of an epoch
-depends on (seed, epoch) alone, the random numbers of an image on (seed, epoch, image): they are the same for any number of
+A row of the data table gives the samples (encoded images and what is known of them) and says what becomes of one
+(`Preparation`), everything else is here. The order of an epoch depends on (seed, epoch) alone, the random numbers of an image on (seed, epoch, image): they are the same for any number of
 workers, on any number of processes and after a resume.
 
 A training image that cannot be decoded is reported once on standard error and replaced by the next one that can, in the
@@ -11,7 +11,7 @@ that cannot be read at all. In evaluation every image counts, and the first bad 
 
 import sys
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -22,7 +22,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from onebit.data.dataset import Batch, Data, Examples, epoch_seed, evenly
 from onebit.data.inputs import IMAGENET_MEAN, IMAGENET_STD, Images, Normalization
-from onebit.data.loading.augmentation import cut_to, evaluation_transform, lighting_shift, resize_of, training_transform
+from onebit.data.loading.augmentation import resize_of
+from onebit.data.loading.preparation import ClassPreparation, Cut, Preparation, Prepared
 from onebit.data.loading.seeding import seeded
 from onebit.data.loading.shards import shuffled
 from onebit.data.loading.workers import outlive_signals, received
@@ -36,13 +37,17 @@ class Samples(Protocol):
     """Encoded images on disk. Workers hold copies, so long lists belong in arrays, which are shared between processes.
 
     root: folder of the set
-    labels: int64 (N,)
     shards: images per file of the set, in their order; one number where images have a file each
     """
 
     root: Path
-    labels: np.ndarray
     shards: list[int]
+
+    def __len__(self) -> int: ...
+
+    def known(self, index: int) -> Any:
+        """What is known of the image, as the set's preparation takes it: for classes the number of its class."""
+        ...
 
     def name(self, index: int) -> str: ...
 
@@ -51,14 +56,31 @@ class Samples(Protocol):
         ...
 
 
+class Labelled:
+    """Samples of which a label is known: labels int64 (N,)."""
+
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def known(self, index: int) -> int:
+        return int(self.labels[index])
+
+
 class Some:
     """Those of the samples at `indices` (N,)."""
 
     def __init__(self, samples: Samples, indices: np.ndarray):
         self.samples, self.indices = samples, indices
         self.root = samples.root
-        self.labels = samples.labels[indices]
         self.shards = [len(indices)]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def known(self, index: int) -> Any:
+        return self.samples.known(int(self.indices[index]))
 
     def name(self, index: int) -> str:
         return self.samples.name(int(self.indices[index]))
@@ -75,10 +97,11 @@ class Request(NamedTuple):
 
 
 class Decoded(NamedTuple):
-    """images uint8 (B, 3, H, W), labels int64 (B,), lighting shifts float32 (B, 3); or what went wrong."""
+    """images uint8 (B, 3, H, W), their targets as the preparation joins them, lighting shifts float32 (B, 3); or what went
+    wrong."""
 
     images: Tensor
-    labels: Tensor
+    targets: Any
     shifts: Tensor | None
     corrupt: dict[int, str]  # reason by index
     error: str = ""
@@ -87,32 +110,26 @@ class Decoded(NamedTuple):
 class Decoder(Dataset[Decoded]):
     """Request -> Decoded, in a worker process. Errors are part of the answer: raised ones would arrive as tracebacks."""
 
-    def __init__(self, samples: Samples, options: LoadOptions, cut: tuple[int, int, int | None] | None = None):
-        self.samples, self.options, self.cut = samples, options, cut
-        self.training = training_transform(options)
-        self.evaluation = cut_to(*cut) if cut else evaluation_transform(options.image_size)
+    def __init__(self, samples: Samples, options: LoadOptions, preparation: Preparation):
+        self.samples, self.options, self.preparation = samples, options, preparation
 
     def __getitem__(self, request: Request) -> Decoded:
-        count, size = len(request.indices), self.options.image_size
-        sizes = (size, size) if self.cut is None or request.seed is not None else self.cut[:2]
-        images = torch.empty((count, 3, *sizes), dtype=torch.uint8)
-        labels = torch.empty(count, dtype=torch.int64)
-        shifts = torch.zeros((count, 3)) if self.options.lighting and request.seed is not None else None
         corrupt: dict[int, str] = {}
         try:
-            for row, index in enumerate(request.indices.tolist()):
-                picture, used = self.picture(index, corrupt if request.seed is not None else None)
-                labels[row] = int(self.samples.labels[used])
-                if request.seed is None:
-                    images[row] = self.evaluation(picture)
-                    continue
-                with seeded(request.seed, index):
-                    images[row] = self.training(picture)
-                    if shifts is not None:
-                        shifts[row] = lighting_shift(self.options.lighting)
+            prepared = [self.prepared(index, request.seed, corrupt) for index in request.indices.tolist()]
         except UserError as error:
-            return Decoded(images[:0], labels[:0], None, corrupt, str(error))
-        return Decoded(images, labels, shifts, corrupt)
+            return Decoded(torch.empty(0), None, None, corrupt, str(error))
+        images, targets, shifts = zip(*prepared, strict=True)
+        shifted = None if shifts[0] is None else torch.stack(shifts)
+        return Decoded(torch.stack(images), self.preparation.join(targets), shifted, corrupt)
+
+    def prepared(self, index: int, seed: int | None, corrupt: dict[int, str]) -> Prepared:
+        """The image at index, augmented where there is a seed; in its place another one, if it is `corrupt`."""
+        picture, used = self.picture(index, corrupt if seed is not None else None)
+        if seed is None:
+            return self.preparation.evaluation(picture, self.samples.known(used), used)
+        with seeded(seed, index):
+            return self.preparation.training(picture, self.samples.known(used), used)
 
     def picture(self, index: int, corrupt: dict[int, str] | None) -> tuple[Any, int]:
         """The image at index or, where `corrupt` collects those that fail, the first good one after it; and its index."""
@@ -127,9 +144,9 @@ class Decoder(Dataset[Decoded]):
                 corrupt[index] = str(error)
                 if len(corrupt) > self.options.max_corrupt:
                     raise UserError(self.too_many(corrupt)) from error
-                if len(corrupt) == len(self.samples.labels):
+                if len(corrupt) == len(self.samples):
                     raise UserError(f"{self.samples.root}: none of the training images can be decoded") from error
-                index = (index + 1) % len(self.samples.labels)
+                index = (index + 1) % len(self.samples)
 
     def read(self, index: int) -> bytes:
         try:
@@ -156,9 +173,10 @@ class Photographs(Examples):
     """A set of samples. Worker processes live from the first batch on; each batch is decoded by one of them.
 
     Args:
-        samples: encoded images and labels
+        samples: encoded images and what is known of them
         options: image size, workers, augmentation, max_corrupt
         normalization: of the pixels, on the device that trains
+        preparation: class of what becomes of an image
         cut: height, width and `resize` of evaluation (`pictures.cut`), if they do not follow from the image size
     """
 
@@ -167,10 +185,12 @@ class Photographs(Examples):
         samples: Samples,
         options: LoadOptions,
         normalization: Normalization,
-        cut: tuple[int, int, int | None] | None = None,
+        preparation: Callable[[LoadOptions, Cut | None], Preparation] = ClassPreparation,
+        cut: Cut | None = None,
     ):
-        self.samples, self.normalization = samples, normalization
-        self.decoder = Decoder(samples, options, cut)
+        self.samples, self.options, self.normalization = samples, options, normalization
+        self.preparation, self.cut_to = preparation, cut
+        self.decoder = Decoder(samples, options, preparation(options, cut))
         self.workers = min(options.workers, processor.count())
         self.device = torch.device("cpu")
         self.reasons: dict[int, str] = {}  # why a training image could not be decoded
@@ -178,7 +198,7 @@ class Photographs(Examples):
         weakref.finalize(self, self.idle.clear)  # the garbage collector alone would wait 5 s for each process
 
     def __len__(self) -> int:
-        return len(self.samples.labels)
+        return len(self.samples)
 
     @property
     def corrupt(self) -> list[str]:
@@ -186,11 +206,11 @@ class Photographs(Examples):
         return [self.samples.name(index) for index in self.reasons]
 
     def cut(self, height: int, width: int, resize: int | None) -> "Photographs":
-        return Photographs(self.samples, self.decoder.options, self.normalization, (height, width, resize))
+        return Photographs(self.samples, self.options, self.normalization, self.preparation, (height, width, resize))
 
     def some(self, count: int) -> "Photographs":
         samples = Some(self.samples, evenly(len(self), count))
-        return Photographs(samples, self.decoder.options, self.normalization, self.decoder.cut)
+        return Photographs(samples, self.options, self.normalization, self.preparation, self.cut_to)
 
     def to(self, device: torch.device) -> "Photographs":
         self.device = device
@@ -227,7 +247,7 @@ class Photographs(Examples):
         """Name new corrupt images on standard error; raise the worker's error, or that they are too many by now."""
         new = {index: reason for index, reason in decoded.corrupt.items() if index not in self.reasons}
         self.reasons |= new
-        if len(self.reasons) > self.decoder.options.max_corrupt:
+        if len(self.reasons) > self.options.max_corrupt:
             raise UserError(self.decoder.too_many(self.reasons))
         if decoded.error:
             raise UserError(decoded.error)
@@ -240,7 +260,7 @@ class Photographs(Examples):
         if decoded.shifts is not None:  # (x + shift - mean) / std = (x - mean) / std + shift / std
             shifts = decoded.shifts / torch.tensor(self.normalization.std)
             images += shifts.to(self.device, non_blocking=True)[:, :, None, None]
-        return Batch(images, decoded.labels.to(self.device, non_blocking=True))
+        return Batch(images, self.decoder.preparation.targets(decoded.targets, self.device))
 
     def evaluation_batches(self, batch_size: int, rank: int = 0, world: int = 1) -> Iterator[Batch]:
         """All images in order, without augmentation; of several ranks, each gets every world-th batch."""

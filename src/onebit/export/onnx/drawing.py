@@ -73,10 +73,17 @@ class Drawing:
 
     def add(self, op: str, *inputs: Value | str, domain: str | None = None, **attributes: Any) -> str:
         """One node with one output; the output's name. An empty name stands for an optional input that is left out."""
-        names = [value.name if isinstance(value, Value) else value for value in inputs]
-        output = self.unique(str(len(self.nodes)))
-        self.nodes.append(helper.make_node(op, names, [output], domain=domain, **attributes))
+        (output,) = self.several(op, 1, *inputs, domain=domain, **attributes)
         return output
+
+    def several(
+        self, op: str, count: int, *inputs: Value | str, domain: str | None = None, **attributes: Any
+    ) -> list[str]:
+        """The same of a node with so many outputs."""
+        names = [value.name if isinstance(value, Value) else value for value in inputs]
+        outputs = [self.unique(str(len(self.nodes))) for _ in range(count)]
+        self.nodes.append(helper.make_node(op, names, outputs, domain=domain, **attributes))
+        return outputs
 
     def call(self, name: str, drawn: str, start: int) -> None:
         """Let `drawn`, the value of what was drawn from node `start` on, be called `name`, which is reserved for it."""

@@ -22,6 +22,7 @@ from onebit.export.onnx.drawing import QONNX, Drawing, Value
 from onebit.export.onnx.elementwise import ELEMENTWISE
 from onebit.export.onnx.layers import LAYERS
 from onebit.export.onnx.maps import MAPS
+from onebit.export.onnx.regions import REGIONS
 from onebit.runtime import format
 from onebit.runtime.graph import Graph
 from onebit.runtime.inputs import Image, Input, Tokens
@@ -31,7 +32,7 @@ from onebit.runtime.tensors import Arrays, Shape, Tensors, by_node
 OPSET, IR = 18, 8  # IR 8 is the one that came with this opset: readers of 2022 and later know both
 MAX_BYTES = 2**31 - 1  # of one protobuf
 # Operator of the file -> (drawing, node, its tensors, its inputs) -> name of the value.
-OPERATORS: dict[str, Callable[..., str]] = {**LAYERS, **BINARY, **ELEMENTWISE, **MAPS}
+OPERATORS: dict[str, Callable[..., str]] = {**LAYERS, **BINARY, **ELEMENTWISE, **MAPS, **REGIONS}
 
 
 @dataclass(frozen=True)
