@@ -16,9 +16,9 @@ import pytest
 from PIL import Image
 
 import c_interface
-from builds import build, tool
-from c_interface import BYTES, CHANNELS_FIRST, CHANNELS_LAST, INTEGERS, Buffer, Failure, Library, Shape, Values, values
-from onebit.runtime import answers, box_settings, boxes, load, native
+from builds import output_of, tool
+from c_interface import BYTES, CHANNELS_FIRST, CHANNELS_LAST, INTEGERS, Buffer, Failure, Shape, Values, values
+from onebit.runtime import answers, load, native
 from onebit.runtime import format as file_format
 from onebit.runtime.answers import Asked
 
@@ -29,7 +29,7 @@ if not native.available():
 
 import test_runtime_hostile as version1  # noqa: E402
 import test_runtime_hostile_several as version2  # noqa: E402
-from nets import Builder, detector  # noqa: E402
+from nets import Builder  # noqa: E402
 from test_runtime_engine import mixed  # noqa: E402
 
 OLD = ROOT / "tests" / "old"
@@ -43,35 +43,6 @@ def program(name: str) -> str:
     if found is None:
         pytest.skip(f"{name} is not installed: apt-get install {INSTALL[name]}")
     return found
-
-
-def output_of(*command: Any, **environment: str) -> str:
-    done = subprocess.run(
-        [str(part) for part in command], env={**os.environ, **environment}, capture_output=True, text=True, timeout=200
-    )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    return done.stdout
-
-
-@pytest.fixture(scope="session")
-def prefix(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the library is installed, in a folder that was moved afterwards."""
-    folder = tmp_path_factory.mktemp("c")
-    build(ROOT, folder / "build", "onebit_c", "-DONEBIT_PYTHON=OFF", "-DONEBIT_C_LIBRARY=ON")
-    output_of(tool("cmake"), "--install", folder / "build", "--prefix", folder / "first", "--strip")
-    return (folder / "first").rename(folder / "installed")
-
-
-@pytest.fixture(scope="session")
-def folder(prefix: Path) -> Path:
-    """Of the libraries: "lib", "lib64" or "lib/<machine>"."""
-    (found,) = prefix.rglob("libonebit.a")
-    return found.parent
-
-
-@pytest.fixture(scope="session")
-def library(folder: Path) -> Library:
-    return Library(folder / "libonebit.so")
 
 
 @pytest.fixture(scope="session")
@@ -101,27 +72,27 @@ def classifier(path: Path, answer: str, labels: list[str] | None, channels: int 
     return path
 
 
-def test_nothing_else_is_exported(folder):
-    lines = output_of(program("nm"), "-D", "--defined-only", folder / "libonebit.so").splitlines()
+def test_nothing_else_is_exported(libraries):
+    lines = output_of(program("nm"), "-D", "--defined-only", libraries / "libonebit.so").splitlines()
     declared = set(re.findall(r"(onebit_\w+)\(", (ROOT / "csrc/bindings/c/onebit.h").read_text()))
-    assert {line.split()[-1] for line in lines} == declared and len(declared) == 12
+    assert {line.split()[-1] for line in lines} == declared and len(declared) == 13
 
 
-def test_the_library_is_small_and_of_the_package_s_version(prefix, folder, library):
-    assert (folder / "libonebit.so").stat().st_size <= 700_000, "stripped"
+def test_the_library_is_small_and_of_the_package_s_version(installed, libraries, library):
+    assert (libraries / "libonebit.so").stat().st_size <= 700_000, "stripped"
     version = re.search(r'^version = "([\d.]+)', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)[1]
     assert library.c.onebit_version().decode() == version
-    assert (folder / f"libonebit.so.{version}").is_file() and (prefix / "include" / "onebit.h").is_file()
+    assert (libraries / f"libonebit.so.{version}").is_file() and (installed / "include" / "onebit.h").is_file()
 
 
 @pytest.fixture(scope="session")
-def classify(prefix: Path, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def classify(installed: Path, libraries: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The example, compiled in four ways."""
     to = tmp_path_factory.mktemp("example")
     cc, pkg_config, made = program("cc"), program("pkg-config"), {}
     for name in ("onebit", "onebit-static"):
         made[name] = to / name
-        flags = output_of(pkg_config, "--cflags", "--libs", name, PKG_CONFIG_PATH=str(folder / "pkgconfig")).split()
+        flags = output_of(pkg_config, "--cflags", "--libs", name, PKG_CONFIG_PATH=str(libraries / "pkgconfig")).split()
         output_of(cc, *STRICT, EXAMPLE, *flags, "-o", made[name])
     (to / "CMakeLists.txt").write_text(
         f"""cmake_minimum_required(VERSION 3.20)
@@ -136,21 +107,21 @@ foreach(library onebit onebit_static)
 endforeach()
 """
     )
-    generator = ["-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={tool('ninja')}", f"-DCMAKE_PREFIX_PATH={prefix}"]
+    generator = ["-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={tool('ninja')}", f"-DCMAKE_PREFIX_PATH={installed}"]
     output_of(tool("cmake"), "-S", to, "-B", to / "build", *generator)
     output_of(tool("cmake"), "--build", to / "build")
     return made | {name: to / "build" / name for name in ("with_onebit", "with_onebit_static")}
 
 
 @pytest.mark.parametrize("way", ["onebit", "onebit-static", "with_onebit", "with_onebit_static"])
-def test_the_example_answers_as_onebit_run(classify, folder, tmp_path, way):
+def test_the_example_answers_as_onebit_run(classify, libraries, tmp_path, way):
     random = np.random.default_rng(0)
     names = ["cat", "dog", "größer", "", "a label of words", "x", "y"]
     networks = [(classifier(tmp_path / "one", "one", names), (9, 7, 3)), (OLD / "adabin.safetensors", (8, 8))]
     if way == "onebit":
         networks += [(classifier(tmp_path / "several", "several", None), (9, 7, 3))]
         networks += [(classifier(tmp_path / "values", "values", names, 1), (9, 7))]
-    found_in = {} if "static" in way else {"LD_LIBRARY_PATH": str(folder)}
+    found_in = {} if "static" in way else {"LD_LIBRARY_PATH": str(libraries)}
     for network, shape in networks:
         picture = tmp_path / ("picture.pgm" if len(shape) == 2 else "picture.ppm")
         Image.fromarray(random.integers(0, 256, shape, dtype=np.uint8)).save(picture)
@@ -175,14 +146,16 @@ def test_the_example_says_what_is_wrong(classify, tmp_path):
         assert done.returncode == 1 and done.stderr.startswith(f"classify: {message}"), done.stderr
 
 
-def test_the_page_s_program_runs(prefix, folder, tmp_path):
+def test_the_page_s_program_runs(installed, libraries, tmp_path):
     """docs/c.md: its program compiles as it says, and prints what it says."""
     (code,) = re.findall(r"^```c\n(.*?)^```$", (ROOT / "docs" / "c.md").read_text(), re.MULTILINE | re.DOTALL)
     (tmp_path / "answer.c").write_text(code)
-    flags = output_of(program("pkg-config"), "--cflags", "--libs", "onebit", PKG_CONFIG_PATH=str(folder / "pkgconfig"))
+    flags = output_of(
+        program("pkg-config"), "--cflags", "--libs", "onebit", PKG_CONFIG_PATH=str(libraries / "pkgconfig")
+    )
     output_of(program("cc"), *STRICT, tmp_path / "answer.c", *flags.split(), "-o", tmp_path / "answer")
     network = OLD / "adabin.safetensors"
-    printed = output_of(tmp_path / "answer", network, LD_LIBRARY_PATH=str(folder))
+    printed = output_of(tmp_path / "answer", network, LD_LIBRARY_PATH=str(libraries))
     model = load(network)
     ((answer,),) = answers.LABELS["one"].answers(
         [model(np.zeros((1, 8, 8, 1), np.uint8))], {}, model.labels, (), Asked()
@@ -295,33 +268,6 @@ def test_answers_are_those_of_python(library, tmp_path, kind):
     assert [place for place, _ in network.answer(broken, 7)] == order[kind]
 
 
-@pytest.mark.parametrize("proposals", [False, True])
-def test_boxes_are_those_of_python(library, tmp_path, proposals):
-    file_format.write(tmp_path / "net", *detector(proposals=proposals))
-    network, model = library.load(tmp_path / "net"), load(tmp_path / "net")
-    assert network.about().answer == c_interface.ANSWERS.index("boxes") and network.about().labels == 3
-    images = np.random.default_rng(0).integers(0, 256, (3, 24, 32, 3), dtype=np.uint8)
-    outputs = network.run(images)
-    record = box_settings.parse(model.task.settings, "settings")
-    expected = boxes.by_numpy([output[:, :, 0] for output in outputs], record)  # (B, R, 1, C) -> (B, R, C)
-    for place, image in enumerate(expected):
-        own = [np.ascontiguousarray(output[place]) for output in outputs]
-        found = network.boxes(own)
-        rows = zip(image.boxes.tolist(), image.scores.tolist(), image.labels.tolist(), strict=True)
-        assert found == [(*box, score, label) for box, score, label in rows] and len(found) > 5
-        assert network.boxes(own, most=2) == found[:2]
-    with pytest.raises(Failure, match="the network answers boxes: call onebit_boxes"):
-        network.answer(np.zeros(4, np.float32), 1)
-    with pytest.raises(Failure, match=r"the network has 2 outputs, got 1|the network has 3 outputs, got 1"):
-        network.boxes(own[:1])
-    with pytest.raises(Failure, match=r"output 'offsets': a batch has \d+ values, got 4"):
-        network.boxes([own[0], own[1][:1, :, :4].copy(), *own[2:]])
-    with pytest.raises(Failure, match="most must be from 1"):
-        network.boxes(own, most=0)
-    with pytest.raises(Failure, match="the network answers no boxes: call onebit_answer"):
-        library.load(version1.GOOD).boxes(own[:1])
-
-
 @pytest.mark.parametrize(
     "name", [*version1.BYTES, *version1.MUTATIONS, *(f"{name} (2)" for name in version2.MUTATIONS)]
 )
@@ -391,11 +337,11 @@ print(network.run(images[:, :64, :64].copy())[0].shape)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="it limits memory as Linux does")
-def test_neither_memory_nor_threads(library, folder, tmp_path):
+def test_neither_memory_nor_threads(library, libraries, tmp_path):
     net = Builder(0, (1, 8, 8))
     x = net.node("relu", [net.node("relu", [net.conv("input", 1, 16, padding=[1, 1])])])
     file_format.write(tmp_path / "net", net.graph(net.node("global_avg_pool", [x])), net.tensors)
-    command = (sys.executable, "-c", EXHAUSTED, folder / "libonebit.so", tmp_path / "net", ROOT / "tests")
+    command = (sys.executable, "-c", EXHAUSTED, libraries / "libonebit.so", tmp_path / "net", ROOT / "tests")
     assert output_of(*command).splitlines() == ["no memory", "no threads", "(1, 16)"]
 
 

@@ -206,7 +206,7 @@ def test_pictures_that_would_be_lost_are_not_drawn(capsys, net, folder, tmp_path
         ((folder, "--threshold", "50"), "'50' is not a number from 0 to 1"),
         ((folder, "--threshold", "nan"), "'nan' is not a number from 0 to 1"),
     ):
-        code, out, err = run(capsys, net, *arguments)
+        code, _, err = run(capsys, net, *arguments)
         assert code == 2 and len(err) == 1 and re.search(message, err[0]), err
         assert not (tmp_path / "drawn").exists()
     assert {path: path.read_bytes() for path in folder.rglob("*.*")} == before
