@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,15 @@ def tool(name: str, remedy: str = "pip install '.[dev]'") -> str:
     if not any(map(shutil.which, ("c++", "g++", "clang++"))):
         pytest.skip("no C++ compiler is installed: apt-get install g++")
     return found
+
+
+def output_of(*command: Any, **environment: str) -> str:
+    """What a command prints."""
+    done = subprocess.run(
+        [str(part) for part in command], env={**os.environ, **environment}, capture_output=True, text=True, timeout=200
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return done.stdout
 
 
 def build(source: Path, folder: Path, target: str, *options: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 CODES = ("ok", "bad file", "bad argument", "cannot run", "no memory", "no threads", "cannot read")
-TYPES, ANSWERS = ("image", "tokens", "floats"), ("one", "several", "values")
+TYPES, ANSWERS = ("image", "tokens", "floats"), ("one", "several", "values", "boxes")
 BYTES, CHANNELS_FIRST, CHANNELS_LAST, INTEGERS = range(4)
 
 
@@ -51,6 +51,10 @@ class Values(Structure):
 
 class Buffer(Structure):
     _fields_ = [("data", c_void_p), ("size", c_size_t)]
+
+
+class Box(Structure):
+    _fields_ = [*((name, c_float) for name in ("x1", "y1", "x2", "y2", "score")), ("label", c_int32)]
 
 
 class Failure(Exception):
@@ -156,3 +160,10 @@ class Network:
         places, scores = (c_int32 * top)(*[-1] * top), (c_float * top)()
         self.call("answer", c_void_p(row.ctypes.data), row.size, top, places, scores)
         return [(place, score) for place, score in zip(places, scores) if place >= 0]
+
+    def boxes(self, outputs: list[np.ndarray], most: int = 1000) -> list[tuple[float, ...]]:
+        """(x1, y1, x2, y2, score, label), the best first, of one image."""
+        buffers = (Buffer * len(outputs))(*(Buffer(array.ctypes.data, array.size) for array in outputs))
+        found, count = (Box * most)(), c_int32(-1)
+        self.call("boxes", buffers, len(outputs), most, found, byref(count))
+        return [tuple(getattr(box, name) for name, _ in Box._fields_) for box in found[: count.value]]

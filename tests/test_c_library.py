@@ -16,8 +16,8 @@ import pytest
 from PIL import Image
 
 import c_interface
-from builds import build, tool
-from c_interface import BYTES, CHANNELS_FIRST, CHANNELS_LAST, INTEGERS, Buffer, Failure, Library, Shape, Values, values
+from builds import output_of, tool
+from c_interface import BYTES, CHANNELS_FIRST, CHANNELS_LAST, INTEGERS, Buffer, Failure, Shape, Values, values
 from onebit.runtime import answers, load, native
 from onebit.runtime import format as file_format
 from onebit.runtime.answers import Asked
@@ -43,35 +43,6 @@ def program(name: str) -> str:
     if found is None:
         pytest.skip(f"{name} is not installed: apt-get install {INSTALL[name]}")
     return found
-
-
-def output_of(*command: Any, **environment: str) -> str:
-    done = subprocess.run(
-        [str(part) for part in command], env={**os.environ, **environment}, capture_output=True, text=True, timeout=200
-    )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    return done.stdout
-
-
-@pytest.fixture(scope="session")
-def prefix(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the library is installed, in a folder that was moved afterwards."""
-    folder = tmp_path_factory.mktemp("c")
-    build(ROOT, folder / "build", "onebit_c", "-DONEBIT_PYTHON=OFF", "-DONEBIT_C_LIBRARY=ON")
-    output_of(tool("cmake"), "--install", folder / "build", "--prefix", folder / "first", "--strip")
-    return (folder / "first").rename(folder / "installed")
-
-
-@pytest.fixture(scope="session")
-def folder(prefix: Path) -> Path:
-    """Of the libraries: "lib", "lib64" or "lib/<machine>"."""
-    (found,) = prefix.rglob("libonebit.a")
-    return found.parent
-
-
-@pytest.fixture(scope="session")
-def library(folder: Path) -> Library:
-    return Library(folder / "libonebit.so")
 
 
 @pytest.fixture(scope="session")
@@ -101,27 +72,27 @@ def classifier(path: Path, answer: str, labels: list[str] | None, channels: int 
     return path
 
 
-def test_nothing_else_is_exported(folder):
-    lines = output_of(program("nm"), "-D", "--defined-only", folder / "libonebit.so").splitlines()
+def test_nothing_else_is_exported(libraries):
+    lines = output_of(program("nm"), "-D", "--defined-only", libraries / "libonebit.so").splitlines()
     declared = set(re.findall(r"(onebit_\w+)\(", (ROOT / "csrc/bindings/c/onebit.h").read_text()))
-    assert {line.split()[-1] for line in lines} == declared and len(declared) == 12
+    assert {line.split()[-1] for line in lines} == declared and len(declared) == 13
 
 
-def test_the_library_is_small_and_of_the_package_s_version(prefix, folder, library):
-    assert (folder / "libonebit.so").stat().st_size <= 700_000, "stripped"
+def test_the_library_is_small_and_of_the_package_s_version(installed, libraries, library):
+    assert (libraries / "libonebit.so").stat().st_size <= 700_000, "stripped"
     version = re.search(r'^version = "([\d.]+)', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)[1]
     assert library.c.onebit_version().decode() == version
-    assert (folder / f"libonebit.so.{version}").is_file() and (prefix / "include" / "onebit.h").is_file()
+    assert (libraries / f"libonebit.so.{version}").is_file() and (installed / "include" / "onebit.h").is_file()
 
 
 @pytest.fixture(scope="session")
-def classify(prefix: Path, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def classify(installed: Path, libraries: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The example, compiled in four ways."""
     to = tmp_path_factory.mktemp("example")
     cc, pkg_config, made = program("cc"), program("pkg-config"), {}
     for name in ("onebit", "onebit-static"):
         made[name] = to / name
-        flags = output_of(pkg_config, "--cflags", "--libs", name, PKG_CONFIG_PATH=str(folder / "pkgconfig")).split()
+        flags = output_of(pkg_config, "--cflags", "--libs", name, PKG_CONFIG_PATH=str(libraries / "pkgconfig")).split()
         output_of(cc, *STRICT, EXAMPLE, *flags, "-o", made[name])
     (to / "CMakeLists.txt").write_text(
         f"""cmake_minimum_required(VERSION 3.20)
@@ -136,21 +107,21 @@ foreach(library onebit onebit_static)
 endforeach()
 """
     )
-    generator = ["-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={tool('ninja')}", f"-DCMAKE_PREFIX_PATH={prefix}"]
+    generator = ["-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={tool('ninja')}", f"-DCMAKE_PREFIX_PATH={installed}"]
     output_of(tool("cmake"), "-S", to, "-B", to / "build", *generator)
     output_of(tool("cmake"), "--build", to / "build")
     return made | {name: to / "build" / name for name in ("with_onebit", "with_onebit_static")}
 
 
 @pytest.mark.parametrize("way", ["onebit", "onebit-static", "with_onebit", "with_onebit_static"])
-def test_the_example_answers_as_onebit_run(classify, folder, tmp_path, way):
+def test_the_example_answers_as_onebit_run(classify, libraries, tmp_path, way):
     random = np.random.default_rng(0)
     names = ["cat", "dog", "größer", "", "a label of words", "x", "y"]
     networks = [(classifier(tmp_path / "one", "one", names), (9, 7, 3)), (OLD / "adabin.safetensors", (8, 8))]
     if way == "onebit":
         networks += [(classifier(tmp_path / "several", "several", None), (9, 7, 3))]
         networks += [(classifier(tmp_path / "values", "values", names, 1), (9, 7))]
-    found_in = {} if "static" in way else {"LD_LIBRARY_PATH": str(folder)}
+    found_in = {} if "static" in way else {"LD_LIBRARY_PATH": str(libraries)}
     for network, shape in networks:
         picture = tmp_path / ("picture.pgm" if len(shape) == 2 else "picture.ppm")
         Image.fromarray(random.integers(0, 256, shape, dtype=np.uint8)).save(picture)
@@ -175,14 +146,16 @@ def test_the_example_says_what_is_wrong(classify, tmp_path):
         assert done.returncode == 1 and done.stderr.startswith(f"classify: {message}"), done.stderr
 
 
-def test_the_page_s_program_runs(prefix, folder, tmp_path):
+def test_the_page_s_program_runs(installed, libraries, tmp_path):
     """docs/c.md: its program compiles as it says, and prints what it says."""
     (code,) = re.findall(r"^```c\n(.*?)^```$", (ROOT / "docs" / "c.md").read_text(), re.MULTILINE | re.DOTALL)
     (tmp_path / "answer.c").write_text(code)
-    flags = output_of(program("pkg-config"), "--cflags", "--libs", "onebit", PKG_CONFIG_PATH=str(folder / "pkgconfig"))
+    flags = output_of(
+        program("pkg-config"), "--cflags", "--libs", "onebit", PKG_CONFIG_PATH=str(libraries / "pkgconfig")
+    )
     output_of(program("cc"), *STRICT, tmp_path / "answer.c", *flags.split(), "-o", tmp_path / "answer")
     network = OLD / "adabin.safetensors"
-    printed = output_of(tmp_path / "answer", network, LD_LIBRARY_PATH=str(folder))
+    printed = output_of(tmp_path / "answer", network, LD_LIBRARY_PATH=str(libraries))
     model = load(network)
     ((answer,),) = answers.LABELS["one"].answers(
         [model(np.zeros((1, 8, 8, 1), np.uint8))], {}, model.labels, (), Asked()
@@ -275,7 +248,7 @@ def test_two_threads_call_one_network(library, small):
     assert found == [f"the number of a label must be from 0 to 3, got {4 + seed}" for seed in range(60)]
 
 
-@pytest.mark.parametrize("kind", c_interface.ANSWERS)
+@pytest.mark.parametrize("kind", answers.LABELS)
 def test_answers_are_those_of_python(library, tmp_path, kind):
     network = library.load(classifier(tmp_path / "net", kind, None))
     random = np.random.default_rng(0)
@@ -364,11 +337,11 @@ print(network.run(images[:, :64, :64].copy())[0].shape)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="it limits memory as Linux does")
-def test_neither_memory_nor_threads(library, folder, tmp_path):
+def test_neither_memory_nor_threads(library, libraries, tmp_path):
     net = Builder(0, (1, 8, 8))
     x = net.node("relu", [net.node("relu", [net.conv("input", 1, 16, padding=[1, 1])])])
     file_format.write(tmp_path / "net", net.graph(net.node("global_avg_pool", [x])), net.tensors)
-    command = (sys.executable, "-c", EXHAUSTED, folder / "libonebit.so", tmp_path / "net", ROOT / "tests")
+    command = (sys.executable, "-c", EXHAUSTED, libraries / "libonebit.so", tmp_path / "net", ROOT / "tests")
     assert output_of(*command).splitlines() == ["no memory", "no threads", "(1, 16)"]
 
 
@@ -478,6 +451,9 @@ def test_bad_arguments_of_others(library, small):
         lambda net: c.onebit_answer(net, None, 4, 1, row, row),
         lambda net: c.onebit_answer(net, row, 4, 1, None, row),
         lambda net: c.onebit_answer(net, row, 4, 1, row, None),
+        lambda net: c.onebit_boxes(net, None, 2, 1, row, row),
+        lambda net: c.onebit_boxes(net, buffer, 2, 1, None, row),
+        lambda net: c.onebit_boxes(net, buffer, 2, 1, row, None),
     ):
         for handle in (network.handle, None):
             assert call(handle) == 2 and c.onebit_failure() == b"a pointer is NULL"

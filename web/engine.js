@@ -11,7 +11,7 @@
 class OnebitError extends Error {}
 
 const TYPES = ["image", "tokens", "floats"];
-const ANSWERS = ["one", "several", "values"];
+const ANSWERS = ["one", "several", "values", "boxes"];
 const FORMS = { bytes: 0, channelsFirst: 1, channelsLast: 2, integers: 3 };
 
 class Network {

@@ -101,6 +101,9 @@ function imageInput(network) {
   if (network.inputs.length > 1 || input.type !== "image") {
     throw new OnebitError(`this page runs networks that take one picture; ${network.name} takes ${takes}`);
   }
+  if (network.answers === "boxes") {
+    throw new OnebitError(`this page shows labels, and ${network.name} answers boxes: onebit run FILE PICTURE --draw FOLDER draws them`);
+  }
   if (![1, 3].includes(input.shape.channels)) {
     throw new OnebitError(`${network.name} takes images of ${input.shape.channels} channels; pictures have 1 or 3`);
   }

@@ -14,6 +14,9 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/json.h"
+#include "boxes/boxes.h"
+#include "file/box_settings.h"
 #include "file/reader.h"
 #include "graph/graph.h"
 #include "graph/peak.h"
@@ -47,6 +50,14 @@ nb::ndarray<nb::numpy, T> to_numpy(std::vector<T> values, int64_t batch, Shape s
   if (!shape.vector) sizes.insert(sizes.end(), {static_cast<size_t>(shape.h), static_cast<size_t>(shape.w)});
   sizes.push_back(static_cast<size_t>(shape.c));
   return nb::ndarray<nb::numpy, T>(owned->data(), sizes.size(), sizes.data(), owner);
+}
+
+// (N)
+template <typename T>
+nb::ndarray<nb::numpy, T> to_line(std::vector<T> values) {
+  auto* owned = new std::vector<T>(std::move(values));
+  nb::capsule owner(owned, [](void* pointer) noexcept { delete static_cast<std::vector<T>*>(pointer); });
+  return nb::ndarray<nb::numpy, T>(owned->data(), {owned->size()}, owner);
 }
 
 // One array for each input, in order:
@@ -214,6 +225,48 @@ nb::dict description(const Network& network) {
   return result;
 }
 
+using Floats = nb::ndarray<const float, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
+
+// Of the settings of a task as JSON, scores (B, R, K + 1), offsets (B, R, 4) or (B, R, 4·(K + 1)) and, unless there are
+// anchors, proposals (B, R, 4): for each image boxes (N, 4), scores (N) and labels (N).
+nb::list find_boxes_in(const std::string& settings, const Floats& scores, const Floats& offsets,
+                       const std::optional<Floats>& proposals, const std::string& isa) {
+  const json::Document document = json::parse(settings, "the settings");
+  const BoxSettings read = read_box_settings(document.root(), "the settings");
+  const StepKernels& steps = select_steps(choose_isa(isa, best_isa()));
+  const auto size = [](const Floats& array, size_t axis) { return static_cast<int64_t>(array.shape(axis)); };
+  const int64_t batch = size(scores, 0), rows = size(scores, 1), channels = size(scores, 2);
+  const int64_t columns = size(offsets, 2), places = proposals ? size(*proposals, 1) : read.anchor_count();
+  bool fits = channels > 1 && (columns == 4 || columns == 4 * channels) && places == rows;
+  fits = fits && size(offsets, 0) == batch && size(offsets, 1) == rows;
+  fits = fits && (!proposals || (size(*proposals, 0) == batch && size(*proposals, 2) == 4));
+  if (!fits || proposals.has_value() != read.anchors.empty()) throw std::invalid_argument("outputs are no detector's");
+  std::vector<std::vector<FoundBox>> found;
+  {
+    nb::gil_scoped_release release;
+    std::vector<Box> around = proposals ? std::vector<Box>() : anchors_of(read);
+    for (int64_t b = 0; b < batch; ++b) {
+      if (proposals) around = boxes_of(proposals->data() + b * rows * 4, rows);
+      found.push_back(find_boxes(steps, read, scores.data() + b * rows * channels, offsets.data() + b * rows * columns,
+                                 around.data(), rows, channels, columns != 4));
+    }
+  }
+  nb::list result;
+  for (const std::vector<FoundBox>& image : found) {
+    std::vector<float> corners, best;
+    std::vector<int64_t> labels;
+    for (const FoundBox& each : image) {
+      corners.insert(corners.end(), {each.box.x1, each.box.y1, each.box.x2, each.box.y2});
+      best.push_back(each.score);
+      labels.push_back(each.label);
+    }
+    const auto count = static_cast<int64_t>(image.size());
+    result.append(nb::make_tuple(to_numpy(std::move(corners), count, {1, 1, 4, true}), to_line(std::move(best)),
+                                 to_line(std::move(labels))));
+  }
+  return result;
+}
+
 nb::dict kernels(const Network& network) {
   const Isa isa = network.graph->isa();
   nb::dict names;
@@ -238,6 +291,8 @@ NB_MODULE(_engine, module) {
   module.def(
       "chosen_isa", [](const std::string& name) { return std::string(isa_name(choose_isa(name, best_isa()))); },
       nb::arg("name"));
+  module.def("boxes", find_boxes_in, nb::arg("settings"), nb::arg("scores"), nb::arg("offsets"),
+             nb::arg("proposals").none(), nb::arg("isa") = "");
   module.def("best_isa", [] { return std::string(isa_name(best_isa())); });
   nb::class_<Network>(module, "Network")
       .def(

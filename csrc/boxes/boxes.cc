@@ -23,14 +23,10 @@ std::pair<float, float> side(const StepKernels& steps, float low, float high, fl
   return {centre - half, centre + half};
 }
 
-struct Candidate {
-  float score;
-  int64_t row;
-};
-
-// Highest first, then the lower row.
-bool better(const Candidate& a, const Candidate& b) {
-  return a.score > b.score || (a.score == b.score && a.row < b.row);
+// Highest first; of equal scores the lower label, then the lower row.
+bool better(const FoundBox& a, const FoundBox& b) {
+  if (a.score != b.score) return a.score > b.score;
+  return a.label != b.label ? a.label < b.label : a.row < b.row;
 }
 
 }  // namespace
@@ -59,6 +55,13 @@ std::vector<Box> anchors_of(const BoxSettings& settings) {
   return found;
 }
 
+std::vector<Box> boxes_of(const float* corners, int64_t count) {
+  std::vector<Box> found;
+  found.reserve(count);
+  for (int64_t i = 0; i < count; ++i, corners += 4) found.push_back({corners[0], corners[1], corners[2], corners[3]});
+  return found;
+}
+
 Box decoded(const StepKernels& steps, const BoxSettings& settings, const float* offsets, const Box& place) {
   float moved[4];
   for (int i = 0; i < 4; ++i) moved[i] = offsets[i] / static_cast<float>(settings.weights[i]);
@@ -78,33 +81,33 @@ bool overlapping(const Box& a, const Box& b, double overlap) {
 std::vector<FoundBox> find_boxes(const StepKernels& steps, const BoxSettings& settings, const float* scores,
                                  const float* offsets, const Box* places, int64_t rows, int64_t channels, bool each) {
   const float least = static_cast<float>(settings.score), smallest = static_cast<float>(settings.smallest);
-  std::vector<std::vector<Candidate>> by_label(channels - 1);
+  std::vector<std::vector<FoundBox>> by_label(channels - 1);
   std::vector<double> exponentials(channels);
   std::vector<float> p(channels);
   for (int64_t row = 0; row < rows; ++row) {
     steps.softmax(scores + row * channels, channels, exponentials.data(), p.data());
     for (int64_t c = 1; c < channels; ++c) {
-      if (p[c] > least) by_label[c - 1].push_back({p[c], row});
+      if (p[c] > least) by_label[c - 1].push_back({{}, p[c], static_cast<int32_t>(c - 1), row});
     }
   }
   std::vector<FoundBox> found;
-  for (int64_t label = 0; label < channels - 1; ++label) {
-    std::vector<Candidate>& candidates = by_label[label];
+  for (std::vector<FoundBox>& candidates : by_label) {
     std::sort(candidates.begin(), candidates.end(), better);
     const size_t first = found.size();  // of this label
     int64_t seen = 0;
-    for (const Candidate& candidate : candidates) {
-      const int64_t at = each ? candidate.row * channels + label + 1 : candidate.row;
-      const Box box = decoded(steps, settings, offsets + 4 * at, places[candidate.row]);
+    for (FoundBox& candidate : candidates) {
+      const int64_t at = each ? candidate.row * channels + candidate.label + 1 : candidate.row;
+      const Box box = candidate.box = decoded(steps, settings, offsets + 4 * at, places[candidate.row]);
       if (!(box.x2 - box.x1 >= smallest && box.y2 - box.y1 >= smallest)) continue;  // NaN, too
       if (++seen > settings.candidates || static_cast<int64_t>(found.size() - first) == settings.most) break;
-      const bool hidden =
-          std::any_of(found.begin() + static_cast<std::ptrdiff_t>(first), found.end(),
-                      [&](const FoundBox& other) { return overlapping(other.box, box, settings.overlap); });
-      if (!hidden) found.push_back({box, candidate.score, static_cast<int32_t>(label)});
+      bool hidden = false;
+      for (size_t i = first; i < found.size() && !hidden; ++i) {
+        hidden = overlapping(found[i].box, box, settings.overlap);
+      }
+      if (!hidden) found.push_back(candidate);
     }
   }
-  std::stable_sort(found.begin(), found.end(), [](const FoundBox& a, const FoundBox& b) { return a.score > b.score; });
+  std::sort(found.begin(), found.end(), better);
   if (static_cast<int64_t>(found.size()) > settings.most) found.resize(settings.most);
   return found;
 }

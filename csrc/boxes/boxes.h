@@ -41,9 +41,11 @@ struct FoundBox {
   Box box;
   float score;
   int32_t label;  // 0 is the first one; the background is none
+  int64_t row;    // of the outputs
 };
 
 std::vector<Box> anchors_of(const BoxSettings& settings);
+std::vector<Box> boxes_of(const float* corners, int64_t count);  // (count, 4)
 
 // An anchor or a proposal moved by offsets (4): towards them, as torchvision's BoxCoder decodes, then clipped to the
 // image.

@@ -153,7 +153,10 @@ int32_t onebit_describe(const onebit_network* network, onebit_description* descr
     description->method = d.method.c_str();
     description->recipe = d.recipe ? d.recipe->c_str() : nullptr;
     description->task = d.task.name.c_str();
-    description->answer = answer == "one" ? ONEBIT_ONE : answer == "several" ? ONEBIT_SEVERAL : ONEBIT_VALUES;
+    description->answer = answer == "one"       ? ONEBIT_ONE
+                          : answer == "several" ? ONEBIT_SEVERAL
+                          : answer == "values"  ? ONEBIT_VALUES
+                                                : ONEBIT_BOXES;
     description->inputs = static_cast<int32_t>(d.inputs.size());
     description->outputs = static_cast<int32_t>(d.outputs.size());
     description->labels = d.task.labels ? static_cast<int32_t>(d.task.labels->size()) : 0;
@@ -248,12 +251,42 @@ int32_t onebit_answer(const onebit_network* network, const float* values, int32_
     require_between(1, count, INT32_MAX, "the number of values");
     require_between(1, top, INT32_MAX, "top");
     const TaskRecord& task = network->network.description.task;
+    require(!task.boxes, "the network answers boxes: call onebit_boxes");
     require(network->outputs[0].vector, "the network gives maps, not one number for each label: it has no answer");
     if (task.labels) require_count("labels", task.labels->size(), count);
     const std::vector<float> found = scores_of(task.answer, values, count);
     for (int32_t place : best_of(found, top)) {
       *indices++ = place;
       *scores++ = found[place];
+    }
+  });
+}
+
+int32_t onebit_boxes(const onebit_network* network, const onebit_buffer* outputs, int32_t output_count, int32_t most,
+                     onebit_box* boxes, int32_t* count) {
+  return guarded([&](int32_t&) {
+    require_all({network, outputs, boxes, count});
+    require_between(1, most, INT32_MAX, "most");
+    const TaskRecord& task = network->network.description.task;
+    require(task.boxes.has_value(), "the network answers no boxes: call onebit_answer");
+    require_count("outputs", network->outputs.size(), output_count);
+    for (int32_t i = 0; i < output_count; ++i) {
+      require_all({outputs[i].data});
+      require_aligned<float>(outputs[i].data);
+      const int64_t needed = network->outputs[i].elements();
+      require_size("output", network->network.description.outputs[i].name, needed, outputs[i].size,
+                   static_cast<uint64_t>(needed) == outputs[i].size);
+    }
+    const Shape& scores = network->outputs[0];  // (R, 1, K + 1)
+    const float* proposals = output_count > 2 ? outputs[2].data : nullptr;
+    const std::vector<Box> places = proposals ? boxes_of(proposals, scores.h) : anchors_of(*task.boxes);
+    std::vector<FoundBox> found =
+        find_boxes(select_steps(network->network.graph->isa()), *task.boxes, outputs[0].data, outputs[1].data,
+                   places.data(), scores.h, scores.c, network->outputs[1].c > 4);
+    found.resize(std::min<size_t>(found.size(), static_cast<size_t>(most)));
+    *count = static_cast<int32_t>(found.size());
+    for (const FoundBox& each : found) {
+      *boxes++ = {each.box.x1, each.box.y1, each.box.x2, each.box.y2, each.score, each.label};
     }
   });
 }

@@ -41,11 +41,12 @@ enum {
   ONEBIT_FLOATS = 2,
 };
 
-/* How the first output is read. */
+/* How the outputs are read: the first one, or a detector's all. */
 enum {
   ONEBIT_ONE = 0,     /* one label of all: softmax, the scores sum to 1 */
   ONEBIT_SEVERAL = 1, /* any number of labels: the logistic function of each */
   ONEBIT_VALUES = 2,  /* quantities, as they are */
+  ONEBIT_BOXES = 3,   /* boxes with a label and a score each: onebit_boxes */
 };
 
 /* How the values of an input lie in memory: a batch B of samples. */
@@ -66,9 +67,9 @@ typedef struct onebit_description {
   const char* method; /* that trained it: "adabin" */
   const char* recipe; /* NULL: unknown */
   const char* task;   /* "classification" */
-  int32_t answer;     /* ONEBIT_ONE, ONEBIT_SEVERAL or ONEBIT_VALUES */
+  int32_t answer;     /* ONEBIT_ONE, ONEBIT_SEVERAL, ONEBIT_VALUES or ONEBIT_BOXES */
   int32_t inputs, outputs;
-  int32_t labels;  /* one for each channel of the first output; 0: there are none */
+  int32_t labels;  /* one for each channel of the first output, but for a detector's background; 0: there are none */
   const char* isa; /* the instruction set in use */
   int32_t threads;
 } onebit_description;
@@ -95,6 +96,12 @@ typedef struct onebit_values {
   size_t size;        /* how many values lie there: batch * height * width * channels */
   onebit_shape shape; /* of one sample; all zeros stand for the shape that the network was made for */
 } onebit_values;
+
+/* What is found in an image: corners in pixels of the input, a label from 0 on, for onebit_label, and its score. */
+typedef struct onebit_box {
+  float x1, y1, x2, y2, score;
+  int32_t label;
+} onebit_box;
 
 /* Where a batch of one output goes: float (B, H, W, C), of a vector (B, C). */
 typedef struct onebit_buffer {
@@ -145,6 +152,14 @@ ONEBIT_API int32_t onebit_run(onebit_network* network, const onebit_values* inpu
    If top is greater than count, only `count` of them are written. */
 ONEBIT_API int32_t onebit_answer(const onebit_network* network, const float* values, int32_t count, int32_t top,
                                  int32_t* indices, float* scores);
+
+/* The boxes in one image of the size that the network was made for, the best first, as `onebit run` has them before it
+   puts them into the picture as it was. Its answer is ONEBIT_BOXES.
+     outputs  for each output, in order, that of the image, as onebit_run wrote it
+     boxes    (most)
+     count    how many were written */
+ONEBIT_API int32_t onebit_boxes(const onebit_network* network, const onebit_buffer* outputs, int32_t output_count,
+                                int32_t most, onebit_box* boxes, int32_t* count);
 
 #ifdef __cplusplus
 }

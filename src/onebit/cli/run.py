@@ -15,12 +15,14 @@ if TYPE_CHECKING:
     from onebit.runtime import Model
     from onebit.runtime.answers import Answer, Asked, Kind
 
-DETAILS = """Prints the best labels and their probabilities, a line for each file as it is answered:
+DETAILS = """Prints the best labels and their probabilities, or a detector's boxes, a line for each file as it is answered:
   onebit run cifar.safetensors cat.png photos/ --top 3
   onebit run cifar.safetensors photos/ --format csv > answers.csv
   onebit run zoo:NAME cat.png                                       a network that comes with onebit
+  onebit run detector.safetensors photos/ --draw drawn --threshold 0.6
 Folders are searched with their subfolders, without hidden files. Files that cannot be read are named on standard
-error; the others are answered, and the exit code is 2. --json prints one document at the end, with both."""
+error; the others are answered, and the exit code is 2. --json prints one document at the end, with both.
+Boxes are left, top, right and bottom in pixels of the picture; csv has a line for each, or one without a box."""
 
 
 def add(verbs: Any) -> None:
@@ -34,6 +36,9 @@ def add(verbs: Any) -> None:
         "--threshold", type=fraction, help="of a detector: the least score of a box, from 0 to 1 (default 0.5)"
     )
     parser.add_argument("--format", choices=FORMATS, default="text", help="how an answer's line looks (default text)")
+    parser.add_argument(
+        "--draw", metavar="FOLDER", help="of a detector: write the pictures with their boxes here, by their own names"
+    )
     add_engine(parser)
 
 
@@ -76,9 +81,11 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
         refuse(options, "--json prints one document at the end", format="text")
     threads = usable_threads(options.threads)
     model = runtime.load(options.model, threads=threads, isa=options.isa, backend=options.backend)
+    if not kind_of(model).placed:
+        refuse(options, f"{model.name} answers labels, not boxes", threshold=None, draw=None)
     kind, answered, failed = model.input_kind, [], []
     asked = Asked(options.top, options.threshold)
-    count, rows = run_files(model, options.inputs, asked)
+    count, rows = run_files(model, options.inputs, asked, options.draw)
     header, line = FORMATS[options.format](model, asked)
     out = Lines(quiet=options.json, to_the_end=options.out is not None)
     if header:
@@ -89,7 +96,8 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
             if count > 1:  # else it is the error of the command
                 warn(row.problem)
         else:
-            answered.append({kind: row.path, "predictions": row.answer})
+            drawn = {"drawn": row.drawn} if row.drawn else {}
+            answered.append({kind: row.path, "predictions": row.answer, **drawn})
             out.show(line(row.path, row.answer))
     result = {"model": options.model, "runtime": model.isa, f"{kind}s": answered, "failed": failed}
     if failed:

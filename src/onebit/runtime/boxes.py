@@ -19,6 +19,7 @@ Then the boxes of all labels by p, of equal ones the lower label first, and of t
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -27,7 +28,8 @@ import numpy as np
 
 from onebit.errors import UserError
 from onebit.runtime import exponentials
-from onebit.runtime.box_settings import OUTPUTS, BoxSettings
+from onebit.runtime.box_settings import WITH_ANCHORS, WITHOUT_ANCHORS, BoxSettings
+from onebit.runtime.extension import available, extension
 
 LARGEST = np.float32(math.log(1000 / 16))  # of a logarithm of sizes
 HALF = np.float32(0.5)
@@ -59,32 +61,43 @@ def anchors(settings: BoxSettings) -> np.ndarray:
     return np.concatenate(grids).astype(np.float32)
 
 
+def detections(outputs: Sequence[np.ndarray], settings: BoxSettings) -> list[Found]:
+    """What is found in each image of a batch: by the engine, where it is built.
+
+    outputs   scores, offsets and, where there are no anchors, proposals: (B, R, C), as a detector in PyTorch gives them, or
+              (B, C, R, 1), as its file does
+
+    Raises UserError for outputs that are not a detector's.
+    """
+    rows = rows_of(outputs, settings)
+    if not available():
+        return by_numpy(rows, settings)
+    proposals = rows[2] if settings.anchors is None else None
+    return [Found(*image) for image in extension().boxes(json.dumps(settings.to_dict()), *rows[:2], proposals)]
+
+
 def rows_of(outputs: Sequence[np.ndarray], settings: BoxSettings) -> list[np.ndarray]:
-    """float32 (B, R, C) of each output: of (B, R, C), as a detector in PyTorch gives them, or (B, C, R, 1), as its file does.
-    Without proposals they are the anchors, (1, R, 4). Raises UserError for outputs that are not a detector's."""
+    """float32 (B, R, C) of each output. Raises UserError for outputs that are not a detector's."""
     rows = [x[..., 0].swapaxes(1, 2) if x.ndim == 4 else x for x in outputs]
-    if settings.anchors is not None and len(rows) == 2:
-        rows.append(anchors(settings)[None])
-    shapes = [x.shape for x in rows]
-    count, channels = shapes[0][1:] if shapes and len(shapes[0]) == 3 else (0, 0)
-    fits = len(rows) == 3 and channels > 1 and shapes[2][1:] == (count, 4)
-    if not (fits and shapes[1][1:] in ((count, 4), (count, 4 * channels)) and shapes[1][0] == shapes[0][0]):
-        words = ", ".join(f"{name} {x.shape}" for name, x in zip(OUTPUTS, outputs))
-        expected = "" if settings.anchors is None else f", and has {sum(map(len, settings.anchors))} anchors"
+    names = WITHOUT_ANCHORS if settings.anchors is None else WITH_ANCHORS
+    count = rows[0].shape[1] if settings.anchors is None else sum(map(len, settings.anchors))
+    batch, channels = len(rows[0]), rows[0].shape[-1]
+    wide = {"scores": (channels,), "offsets": (4, 4 * channels), "proposals": (4,)}
+    fits = len(rows) == len(names) and channels > 1
+    if not (fits and all(x.shape in [(batch, count, c) for c in wide[name]] for name, x in zip(names, rows))):
+        given = ", ".join(str(x.shape) for x in outputs)
         raise UserError(
-            f"{words} do not fit together: a detector gives scores (B, R, labels + 1), offsets (B, R, 4) or for each label"
-            f"{expected or ', and proposals (B, R, 4)'}; give it images of the size it was made for"
+            f"outputs {given} are not {', '.join(names)} of {count} rows; boxes are found in images of {settings.size[0]} × "
+            f"{settings.size[1]}, the size that the detector was made for"
         )
     return [np.ascontiguousarray(x, np.float32) for x in rows]
 
 
-def detections(outputs: Sequence[np.ndarray], settings: BoxSettings) -> list[Found]:
-    """What was found in each image of a batch. Raises UserError for outputs that are not a detector's.
-
-    outputs   scores, offsets and, where there are no anchors, proposals, as `rows_of` takes them
-    """
-    scores, offsets, places = rows_of(outputs, settings)
-    return [boxes_of(scores[b], offsets[b], places[b % len(places)], settings) for b in range(len(scores))]
+def by_numpy(rows: Sequence[np.ndarray], settings: BoxSettings) -> list[Found]:
+    """The same of (B, R, C), without the engine."""
+    scores, offsets, *proposals = rows
+    around = proposals[0] if proposals else np.repeat(anchors(settings)[None], len(scores), 0)  # (B, R, 4)
+    return [boxes_of(*image, settings) for image in zip(scores, offsets, around)]
 
 
 def boxes_of(scores: np.ndarray, offsets: np.ndarray, places: np.ndarray, settings: BoxSettings) -> Found:

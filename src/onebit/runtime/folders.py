@@ -6,10 +6,19 @@ from typing import NamedTuple
 
 
 class Found(NamedTuple):
-    """A file, or what stands in the place of one and why it cannot be used."""
+    """A file, or what stands in the place of one and why it cannot be used.
+
+    root   the folder that was searched, if the file was not named itself
+    """
 
     path: str
     problem: str = ""
+    root: str = ""
+
+    @property
+    def inside(self) -> str:
+        """The path from the folder on, or the file's name."""
+        return os.path.relpath(self.path, self.root) if self.root else os.path.basename(self.path)
 
 
 def walk(folder: str, suffixes: tuple[str, ...], above: tuple[tuple[int, int], ...] = ()) -> Iterator[Found]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from onebit.runtime import format
+from onebit.runtime import box_settings, format
 from onebit.runtime.binary import products
 from onebit.runtime.graph import Node
 from onebit.runtime.layers import Layer, Summary
@@ -44,6 +44,7 @@ def describe(path: str) -> dict[str, Any]:
         "operators": dict(Counter(node.op for node in graph.nodes)),
         "recipe": graph.recipe,
         "task": graph.task.name,
+        **({"boxes": box_settings.parse(graph.task.settings, "settings").words()} if graph.task.settings else {}),
         "scores": dict(graph.task.scores),
         **graph.task.scores,
         "training": {key: _plain(value) for key, value in graph.training.items()},

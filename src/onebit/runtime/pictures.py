@@ -28,7 +28,7 @@ def find(paths: Sequence[str]) -> list[Found]:
     for path in (str(Path(path)) if path else "" for path in paths):
         if os.path.isdir(path):
             nothing = Found(path, f"it holds no image files ({', '.join(SUFFIXES)})")
-            found += list(walk(path, SUFFIXES)) or [nothing]
+            found += [file._replace(root=path) for file in walk(path, SUFFIXES)] or [nothing]
         else:
             found.append(
                 Found(

@@ -2,6 +2,7 @@
 PyTorch."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from onebit.errors import UserError
 from onebit.runtime import pictures
 from onebit.runtime.answers import ANSWERS, USUAL, Answer, Asked
+from onebit.runtime.folders import Found
 from onebit.runtime.network import Network
 from onebit.runtime.pictures import Seen
 
@@ -17,17 +19,20 @@ BATCH = 64  # inputs at a time
 
 
 class Row(NamedTuple):
-    """What became of a file: its answer, or why it has none (a line that starts with the path)."""
+    """What became of a file: its answer, or why it has none (a line that starts with the path), and where it was drawn."""
 
     path: str
     answer: Answer | None
     problem: str = ""
+    drawn: str = ""
 
 
 def run(
-    model: Network, paths: Sequence[str], asked: Asked = USUAL, batch_size: int = BATCH
+    model: Network, paths: Sequence[str], asked: Asked = USUAL, draw: str | None = None, batch_size: int = BATCH
 ) -> tuple[int, Iterator[Row]]:
     """The number of files, and a row for each, in order: as they come, a batch at a time.
+
+    draw   a folder for the pictures with the boxes of a detector's answers, by their names, in folders as they are
 
     Folders are searched with their subfolders. A file that cannot be read costs the others nothing. Raises UserError for a
     network without answers.
@@ -36,6 +41,7 @@ def run(
     reader.check_model(model)
     check_asked(model, asked)
     files = reader.find(paths)
+    places: Sequence[Path | None] = [None] * len(files) if draw is None else targets(model, files, draw)
 
     def rows() -> Iterator[Row]:
         for start in range(0, len(files), batch_size):
@@ -49,10 +55,31 @@ def run(
                     problems[place] = str(error)
             found = iter(answered(model, inputs, asked) if inputs else ())
             for place, file in enumerate(files[start : start + batch_size]):
-                problem = problems.get(place, "")
-                yield Row(file.path, None if problem else next(found), problem)
+                if problem := problems.get(place):
+                    yield Row(file.path, None, problem)
+                    continue
+                answer, target = next(found), places[start + place]
+                if target is not None:
+                    draw_answer(model, file.path, answer, target)
+                yield Row(file.path, answer, drawn="" if target is None else str(target))
 
     return len(files), rows()
+
+
+def targets(model: Network, found: Sequence[Found], folder: str) -> Sequence[Path]:
+    """Where each picture is drawn. Raises UserError for a network whose answers have no boxes."""
+    from onebit.runtime import drawing
+
+    if not ANSWERS[model.task.answer].placed:
+        raise UserError(f"boxes are drawn, and {model.name} answers labels")
+    return drawing.targets(found, folder)
+
+
+def draw_answer(model: Network, path: str, answer: Answer, target: Path) -> None:
+    """The picture, which is decoded again: a batch of them as they are may take gigabytes."""
+    from onebit.runtime import drawing
+
+    drawing.save(drawing.drawn(pictures.upright(path, "RGB"), answer, model.labels), target)
 
 
 def predict(model: Network, sources: Sequence[Any], asked: Asked) -> list[Answer]:

@@ -1,0 +1,135 @@
+"""A detector's answers drawn on its pictures, as `onebit run --draw` writes them: needs Pillow."""
+
+from __future__ import annotations
+
+import colorsys
+import os
+import zlib
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import IO, Any, cast
+
+from onebit import files
+from onebit.errors import UserError
+from onebit.runtime.answers import Answer
+from onebit.runtime.decoding import Image
+from onebit.runtime.folders import Found
+
+try:
+    from PIL import ImageDraw, ImageFont
+except ModuleNotFoundError as error:
+    from onebit.machine import installation
+
+    raise UserError(installation.missing(error.name, "drawing pictures")) from error
+
+TURN = 0.618034  # of the circle of colours from one label to the next: any few are far apart
+SHARE_LINE, SHARE_TEXT = 250, 32  # of the side of a square as large as the picture
+SMALLEST_TEXT = 10  # pixels
+OPTIONS = {"JPEG": {"quality": 92, "subsampling": 0}}  # which would blur thin coloured lines
+OTHER = ".png"  # of pictures in a format that Pillow does not write
+
+Colour = tuple[int, int, int]
+
+
+def targets(found: Sequence[Found], folder: str) -> list[Path]:
+    """Where the picture of each file goes: by its own name, below the folder that it was found in. Raises UserError where two
+    would have one name, and where one would replace a picture that is read."""
+    if os.path.lexists(folder) and not os.path.isdir(folder):
+        raise UserError(f"--draw {folder} is a file; give a folder")
+    taken: dict[Path, str] = {}
+    places = []
+    read = {identity(file.path) for file in found}
+    for file in found:
+        target = Path(folder) / file.inside
+        if format_of(target) is None:
+            target = target.with_name(target.name + OTHER)
+        if (other := taken.setdefault(target, file.path)) != file.path:
+            raise UserError(f"--draw {folder}: {other} and {file.path} would both be drawn as {target}; run them apart")
+        if identity(target) in read - {None}:
+            files.check_output(target, [each.path for each in found], "--draw")
+        places.append(target)
+    return places
+
+
+def identity(path: str | os.PathLike[str]) -> tuple[int, int] | None:
+    """The same for two names of one file; None where there is none."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return status.st_dev, status.st_ino
+
+
+def format_of(path: Path) -> str | None:
+    """The name of Pillow's format by the path's ending, where Pillow writes it."""
+    name = Image.registered_extensions().get(path.suffix.lower())
+    return name if name in Image.SAVE else None
+
+
+def save(picture: Image.Image, target: Path) -> None:
+    """Raises UserError for a place that cannot be written."""
+    name = format_of(target)
+    assert name is not None, "targets have endings that are written"
+    content = BytesIO()
+    picture.save(content, name, **OPTIONS.get(name, {}))
+    with files.failures(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+
+    def fill(file: IO[bytes]) -> None:
+        file.write(content.getbuffer())
+
+    files.write(target, fill)
+
+
+def drawn(picture: Image.Image, answer: Answer, labels: Sequence[str] | None) -> Image.Image:
+    """The picture, which is RGB, with a frame and a line of text for each box: the best on top, a colour for each label."""
+    picture = picture.copy()
+    side = (picture.width * picture.height) ** 0.5
+    line = max(1, round(side / SHARE_LINE))
+    font = ImageFont.load_default(max(SMALLEST_TEXT, round(side / SHARE_TEXT)))
+    draw = ImageDraw.Draw(picture)
+    for part in reversed(answer):
+        colour = colour_of(part["label"], labels)
+        left, top, right, bottom = (round(at) for at in part["box"])
+        draw.rectangle((left, top, max(left, right - 1), max(top, bottom - 1)), outline=colour, width=line)
+        title(draw, picture.size, (left, top), f"{part['label']} {100 * part['score']:.0f} %", font, colour, line)
+    return picture
+
+
+def title(
+    draw: ImageDraw.ImageDraw,
+    size: tuple[int, int],
+    corner: tuple[int, int],
+    words: str,
+    font: Any,
+    colour: Colour,
+    margin: int,
+) -> None:
+    """Words on a ground of the colour above a box's corner; inside the box where there is no room above, and moved left as far as
+    they would leave the picture."""
+    words = " ".join(words.split())
+    left, top, right, bottom = draw.textbbox((0, 0), words, font=font)
+    width, height = int(right - left) + 2 * margin, int(bottom - top) + 2 * margin
+    x = max(0, min(corner[0], size[0] - width))
+    y = corner[1] - height if corner[1] >= height else min(corner[1], max(0, size[1] - height))
+    draw.rectangle((x, y, x + width - 1, y + height - 1), fill=colour)
+    draw.text((x + margin - left, y + margin - top), words, fill=contrast(colour), font=font)
+
+
+def colour_of(label: str, labels: Sequence[str] | None) -> Colour:
+    """The same for one label in all pictures of a network."""
+    place = labels.index(label) if labels and label in labels else zlib.crc32(label.encode())
+    red, green, blue = (round(255 * part) for part in colorsys.hsv_to_rgb(place * TURN % 1, 0.85, 0.95))
+    return red, green, blue
+
+
+def contrast(colour: Colour) -> Colour:
+    """Black or white, whichever is farther from the colour in relative luminance (WCAG 2)."""
+    red, green, blue = (linear(part / 255) for part in colour)
+    light = 0.2126 * red + 0.7152 * green + 0.0722 * blue
+    return (0, 0, 0) if (light + 0.05) / 0.05 >= 1.05 / (light + 0.05) else (255, 255, 255)
+
+
+def linear(part: float) -> float:
+    return part / 12.92 if part <= 0.04045 else cast(float, ((part + 0.055) / 1.055) ** 2.4)
