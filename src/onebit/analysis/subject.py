@@ -68,7 +68,7 @@ def opened(
     packed = runtime.load(path, threads=threads, isa=isa, backend=backend)
     channels, height, width = packed.input_shape
     source = data.load(name, root, data.LoadOptions(download, height, **split_of(packed.training)))
-    task = task_of(packed.task.name, packed.labels, source, path, getattr(packed.task, "settings", None))
+    task = task_of(packed.task.name, packed.labels, source, path, packed.task.settings)
     check_inputs(path, channels, source)
     (image,) = (source for source in packed.inputs if isinstance(source, runtime.Image))
     theirs = Images(channels, height, Normalization(image.mean, image.std))

@@ -27,7 +27,7 @@ class LoadOptions(Options):
     )
     photometric: float = key(
         1.0,
-        "strength of SSD's random colours of pictures with boxes; 0 means none, 1 as SSD",
+        "strength of SSD's random colours of pictures with boxes; 0 means none, 1 as SSD, less leaves the order of channels",
         Bounds(lambda v: 0 <= v <= 2, "in [0, 2]"),
     )
     zoom_out: float = key(

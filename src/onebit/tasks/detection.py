@@ -3,7 +3,8 @@
 What an anchor is, and how outputs become boxes, says the network in its `settings` (docs/format.md).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,8 +13,9 @@ from torchmetrics import MetricCollection
 
 from onebit.data.boxes import Boxes
 from onebit.errors import UserError
+from onebit.runtime.model import Model
 from onebit.tasks.average_precision import SCORES, AveragePrecision
-from onebit.tasks.found import Found, found
+from onebit.tasks.found import Found, found, packed_found
 from onebit.tasks.task import Task
 
 
@@ -40,6 +42,9 @@ class Detection(Task):
     def read(self, outputs: Any) -> Sequence[Found]:
         """What is found in each image: of outputs (B, R, ...), or as it is where the engine has read them."""
         return found(outputs, self.settings) if isinstance(outputs, Mapping) else outputs
+
+    def outputs_of(self, packed: Model) -> Callable[[Tensor], Any]:
+        return partial(packed_found, packed)
 
     def random_targets(self, count: int, generator: torch.Generator) -> tuple[Boxes, ...]:
         """Eight boxes an image."""

@@ -5,10 +5,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torchvision.models.detection._utils import BoxCoder
 from torchvision.ops import batched_nms, clip_boxes_to_image, remove_small_boxes
+
+from onebit.runtime import box_settings, boxes
+from onebit.runtime.model import Model
 
 
 @dataclass(frozen=True)
@@ -23,14 +27,7 @@ class Found:
 
 def anchors(settings: Mapping[str, Any]) -> Tensor:
     """float32 (R, 4), x1 y1 x2 y2: map by map, row by row, cell by cell, the boxes around each cell's centre."""
-    parts = []
-    for level in settings["anchors"]:
-        height, width = level["map"]
-        rows, columns = ((torch.arange(n) + 0.5) * step for n, step in zip((height, width), level["step"]))
-        sizes = torch.tensor(level["boxes"], dtype=torch.float32)  # (n, 2)
-        centres = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), -1).reshape(-1, 1, 2)  # (H · W, 1, 2)
-        parts.append(torch.cat([centres - sizes / 2, centres + sizes / 2], -1).reshape(-1, 4))
-    return torch.cat(parts)
+    return torch.from_numpy(boxes.anchors(box_settings.parse(settings, "settings")))
 
 
 @torch.no_grad()
@@ -39,8 +36,8 @@ def found(outputs: Mapping[str, Tensor], settings: Mapping[str, Any]) -> list[Fo
     proposals (B, R, 4)."""
     scores, offsets = outputs["scores"].float().softmax(-1), outputs["offsets"].float()
     given = outputs.get("proposals")
-    boxes = [anchors(settings).to(scores.device)] * len(scores) if given is None else list(given.float())
-    return [found_in(*one, settings) for one in zip(scores, offsets, boxes)]
+    around = [anchors(settings).to(scores.device)] * len(scores) if given is None else list(given.float())
+    return [found_in(*one, settings) for one in zip(scores, offsets, around)]
 
 
 def found_in(scores: Tensor, offsets: Tensor, around: Tensor, settings: Mapping[str, Any]) -> Found:
@@ -51,13 +48,21 @@ def found_in(scores: Tensor, offsets: Tensor, around: Tensor, settings: Mapping[
     every = clip_boxes_to_image(every, (height, width))
     kept = []
     for label in range(1, columns):
-        boxes, score = every[:, label if every.shape[1] > 1 else 0], scores[:, label]
+        places, score = every[:, label if every.shape[1] > 1 else 0], scores[:, label]
         chosen = torch.nonzero(score > settings["score"])[:, 0]
         chosen = chosen[score[chosen].sort(descending=True, stable=True).indices]
         if "smallest" in settings:
-            chosen = chosen[remove_small_boxes(boxes[chosen], settings["smallest"])]
+            chosen = chosen[remove_small_boxes(places[chosen], settings["smallest"])]
         chosen = chosen[: settings.get("candidates", len(chosen))]
-        kept.append((boxes[chosen], torch.full_like(chosen, label - 1), score[chosen]))
-    boxes, labels, score = (torch.cat(parts) for parts in zip(*kept))
-    best = batched_nms(boxes, score, labels, settings["overlap"])[: settings["most"]]
-    return Found(boxes[best], labels[best], score[best])
+        kept.append((places[chosen], torch.full_like(chosen, label - 1), score[chosen]))
+    places, labels, score = (torch.cat(parts) for parts in zip(*kept))
+    best = batched_nms(places, score, labels, settings["overlap"])[: settings["most"]]
+    return Found(places[best], labels[best], score[best])
+
+
+def packed_found(packed: Model, inputs: Tensor) -> list[Found]:
+    """What a packed detector finds in normalised images (B, C, H, W), by its own record."""
+    outputs = packed(np.ascontiguousarray(inputs.numpy()))
+    record = box_settings.parse(packed.task.settings, "settings")
+    answers = boxes.detections([outputs[name] for name in packed.outputs], record)
+    return [Found(*map(torch.from_numpy, (one.boxes, one.labels, one.scores))) for one in answers]

@@ -225,13 +225,14 @@ def target(known: Known, boxes: Tensor, kept: Tensor, index: int) -> Boxes:
 
 
 def colours(strength: float) -> v2.Transform:
-    """SSD's changes of brightness, contrast, saturation, hue and order of channels, each of every other picture; `strength`
-    times the usual ranges, 1/8, 1/2 and 1/2 about 1 and 1/20 of the circle of hues."""
+    """SSD's changes of brightness, contrast, saturation and hue, `strength` times the usual ranges: 1/8, 1/2 and 1/2 about 1, and 1/20
+    of the circle of hues. From 1 on as in SSD: each of every other picture, and the order of channels too; a weaker one leaves
+    that order, by which some things are told apart, and changes every picture."""
     if not strength:
         return v2.Identity()
     around = [(max(0.0, 1 - strength * part), 1 + strength * part) for part in (0.125, 0.5, 0.5)]
     hue = 0.05 * strength
-    return v2.RandomPhotometricDistort(*around, (-hue, hue))
+    return (v2.RandomPhotometricDistort if strength >= 1 else v2.ColorJitter)(*around, (-hue, hue))
 
 
 def check_size(picture: Image.Image, known: Known) -> None:
