@@ -61,10 +61,10 @@ def test_proposals_are_torchvisions():
     offsets = 0.4 * torch.randn(2, 960, 4, generator=generator)
     boxes = layer.rules.box_coder.decode(offsets, [layer.anchors] * 2).reshape(2, 960, 4)
     theirs, _ = layer.rules.eval().filter_proposals(boxes, logits, [(128, 128)] * 2, layer.counts)
-    for ours, found in zip(layer(logits, offsets), theirs):
-        assert len(found) > 30
-        torch.testing.assert_close(ours[: len(found)], found, rtol=0, atol=1e-5)
-        assert not ours[len(found) :].any()
+    for ours, wanted in zip(layer(logits, offsets), theirs):
+        assert len(wanted) > 30
+        torch.testing.assert_close(ours[: len(wanted)], wanted, rtol=0, atol=1e-5)
+        assert not ours[len(wanted) :].any()
 
 
 def test_of_equal_logits_the_first_is_better():
@@ -118,6 +118,13 @@ def test_what_is_real_and_what_is_binary():
     heads = models.create("fasterrcnn_resnet18_fpn", "rebnn", binary_heads=True, **TINY)
     assert {name for name, _ in binary_layers(heads)} - binary == {"second.fc1", "second.fc2"}
     assert "binary_heads" in heads.warning
+
+
+def test_a_classifier_has_all_of_the_body():
+    classifier = models.create("imagenet_resnet18", "rebnn").state_dict()
+    detector = models.create("fasterrcnn_resnet18_fpn", "rebnn", **TINY).state_dict()
+    assert {name for name in classifier if name not in detector} == {"linear.weight", "linear.bias"}
+    assert all(value.shape == detector[name].shape for name, value in classifier.items() if name in detector)
 
 
 def test_outputs_are_of_one_size():
