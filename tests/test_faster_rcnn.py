@@ -54,6 +54,25 @@ def test_proposals_are_the_best_boxes_that_overlap_little_and_zeros():
     assert crowded[0].count_nonzero(1).tolist()[2:] == [0, 0]
 
 
+def test_proposals_are_torchvisions():
+    layer = Proposals(128, (16, 8), (8, 16), (32.0, 64.0), (0.5, 1.0, 2.0), candidates=90, most=60)
+    generator = torch.Generator().manual_seed(2)
+    logits = torch.randperm(2 * 960, generator=generator).reshape(2, 960, 1) / 960  # no two are equal
+    offsets = 0.4 * torch.randn(2, 960, 4, generator=generator)
+    boxes = layer.rules.box_coder.decode(offsets, [layer.anchors] * 2).reshape(2, 960, 4)
+    theirs, _ = layer.rules.eval().filter_proposals(boxes, logits, [(128, 128)] * 2, layer.counts)
+    for ours, wanted in zip(layer(logits, offsets), theirs):
+        assert len(wanted) > 30
+        torch.testing.assert_close(ours[: len(wanted)], wanted, rtol=0, atol=1e-5)
+        assert not ours[len(wanted) :].any()
+
+
+def test_of_equal_logits_the_first_is_better():
+    layer = Proposals(64, (4,), (16,), (16.0,), (1.0,), candidates=3, most=5)
+    found = layer(torch.zeros(1, 16, 1), torch.zeros(1, 16, 4))
+    assert found[0, :3].tolist() == [[0, 0, 8, 8], [8, 0, 24, 8], [24, 0, 40, 8]] and not found[0, 3:].any()
+
+
 def images(count: int, size: int) -> tuple[Tensor, list[Boxes]]:
     """Pictures with a bright square of a channel each, and the squares."""
     generator = torch.Generator().manual_seed(1)
@@ -101,6 +120,13 @@ def test_what_is_real_and_what_is_binary():
     assert "binary_heads" in heads.warning
 
 
+def test_a_classifier_has_all_of_the_body():
+    classifier = models.create("imagenet_resnet18", "rebnn").state_dict()
+    detector = models.create("fasterrcnn_resnet18_fpn", "rebnn", **TINY).state_dict()
+    assert {name for name in classifier if name not in detector} == {"linear.weight", "linear.bias"}
+    assert all(value.shape == detector[name].shape for name, value in classifier.items() if name in detector)
+
+
 def test_outputs_are_of_one_size():
     model = models.create("fasterrcnn_resnet18_fpn", "adabin", **TINY)
     scores, offsets, proposals = model(torch.zeros(2, 3, 64, 64)).values()
@@ -142,8 +168,7 @@ def packed(tmp_path_factory):
             head.weight.normal_(0, std)
         model.second.offsets.weight.normal_(0, 0.3)
     path = tmp_path_factory.mktemp("packed") / "detector.safetensors"
-    settings = {key: value for key, value in model.settings.items() if key != "size"}
-    pack(model, path, task="detection", answer="boxes", labels=["round", "square"], settings=settings)
+    pack(model, path, task="detection", answer="boxes", labels=["round", "square"], settings=model.settings)
     return model, path
 
 

@@ -71,6 +71,10 @@ def _cost(model: Model) -> float:
             area = min(area, math.prod(node["kernel"]) * shapes[node.inputs[0]][-1])
         elif node.op == "attention":
             area = math.prod(shapes[node.inputs[1]]) + math.prod(shapes[node.inputs[2]])
+        elif node.op == "roi_align":
+            area = 4 * node["samples"] ** 2
+        elif node.op == "proposals":
+            area = min(node["candidates"], read)
         elif node.op not in ("conv", "linear", "binary_linear", "transposed_conv"):
             area = 1  # elementwise
         cost += math.prod(shapes[node.name]) * area + read

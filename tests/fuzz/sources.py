@@ -13,6 +13,8 @@ from test_runtime_hostile_moves import parts as of_moves
 from test_runtime_hostile_several import MUTATIONS as MUTATIONS2
 from test_runtime_hostile_several import parts as parts2
 from test_runtime_hostile_several import raw as raw2
+from test_runtime_regions import MUTATIONS as REGIONS
+from test_runtime_regions import parts as of_regions
 
 NETS = 60
 MAX_NET = 8192  # bytes
@@ -30,6 +32,7 @@ def sources() -> dict[str, bytes]:
         ("activations", of_activations, raw2, ACTIVATIONS),
         ("moves", of_moves, raw2, MOVES),
         ("boxes", of_boxes, raw2, BOXES),
+        ("regions", of_regions, raw2, REGIONS),
     ):
         found[kind] = write(*source())
         for index, (change, _) in enumerate(changes.values()):

@@ -1,7 +1,7 @@
 """The first stage's answer of a two-stage detector: the boxes that its second stage looks at (Ren et al. 2015).
 
 Of each level the best logits, their boxes decoded, clipped to the image, small ones left out, then non-maximum suppression within
-the level; of all levels together the best, in the order of their logits. torchvision's RegionProposalNetwork does it; here the
+the level; of all levels together the best, in the order of their logits, as torchvision's RegionProposalNetwork does it; here the
 image is square, and as many rows as asked for come out, those that are none all 0: what a packed file computes as one operator.
 """
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.rpn import RegionProposalNetwork
+from torchvision.ops import clip_boxes_to_image, nms, remove_small_boxes
 
 OVERLAP = 0.7  # IoU above which the lower of two boxes goes
 SMALLEST = 1e-3  # pixels: narrower or lower boxes are left out
@@ -56,7 +57,7 @@ class Proposals(nn.Module):
         anchors = generator.grid_anchors([[grid, grid] for grid in self.grids], strides)
         self.cells = torch.stack(generator.cell_anchors)  # (levels, shapes, 4): around (0, 0)
         self.register_buffer("anchors", torch.cat(anchors), persistent=False)  # (N, 4)
-        # Only its functions are used; it has no parameters.
+        # Only its functions for training are used; it has no parameters.
         self.rules = RegionProposalNetwork(
             generator,
             nn.Identity(),
@@ -68,20 +69,33 @@ class Proposals(nn.Module):
             post_nms_top_n={"training": most, "testing": most},
             nms_thresh=OVERLAP,
         )
-        self.rules.min_size = SMALLEST
 
     @torch.no_grad()
     def forward(self, logits: Tensor, offsets: Tensor) -> Tensor:
-        batch = len(logits)
-        boxes = self.rules.box_coder.decode(offsets.detach().float(), [self.anchors] * batch)  # (B N, 1, 4)
-        shapes = [(self.image_size, self.image_size)] * batch
-        chosen, _ = self.rules.filter_proposals(
-            boxes.reshape(batch, -1, 4), logits.detach().float(), shapes, self.counts
-        )
-        found = boxes.new_zeros(batch, self.most, 4)
-        for row, kept in zip(found, chosen):
+        logits, offsets = logits[..., 0].float(), offsets.float()  # (B, N), (B, N, 4)
+        found = offsets.new_zeros(len(logits), self.most, 4)
+        for row, scores, codes in zip(found, logits, offsets):
+            kept = self.best(scores, codes)
             row[: len(kept)] = kept
         return found
+
+    def best(self, logits: Tensor, offsets: Tensor) -> Tensor:
+        """Of one image: (N,), (N, 4) -> (n, 4), n <= most, the best first. Of equal logits the first anchor is the better one, which
+        torchvision's function leaves open: binary layers give equal values wherever they see the same signs."""
+        boxes, scores = [], []
+        parts = (logits.split(self.counts), offsets.split(self.counts), self.anchors.split(self.counts))
+        for score, codes, anchors in zip(*parts):
+            score, places = score.sort(descending=True, stable=True)
+            score, places = score[: self.candidates], places[: self.candidates]
+            box = self.rules.box_coder.decode_single(codes[places], anchors[places])
+            box = clip_boxes_to_image(box, (self.image_size, self.image_size))
+            large = remove_small_boxes(box, SMALLEST)
+            box, score = box[large], score[large]
+            kept = nms(box, score, OVERLAP)[: self.most]
+            boxes.append(box[kept])
+            scores.append(score[kept])
+        order = torch.cat(scores).sort(descending=True, stable=True).indices[: self.most]
+        return torch.cat(boxes)[order]
 
     def agrees(self, found: Tensor, expected: Tensor) -> bool:
         """Whether two answers (B, most, 4) are the same but for what rounding may change: of two overlaps, or of two logits, that

@@ -87,7 +87,7 @@ class ObjectSamples:
         self.root = root
         self.shards = [len(annotated.images)]
         self.paths, self.sources = (
-            np.array([os.fsencode(os.path.relpath(path, root)) for path in paths])
+            np.array([os.fsencode(path.removeprefix(os.path.join(root, ""))) for path in paths])
             for paths in (annotated.images, annotated.sources)
         )  # bytes, fixed width
         self.sizes = annotated.sizes.astype(np.int64)
