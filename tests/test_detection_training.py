@@ -2,6 +2,8 @@
 
 import csv
 import json
+import re
+import shutil
 
 import pytest
 import torch
@@ -109,6 +111,27 @@ NARROW = {
     **{"model": "fasterrcnn_resnet18_fpn", "image_size": 64},
     "arguments": {"channels": 16, "hidden": 32, "samples": 16, "candidates": 50, "loss_scale": 5.0},
 }
+
+
+def test_data_of_other_labels_are_refused(run, root, tmp_path, capsys):
+    """Sorted names of a free folder would otherwise stand for each other; labels.txt keeps those of the network."""
+    other = shutil.copytree(root, tmp_path / "other")
+    for path in (other / "Annotations").iterdir():
+        path.write_text(path.read_text().replace(f"<name>{object_files.LABELS[0]}<", "<name>zebra<"))
+    command = ["eval", str(run[1] / "last.ckpt"), "--data", "voc", "--root", str(other)]
+    assert cli.main(command) == 2
+    assert "zebra; the labels must be the same" in capsys.readouterr().err
+    fewer = shutil.copytree(root, tmp_path / "fewer")
+    for path in (fewer / "Annotations").iterdir():
+        path.write_text(
+            re.sub(rf"<object>\s*<name>{object_files.LABELS[0]}<.*?</object>", "", path.read_text(), flags=re.DOTALL)
+        )
+    command[-1] = str(fewer)
+    assert cli.main(command) == 2 and "labels.txt" in capsys.readouterr().err
+    (fewer / "labels.txt").write_text("\n".join(checkpoint.load(run[1] / "last.ckpt").task["labels"]))
+    assert cli.main(command) == 0
+
+
 STEPPED = {
     "voc0712-ssd300_vgg16-adabin": ("voc", {}),
     "coco2017-ssd300_resnet18-adabin": ("coco", {"model": "ssd300_resnet18", "arguments": {}}),

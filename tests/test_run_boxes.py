@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -198,7 +199,7 @@ def test_pictures_that_would_be_lost_are_not_drawn(capsys, net, folder, tmp_path
     (tmp_path / "file").write_text("x")
     (folder / "out").symlink_to(folder)
     for arguments, message in (
-        ((folder, "--draw", folder), "--draw .* would replace its own input"),
+        ((folder, "--draw", folder), "is searched for pictures"),
         ((folder / "b.jpg", "--draw", folder / "out"), "would replace its own input"),
         ((folder / "a.png", folder / "more" / "a.png", "--draw", tmp_path / "drawn"), "would both be drawn as .*a.png"),
         ((folder, "--draw", tmp_path / "file"), "--draw .*file is a file; give a folder"),
@@ -228,7 +229,7 @@ def test_other_kinds_of_files(capsys, net, tmp_path):
     code, _, err = run(capsys, net, *(tmp_path / name for name in names), "--draw", tmp_path / "drawn")
     assert (code, err) == (0, [])
     found = {path.name: opened(path).format for path in (tmp_path / "drawn").iterdir()}
-    assert found == {"plain.png": "PNG", "moving.gif": "GIF", "scan.TIFF": "TIFF"}
+    assert found == {"plain.png": "PNG", "moving.gif.png": "PNG", "scan.TIFF": "TIFF"}
 
 
 def test_labels_have_no_boxes(capsys, folder, tmp_path):
@@ -265,3 +266,34 @@ def test_what_else_reads_files(capsys, net, tmp_path):
     for one, other in zip(runtime.load(net)(images).values(), theirs, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-4)
     assert json.loads(session.get_modelmeta().custom_metadata_map["settings"])["most"] == 40
+
+
+def test_pictures_that_a_format_cannot_hold_become_png(capsys, net, tmp_path):
+    picture = Image.new("RGB", (64, 48), (200, 30, 30))
+    for name in ("a.ico", "a.xbm", "a.gif"):
+        (picture.convert("1") if name == "a.xbm" else picture).save(tmp_path / name, sizes=[(64, 48)])
+    Image.new("RGB", (66_000, 2)).save(tmp_path / "wide.png")
+    (tmp_path / "wide.png").rename(tmp_path / "wide.jpg")
+    names = ["a.ico", "a.xbm", "a.gif", "wide.jpg"]
+    code, out, _ = run(capsys, net, *(tmp_path / name for name in names), "--draw", tmp_path / "drawn", "--json")
+    assert code == 0
+    assert [Path(image["drawn"]).name for image in json.loads("\n".join(out))["images"]] == [
+        f"{name}.png" for name in names
+    ]
+    sizes = [opened(tmp_path / "drawn" / f"{name}.png").size for name in names]
+    assert sizes == [(64, 48)] * 3 + [(66_000, 2)]
+
+
+def test_drawings_do_not_become_inputs(capsys, net, folder, tmp_path):
+    code, _, err = run(capsys, net, folder, "--draw", folder / "drawn")
+    assert code == 2 and "is searched for pictures" in err[0] and not (folder / "drawn").exists()
+    code, _, err = run(capsys, net, folder, "--draw", "")
+    assert code == 2 and "--draw: the folder's name is empty" in err[0]
+
+
+def test_numbers_of_numpy(net):
+    model = runtime.load(net)
+    pixels = np.zeros((32, 32, 3), np.uint8)
+    assert model.predict(pixels, threshold=np.float64(0.5), top=np.int64(2)) == model.predict(
+        pixels, threshold=0.5, top=2
+    )

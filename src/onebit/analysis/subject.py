@@ -130,11 +130,6 @@ def task_of(
             f"{path} was made for the task {name}, data set {source.name!r} is for {source.task}; choose another with --data"
         )
     task = tasks.create(source.task, source.labels, settings=settings)
-    if labels is not None and len(labels) != len(source.labels):
-        raise UserError(
-            f"{path} was made for {len(labels)} classes, data set {source.name!r} has {len(source.labels)}; "
-            "choose another with --data"
-        )
     task.check_labels(labels, path)
     return task
 

@@ -36,7 +36,10 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
         result = inspection.describe(options.model)
         table = inspection.layers(options.model) if options.layers else None
     shown = {key: value for key, value in result.items() if key != "scores"}  # which stand there one by one
-    text = "\n".join(line for key, value in shown.items() for line in lines(key.replace("_", " "), value))
+    measured = result.get("scores") or {}
+    shown |= {key: f"{round(value, 4):g} %" for key, value in measured.items() if key in shown}
+    names = {key: key if key in measured else key.replace("_", " ") for key in shown}
+    text = "\n".join(line for key, value in shown.items() for line in lines(names[key], value))
     if table is None:
         return result, text
     return result | {"layers": table.record(), "totals": table.totals}, f"{text}\n\n{printable(str(table))}"

@@ -28,7 +28,7 @@ def add(verbs: Any) -> None:
     parser = verb(
         verbs, "train", run, "Train a network from a recipe", DETAILS, "run folder; default runs/<recipe's name>-<seed>"
     )
-    parser.tables = ("options", "structure")
+    parser.tables = ("options", "structure", "arguments")
     parser.add_argument(
         "recipe",
         nargs="?",

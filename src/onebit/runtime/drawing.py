@@ -27,7 +27,12 @@ TURN = 0.618034  # of the circle of colours from one label to the next: any few 
 SHARE_LINE, SHARE_TEXT = 250, 32  # of the side of a square as large as the picture
 SMALLEST_TEXT = 10  # pixels
 OPTIONS = {"JPEG": {"quality": 92, "subsampling": 0}}  # which would blur thin coloured lines
-OTHER = ".png"  # of pictures in a format that Pillow does not write
+FORMATS = {  # by ending: those that keep any picture's size and colours
+    **{".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".bmp": "BMP", ".tif": "TIFF", ".tiff": "TIFF"},
+    **{".ppm": "PPM", ".tga": "TGA"},
+}
+LIMITS = {"JPEG": 65_500, "WEBP": 16_383, "TGA": 65_535}  # pixels of a side
+OTHER = ".png"  # of all others
 
 Colour = tuple[int, int, int]
 
@@ -35,14 +40,22 @@ Colour = tuple[int, int, int]
 def targets(found: Sequence[Found], folder: str) -> list[Path]:
     """Where the picture of each file goes: by its own name, below the folder that it was found in. Raises UserError where two
     would have one name, and where one would replace a picture that is read."""
+    if not folder.strip():
+        raise UserError("--draw: the folder's name is empty")
     if os.path.lexists(folder) and not os.path.isdir(folder):
         raise UserError(f"--draw {folder} is a file; give a folder")
+    for root in {file.root for file in found if file.root}:
+        if Path(folder).resolve().is_relative_to(Path(root).resolve()):
+            raise UserError(
+                f"--draw {folder} lies in {root}, which is searched for pictures: the next run would read what is drawn; give a folder "
+                "beside it"
+            )
     taken: dict[Path, str] = {}
     places = []
     read = {identity(file.path) for file in found}
     for file in found:
         target = Path(folder) / file.inside
-        if format_of(target) is None:
+        if target.suffix.lower() not in FORMATS:
             target = target.with_name(target.name + OTHER)
         if (other := taken.setdefault(target, file.path)) != file.path:
             raise UserError(f"--draw {folder}: {other} and {file.path} would both be drawn as {target}; run them apart")
@@ -61,16 +74,12 @@ def identity(path: str | os.PathLike[str]) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def format_of(path: Path) -> str | None:
-    """The name of Pillow's format by the path's ending, where Pillow writes it."""
-    name = Image.registered_extensions().get(path.suffix.lower())
-    return name if name in Image.SAVE else None
-
-
-def save(picture: Image.Image, target: Path) -> None:
-    """Raises UserError for a place that cannot be written."""
-    name = format_of(target)
-    assert name is not None, "targets have endings that are written"
+def save(picture: Image.Image, target: Path) -> Path:
+    """Write the picture, as PNG beside the name where the name's format cannot hold it; returns where. Raises UserError for a place
+    that cannot be written."""
+    name = FORMATS[target.suffix.lower()]
+    if max(picture.size) > LIMITS.get(name, max(picture.size)):
+        target, name = target.with_name(target.name + OTHER), "PNG"
     content = BytesIO()
     picture.save(content, name, **OPTIONS.get(name, {}))
     with files.failures(target):
@@ -80,6 +89,7 @@ def save(picture: Image.Image, target: Path) -> None:
         file.write(content.getbuffer())
 
     files.write(target, fill)
+    return target
 
 
 def drawn(picture: Image.Image, answer: Answer, labels: Sequence[str] | None) -> Image.Image:

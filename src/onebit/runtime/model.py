@@ -201,11 +201,15 @@ class Model:
         """
         from onebit.runtime.run import predict
 
-        if top is not None and (type(top) is not int or top < 1):
+        if top is not None and (not isinstance(top, int | np.integer) or isinstance(top, bool) or top < 1):
             raise UserError(f"top must be an integer from 1, got {top!r}")
-        if threshold is not None and (type(threshold) not in (int, float) or not 0 <= threshold <= 1):
+        if threshold is not None and (
+            not isinstance(threshold, int | float | np.integer | np.floating)
+            or isinstance(threshold, bool)
+            or not 0 <= threshold <= 1
+        ):
             raise UserError(f"threshold must be a number from 0 to 1, got {threshold!r}")
-        asked = Asked(top, threshold)
+        asked = Asked(None if top is None else int(top), None if threshold is None else float(threshold))
         if isinstance(x, list | tuple):
             return predict(self, x, asked)
         if not isinstance(x, str | os.PathLike) and hasattr(x, "__array__") and len(np.shape(x)) == 4:

@@ -59,9 +59,8 @@ def run(
                     yield Row(file.path, None, problem)
                     continue
                 answer, target = next(found), places[start + place]
-                if target is not None:
-                    draw_answer(model, file.path, answer, target)
-                yield Row(file.path, answer, drawn="" if target is None else str(target))
+                drawn = "" if target is None else str(draw_answer(model, file.path, answer, target))
+                yield Row(file.path, answer, drawn=drawn)
 
     return len(files), rows()
 
@@ -75,11 +74,11 @@ def targets(model: Network, found: Sequence[Found], folder: str) -> Sequence[Pat
     return drawing.targets(found, folder)
 
 
-def draw_answer(model: Network, path: str, answer: Answer, target: Path) -> None:
-    """The picture, which is decoded again: a batch of them as they are may take gigabytes."""
+def draw_answer(model: Network, path: str, answer: Answer, target: Path) -> Path:
+    """The picture, which is decoded again: a batch of them as they are may take gigabytes. Returns where it was written."""
     from onebit.runtime import drawing
 
-    drawing.save(drawing.drawn(pictures.upright(path, "RGB"), answer, model.labels), target)
+    return drawing.save(drawing.drawn(pictures.upright(path, "RGB"), answer, model.labels), target)
 
 
 def predict(model: Network, sources: Sequence[Any], asked: Asked) -> list[Answer]:

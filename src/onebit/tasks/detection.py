@@ -56,6 +56,14 @@ class Detection(Task):
             made.append(Boxes(boxes, torch.randint(len(self.labels), (8,), generator=generator), none, none, image))
         return tuple(made)
 
+    def check_labels(self, theirs: Sequence[str] | None, where: str) -> None:
+        """Refuse other labels than the data set's: which of its labels a free folder has decides its annotations."""
+        if theirs is not None and tuple(theirs) != self.labels:
+            raise UserError(
+                f"{where} finds {listed(theirs)}, the data set has {listed(self.labels)}; the labels must be the same, in one order: a "
+                "folder in VOC's layout takes them from labels.txt, one a line, where it has one"
+            )
+
     def check_outputs(self, outputs: Any, where: str) -> None:
         if isinstance(outputs, Sequence) and all(isinstance(each, Found) for each in outputs):
             return
@@ -66,3 +74,8 @@ class Detection(Task):
             raise UserError(
                 f"{where} tells {outputs['scores'].shape[-1] - 1} classes apart, the data set has {len(self.labels)}"
             )
+
+
+def listed(labels: Sequence[str]) -> str:
+    """The first labels, for a message."""
+    return ", ".join(labels[:5]) + (f" and {len(labels) - 5} more" if len(labels) > 5 else "")

@@ -91,7 +91,12 @@ class Task(ABC):
             raise UserError(f"{where} tells {outputs.shape[1]} classes apart, the data set has {len(self.labels)}")
 
     def check_labels(self, theirs: Sequence[str] | None, where: str) -> None:
-        """Refuse the same labels in another order. Other names may stand for the same things."""
+        """Refuse another number of labels than the data set's, and the same labels in another order. Other names may stand for
+        the same things."""
+        if theirs is not None and len(theirs) != len(self.labels):
+            raise UserError(
+                f"{where} was made for {len(theirs)} classes, the data set has {len(self.labels)}; choose another with --data"
+            )
         for place, (label, own) in enumerate(zip(theirs or (), self.labels, strict=False)):
             if label != own and label in self.labels:
                 raise UserError(
