@@ -5,8 +5,10 @@ import json
 
 import pytest
 import torch
+from torchvision.ops import box_iou
 
 import object_files
+from onebit import runtime, tasks
 from onebit.checkpoints import checkpoint
 from onebit.cli import main as cli
 from onebit.errors import Stopped, UserError
@@ -64,7 +66,7 @@ def test_a_run_has_the_scores_of_detection(run):
 def test_it_resumes_to_the_same_bits(run, root, tmp_path, monkeypatch):
     from onebit.training import train as loop
 
-    result, out, recipe = run
+    result, out, _ = run
     stopped = recipe_of("bccd-ssd300_resnet18-adabin", root, tmp_path / "again", deterministic=True, eval_every=1)
     monkeypatch.setattr(loop.Stop, "agreed", after(4))
     with pytest.raises(Stopped):
@@ -158,3 +160,55 @@ def test_distillation_is_refused(root, tmp_path, run):
     recipe = recipe_of("bccd-ssd300_resnet18-adabin", root, tmp_path / "run", teacher=str(run[1] / "last.ckpt"))
     with pytest.raises(UserError, match="cannot learn from a teacher"):
         train(recipe, quiet=True)
+
+
+@pytest.fixture(scope="module")
+def packed(run, tmp_path_factory):
+    path = tmp_path_factory.mktemp("packed") / "cells.safetensors"
+    assert cli.main(["pack", str(run[1] / "last.ckpt"), "--out", str(path)]) == 0
+    return path
+
+
+def test_the_packed_file_finds_what_pytorch_finds(run, packed):
+    """On 100 images: as many boxes above 0.05, each where PyTorch has it, with its score; and the same bits by any engine."""
+    saved = checkpoint.load(run[1] / "last.ckpt")
+    model = saved.network()
+    task = tasks.create("detection", saved.task["labels"], settings=saved.task["settings"])
+    engine = task.outputs_of(runtime.load(packed, threads=1))
+    images = noise(100)
+    others = [task.outputs_of(runtime.load(packed, threads=2))]
+    others += [task.outputs_of(runtime.load(packed, threads=1, isa=isa)) for isa in runtime.native.supported()]
+    total = matched = 0
+    for start in range(0, 100, 25):
+        batch = images[start : start + 25]
+        with torch.no_grad():
+            expected = task.read(model(batch))
+        answers = engine(batch)
+        for one, theirs in zip(answers, expected, strict=True):
+            ours, wanted = one.scores > 0.05, theirs.scores > 0.05
+            assert int(ours.sum()) == int(wanted.sum())
+            best = box_iou(one.boxes[ours], theirs.boxes[wanted])
+            alike = (one.labels[ours][:, None] == theirs.labels[wanted]) & (
+                (one.scores[ours][:, None] - theirs.scores[wanted]).abs() <= 1e-3
+            )
+            matched += int((best.where(alike, torch.zeros(())).amax(1) >= 0.99).sum()) if ours.any() else 0
+            total += int(ours.sum())
+        if start == 0:
+            for other in others:
+                for one, same in zip(other(batch[:5]), answers[:5], strict=True):
+                    assert torch.equal(one.boxes, same.boxes) and torch.equal(one.scores, same.scores)
+    # After a few steps many scores are nearly the same, and rounding decides which of two boxes suppresses the other.
+    assert total > 100 and matched >= 0.99 * total
+
+
+def noise(count):
+    """Images (count, 3, 300, 300) with coarse spots, normalised."""
+    coarse = torch.randn(count, 3, 20, 20, generator=torch.Generator().manual_seed(5))
+    return torch.nn.functional.interpolate(coarse, size=300, mode="bilinear")
+
+
+def test_the_packed_file_scores_what_the_checkpoint_scores(run, packed, root, capsys):
+    capsys.readouterr()
+    assert cli.main(["eval", str(packed), "--data", "voc", "--root", str(root), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["map_50"] == pytest.approx(run[0]["map_50"], abs=0.2)

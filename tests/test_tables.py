@@ -22,7 +22,7 @@ from onebit.packing.pack import pack
 from onebit.reproduction import records, render, table
 from onebit.reproduction.record import structure_of
 from onebit.reproduction.runs import wanted
-from onebit.reproduction.table import Row
+from onebit.reproduction.table import ResultTable, Row
 from onebit.runtime import load
 from onebit.tasks import create
 from onebit.training.objective import Objective
@@ -34,7 +34,7 @@ FABRIC = Fabric(accelerator="cpu", devices=1)
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
 TABLES = {name: table.read(name) for name in table.shipped()}
 EXPECTED = {"rbnn-cifar10", "rbnn-imagenet", "rbnn-ablation", "adabin-cifar10", "adabin-imagenet", "rebnn-imagenet"}
-EXPECTED |= {"digits", "methods", "ours"}
+EXPECTED |= {"digits", "methods", "ours", "bccd", "adabin-voc"}
 INPUTS = {
     "digits": (1, 8),
     "cifar10": (3, 16),
@@ -70,11 +70,21 @@ def network_of(row: Row) -> dict[str, Any]:
     return {**names, "binarize": recipe.binarize, "classes": CLASSES, "in_channels": channels, "image_size": size}
 
 
+def classifiers(one: ResultTable) -> list[Row]:
+    return [row for row in one.trained() if models.MODELS[Recipe(**row.values).model].task == "classification"]
+
+
+def detectors() -> list[Any]:
+    """The rows of detectors, one for each network."""
+    rows = [(name, row) for name, one in TABLES.items() for row in one.trained() if row not in classifiers(one)]
+    return [pytest.param(row, id=f"{name}:{row.name}") for name, row in rows]
+
+
 def cases() -> list[Any]:
     """One row for each network, with the rows that have the same."""
     groups: dict[str, list[tuple[str, Row]]] = {}
     for name, one in TABLES.items():
-        for row in one.trained():
+        for row in classifiers(one):
             groups.setdefault(json.dumps(network_of(row), sort_keys=True), []).append((name, row))
     return [
         pytest.param([row for _, row in group], id=" ".join(f"{name}:{row.name}" for name, row in group))
@@ -122,6 +132,32 @@ def test_a_row_trains_packs_and_runs(rows, small, tmp_path):
     top = logits.topk(2).values
     clear &= top[:, 0] - top[:, 1] > 2e-3 * logits.abs().amax()
     assert clear.any() and torch.equal(found.argmax(1)[clear], logits.argmax(1)[clear])
+
+
+@pytest.mark.parametrize("row", detectors())
+def test_a_row_of_a_detector_trains(row):
+    """A step by the row's own optimizer; that detectors pack and run is in tests/test_packed_detectors.py."""
+    recipe = Recipe(**row.values)
+    narrow = {"width": 0.0625} if recipe.model == "ssd300_vgg16" else {}
+    torch.manual_seed(0)
+    model = models.create(
+        recipe.model,
+        recipe.method,
+        options=recipe.options,
+        structure=recipe.structure,
+        classes=CLASSES,
+        image_size=recipe.image_size,
+        **{**recipe.arguments, **narrow},
+    )
+    task = create("detection", tuple("abc"))
+    task.adopt(model)
+    objective = Objective(model, task)
+    step = Step(FABRIC, *FABRIC.setup(objective, make_optimizer(model, recipe)), model, clip_grad_norm=1.0)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    x = torch.randn(2, 3, recipe.image_size, recipe.image_size)
+    loss, outputs = step(Batch(x, task.random_targets(2, torch.Generator().manual_seed(0))))
+    moved = [name for name, p in model.named_parameters() if not torch.equal(p, before[name])]
+    assert torch.isfinite(loss) and outputs is None and len(moved) > len(before) / 2
 
 
 def test_the_tables_that_there_are():

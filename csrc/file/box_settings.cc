@@ -12,49 +12,65 @@ using json::Value;
 
 constexpr size_t kMaxGrids = 100, kMaxBoxes = 1000;
 
-double positive_of(const Value& value, const std::string& where) {
+enum class Numbers { positive, from_0, part };
+
+double number_in(const Value& value, const std::string& where, Numbers allowed) {
   const double found = number_of(value, where);
-  if (!(found > 0)) refuse_value(where, "a number above 0", value);
+  if (allowed == Numbers::positive && !(found > 0)) refuse_value(where, "a number above 0", value);
+  if (allowed == Numbers::from_0 && !(found >= 0)) refuse_value(where, "a number from 0 on", value);
+  if (allowed == Numbers::part && !(found >= 0 && found <= 1)) refuse_value(where, "a number from 0 to 1", value);
   return found;
 }
 
-double from_0(const Value& value, const std::string& where) {
-  const double found = number_of(value, where);
-  if (!(found >= 0)) refuse_value(where, "a number from 0 on", value);
-  return found;
-}
+// A field of an object, with its name for messages.
+struct Field {
+  Field(const Value& entry, const char* key, const std::string& object) : value(entry.find(key)), where(object) {
+    where += '.';
+    where += key;
+  }
 
-double part_of(const Value& value, const std::string& where) {
-  const double found = number_of(value, where);
-  if (!(found >= 0 && found <= 1)) refuse_value(where, "a number from 0 to 1", value);
-  return found;
-}
+  int64_t integer(int64_t high) const { return integer_of(*value, where, 1, high); }
+  double number(Numbers allowed) const { return number_in(*value, where, allowed); }
+  // So many numbers above 0.
+  void positives(size_t count, const char* words, double* found) const { several(*value, where, count, words, found); }
+  void sizes(int64_t& first, int64_t& second) const {
+    if (!value->is(Kind::array) || value->size() != 2) refuse_value(where, "a list of two integers", *value);
+    first = integer_of((*value)[0], where, 1, kMaxSize);
+    second = integer_of((*value)[1], where, 1, kMaxSize);
+  }
+  // What `read` makes of each of at most so many elements.
+  template <typename Read>
+  void list(size_t most, const char* what, Read read) const {
+    size_t place = 0;
+    for (const Value& element : list_of(*value, where, 1, most, what)) {
+      read(element, where + "[" + std::to_string(place++) + "]");
+    }
+  }
 
-const Value& several(const Value& value, size_t count, const std::string& where, const char* words) {
-  if (!value.is(Kind::array) || value.size() != count) refuse_value(where, words, value);
-  return value;
-}
+  static void several(const Value& value, const std::string& where, size_t count, const char* words, double* found) {
+    if (!value.is(Kind::array) || value.size() != count) refuse_value(where, words, value);
+    for (const Value& each : value) *found++ = number_in(each, where, Numbers::positive);
+  }
 
-std::pair<double, double> two(const Value& value, const std::string& where) {
-  several(value, 2, where, "a list of two numbers");
-  const double first = positive_of(value[0], where);
-  return {first, positive_of(value[1], where)};
-}
+  const Value* value;
+  std::string where;
+};
 
-std::pair<int64_t, int64_t> two_sizes(const Value& value, const std::string& where) {
-  several(value, 2, where, "a list of two integers");
-  const int64_t first = integer_of(value[0], where, 1, kMaxSize);
-  return {first, integer_of(value[1], where, 1, kMaxSize)};
-}
+constexpr const char* kTwo = "a list of two numbers";
 
 Grid read_grid(const Value& entry, const std::string& where) {
   check_keys(entry, where, {"map", "step", "boxes"});
   Grid grid;
-  std::tie(grid.step_y, grid.step_x) = two(*entry.find("step"), where + ".step");
-  std::tie(grid.rows, grid.columns) = two_sizes(*entry.find("map"), where + ".map");
-  for (const Value& box : list_of(*entry.find("boxes"), where + ".boxes", 1, kMaxBoxes, "boxes")) {
-    grid.boxes.push_back(two(box, where + ".boxes[" + std::to_string(grid.boxes.size()) + "]"));
-  }
+  double step[2];
+  Field(entry, "step", where).positives(2, kTwo, step);
+  grid.step_y = step[0];
+  grid.step_x = step[1];
+  Field(entry, "map", where).sizes(grid.rows, grid.columns);
+  Field(entry, "boxes", where).list(kMaxBoxes, "boxes", [&](const Value& box, const std::string& name) {
+    double size[2];
+    Field::several(box, name, 2, kTwo, size);
+    grid.boxes.emplace_back(size[0], size[1]);
+  });
   return grid;
 }
 
@@ -72,22 +88,20 @@ bool is_sequence(const Shape& shape, int64_t rows, int64_t channels) {
 
 BoxSettings read_box_settings(const Value& entry, const std::string& where) {
   check_keys(entry, where, {"size", "weights", "score", "overlap", "most"}, {"anchors", "candidates", "smallest"});
+  const auto field = [&](const char* key) { return Field(entry, key, where); };
   BoxSettings found;
-  if (const Value* smallest = entry.find("smallest")) found.smallest = from_0(*smallest, where + ".smallest");
-  std::tie(found.height, found.width) = two_sizes(*entry.find("size"), where + ".size");
-  if (const Value* anchors = entry.find("anchors")) {
-    for (const Value& grid : list_of(*anchors, where + ".anchors", 1, kMaxGrids, "grids")) {
-      found.anchors.push_back(read_grid(grid, where + ".anchors[" + std::to_string(found.anchors.size()) + "]"));
-    }
+  if (entry.find("smallest")) found.smallest = field("smallest").number(Numbers::from_0);
+  field("size").sizes(found.height, found.width);
+  if (entry.find("anchors")) {
+    field("anchors").list(kMaxGrids, "grids", [&](const Value& grid, const std::string& name) {
+      found.anchors.push_back(read_grid(grid, name));
+    });
   }
-  const Value& weights = several(*entry.find("weights"), 4, where + ".weights", "a list of 4 numbers");
-  for (size_t i = 0; i < 4; ++i) found.weights[i] = positive_of(weights[i], where + ".weights");
-  found.score = part_of(*entry.find("score"), where + ".score");
-  found.overlap = part_of(*entry.find("overlap"), where + ".overlap");
-  if (const Value* candidates = entry.find("candidates")) {
-    found.candidates = integer_of(*candidates, where + ".candidates", 1, kMaxChannels);
-  }
-  found.most = integer_of(*entry.find("most"), where + ".most", 1, kMaxChannels);
+  field("weights").positives(4, "a list of 4 numbers", found.weights.data());
+  found.score = field("score").number(Numbers::part);
+  found.overlap = field("overlap").number(Numbers::part);
+  if (entry.find("candidates")) found.candidates = field("candidates").integer(kMaxChannels);
+  found.most = field("most").integer(kMaxChannels);
   return found;
 }
 

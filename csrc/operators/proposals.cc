@@ -49,7 +49,7 @@ class Proposals : public Operator {
     overlap_ = source.number("overlap");
     if (!(overlap_ >= 0 && overlap_ <= 1)) source.refuse("overlap must be a number from 0 to 1");
     const double smallest = source.number("smallest", 0.0);
-    if (!(smallest >= 0)) source.refuse("smallest must be a number of 0 or more");
+    if (!(smallest >= 0)) source.refuse("smallest must be a number from 0 on");
     smallest_ = static_cast<float>(smallest);
     const Shape logits = source.map(0), offsets = source.map(1);
     const auto levels = static_cast<int64_t>(levels_.size());

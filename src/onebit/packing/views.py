@@ -225,7 +225,7 @@ def constant_value(lowering: Lowering, node: fx.Node, values: Tensor, size: layo
 
 
 def cat(lowering: Lowering, node: fx.Node) -> None:
-    """Of channels, rows or columns: for several values, those of the first two, then those of each further one."""
+    """Of channels, rows or columns: of several values two, then each further one, from the end whose value is the smaller."""
     tensors: Any = lowering.argument(node, 0, "tensors")
     axis = lowering.argument(node, 1, "dim")
     axis = node.kwargs.get("axis", 0) if axis is None else axis
@@ -264,13 +264,18 @@ def cat(lowering: Lowering, node: fx.Node) -> None:
                 f"of {shapes} along {axis}: the format puts channels, rows or columns of maps of one size, or of vectors, behind "
                 "each other, and not those of a flattened map, whose order it changes; give dim=1 and maps or vectors alone",
             )
-    total, whole = values[0], lowering.name(node)
-    for number, value in enumerate(values[1:], start=2):
+    whole = lowering.name(node)
+    backwards = (
+        values[-1].size[place] < values[0].size[place]
+    )  # each joint copies what was joined before: the large ones last
+    total, *others = reversed(values) if backwards else values
+    for number, value in enumerate(others, start=2):
+        pair = [value, total] if backwards else [total, value]
         size = list(total.size)
         size[place] += value.size[place]
         axes = tuple(layouts.whole(letter, size[place]) if i == axis else a for i, a in enumerate(total.axes))
         attributes = {} if letter == "C" else {"axis": AXES[letter]}
         name = whole if number == len(values) else f"{whole}.{number}"
-        operation = lowering.add("concat", name, [total.name, value.name], attributes=attributes)
+        operation = lowering.add("concat", name, [one.name for one in pair], attributes=attributes)
         total = Value(operation.name, tuple(size), axes)
     lowering.values[node] = total

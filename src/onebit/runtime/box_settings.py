@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from onebit.errors import FormatError
-from onebit.runtime.fields import MAX_CHANNELS, MAX_SIZE, fields, integer, number, pair, positive, show
+from onebit.runtime.fields import MAX_CHANNELS, MAX_SIZE, fields, integer, not_negative, pair, positive, share, show
 
 MAX_GRIDS, MAX_BOXES = 100, 1000  # of the settings, of a grid
 OUTPUTS = ("scores", "offsets", "proposals")
@@ -94,13 +94,13 @@ def parse(source: Any, where: str) -> BoxSettings:
     )
     anchors, smallest = entry.get("anchors"), 0.0
     if "smallest" in entry:
-        smallest = _from_0(entry["smallest"], f"{where}.smallest")
+        smallest = not_negative(entry["smallest"], f"{where}.smallest")
     return BoxSettings(
         size=pair(1, MAX_SIZE)(entry["size"], f"{where}.size"),
         anchors=_list(anchors, f"{where}.anchors", MAX_GRIDS, "grids", _grid) if "anchors" in entry else None,
         weights=_weights(entry["weights"], f"{where}.weights"),
-        score=_part(entry["score"], f"{where}.score"),
-        overlap=_part(entry["overlap"], f"{where}.overlap"),
+        score=share(entry["score"], f"{where}.score"),
+        overlap=share(entry["overlap"], f"{where}.overlap"),
         candidates=integer(1, MAX_CHANNELS)(entry["candidates"], f"{where}.candidates")
         if "candidates" in entry
         else None,
@@ -167,17 +167,3 @@ def _pair(source: Any, where: str) -> tuple[float, float]:
 
 def _weights(source: Any, where: str) -> tuple[float, ...]:
     return tuple(positive(item, where) for item in _several(source, 4, where, "a list of 4 numbers"))
-
-
-def _part(source: Any, where: str) -> float:
-    found = number(source, where)
-    if not 0 <= found <= 1:
-        raise FormatError(f"{where} must be a number from 0 to 1, got {show(source)}")
-    return found
-
-
-def _from_0(source: Any, where: str) -> float:
-    found = number(source, where)
-    if found < 0:
-        raise FormatError(f"{where} must be a number from 0 on, got {show(source)}")
-    return found

@@ -92,6 +92,20 @@ def positive(value: Any, where: str) -> float:
     return found
 
 
+def share(value: Any, where: str) -> float:
+    found = number(value, where)
+    if not 0 <= found <= 1:
+        raise FormatError(f"{where} must be a number from 0 to 1, got {show(value)}")
+    return found
+
+
+def not_negative(value: Any, where: str) -> float:
+    found = number(value, where)
+    if found < 0:
+        raise FormatError(f"{where} must be a number from 0 on, got {show(value)}")
+    return found
+
+
 def numbers(value: Any, length: int, where: str) -> tuple[float, ...]:
     if not isinstance(value, list | tuple) or len(value) != length:
         raise FormatError(f"{where} must be a list of {length} numbers, one per channel, got {show(value)}")

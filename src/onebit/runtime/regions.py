@@ -8,7 +8,7 @@ import numpy as np
 
 from onebit.errors import FormatError
 from onebit.runtime import boxes
-from onebit.runtime.fields import MAX_NUMBER, MAX_SIZE, integer, number, pair, positive, show
+from onebit.runtime.fields import MAX_NUMBER, MAX_SIZE, integer, not_negative, number, pair, positive, share, show
 from onebit.runtime.graph import Attribute, Node
 from onebit.runtime.tensors import Arrays, Shape, Tensors, map_of
 
@@ -26,20 +26,6 @@ def grids(value: Any, where: str) -> tuple[tuple[int, ...], ...]:
         if not isinstance(entry, list | tuple) or len(entry) != 3:
             raise FormatError(f"{where} must be lists of 3 integers, got {show(entry)}")
     return tuple(tuple(one(item, where) for item in entry) for entry in value)
-
-
-def share(value: Any, where: str) -> float:
-    found = number(value, where)
-    if not 0 <= found <= 1:
-        raise FormatError(f"{where} must be a number from 0 to 1, got {show(value)}")
-    return found
-
-
-def not_negative(value: Any, where: str) -> float:
-    found = number(value, where)
-    if found < 0:
-        raise FormatError(f"{where} must be a number of 0 or more, got {show(value)}")
-    return found
 
 
 PROPOSALS = {
