@@ -33,6 +33,11 @@ def coco_mini_root() -> Path:
     return _root("coco-mini/annotations", "detection") / "coco-mini"
 
 
+def glue_root() -> Path:
+    """The folder of GLUE's folders, beside which lies the vocabulary; skips the test where there is none."""
+    return _root("glue/SST-2", "text") / "glue"
+
+
 def _root(folder: str, name: str) -> Path:
     data = Path(os.environ.get("ONEBIT_DATA", SHARED / "data"))
     if (data / folder).is_dir():

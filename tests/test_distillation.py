@@ -211,7 +211,7 @@ def test_weights_that_do_not_fit_are_refused(change, named, resnet18_state, tmp_
 
 def refused(keys: dict[str, Any], named: str, source: Data = CIFAR) -> None:
     with pytest.raises(UserError) as caught:
-        distillation.distillation(Recipe(**keys), source, PLAIN, torch.channels_last)
+        distillation.distillation(Recipe(**keys), source, PLAIN, torch.channels_last, models.create("resnet8"))
     assert named in str(caught.value) and "\n" not in str(caught.value), caught.value
 
 

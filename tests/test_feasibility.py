@@ -10,6 +10,7 @@ from torch import nn
 
 from onebit import models
 from onebit.cli import main as cli
+from onebit.data.inputs import Images, Normalization
 from onebit.errors import UserError
 from onebit.machine import processor
 from onebit.training import dry_run, environment
@@ -39,6 +40,10 @@ def test_a_batch_of_one_trains_where_no_norm_needs_more(tmp_path):
     run(digits(tmp_path / "run", method="float", batch_size=4, accumulate=4, epochs=1))
 
 
+def pictures(channels, size):
+    return Images(channels, size, Normalization((0.0,) * channels, (1.0,) * channels))
+
+
 class Shrinking(nn.Module):
     """A network whose second map is empty for small inputs."""
 
@@ -51,14 +56,14 @@ class Shrinking(nn.Module):
 
 
 def test_maps_that_become_empty_are_one_line():
-    dry_run.check_fits(Shrinking(), (3, 8, 8), 4, "")
+    dry_run.check_fits(Shrinking(), pictures(3, 8), 4, "")
     for size in (3, 7):
         with pytest.raises(
             UserError, match=rf"does not take inputs of 3 x {size} x {size} \(.*choose another image_size"
         ):
-            dry_run.check_fits(Shrinking(), (3, size, size), 4, "")
+            dry_run.check_fits(Shrinking(), pictures(3, size), 4, "")
     with pytest.raises(UserError, match="does not take inputs of 1 x 8 x 8"):
-        dry_run.check_fits(Shrinking(), (1, 8, 8), 1, "")
+        dry_run.check_fits(Shrinking(), pictures(1, 8), 1, "")
 
 
 @pytest.mark.parametrize("size", [7, 33])
@@ -71,14 +76,14 @@ def test_sizes_of_vgg_small(size):
 def test_the_trial_leaves_everything_as_it_was(training):
     """Buffers, mode and random numbers, where it fails, too."""
     for net, shape in (
-        (models.create("resnet8", "rbnn"), (3, 32, 32)),
-        (Shrinking(), (3, 8, 8)),
-        (Shrinking(), (3, 7, 7)),
+        (models.create("resnet8", "rbnn"), (2, 3, 32, 32)),
+        (Shrinking(), (2, 3, 8, 8)),
+        (Shrinking(), (2, 3, 7, 7)),
     ):
         net.train(training)
         before = {name: value.clone() for name, value in net.state_dict().items()}
         random = torch.get_rng_state()
-        dry_run.failure(net, shape, 2)
+        dry_run.failure(net, torch.zeros(shape))
         assert torch.equal(torch.get_rng_state(), random) and all(m.training == training for m in net.modules())
         assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
 

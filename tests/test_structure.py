@@ -124,6 +124,9 @@ def test_recipes_build(path):
     assert path.stem.replace("bccd", "voc").split("-")[:3] == named  # a folder in VOC's layout
     defaults = Recipe()
     assert not [key for key, value in values.items() if getattr(defaults, key) == value and key not in PARTS]
+    if r.data == "glue":
+        words_build(path.stem, r)
+        return
     channels, size = {"digits": (1, 8), "imagefolder": (3, 64)}.get(
         r.data, (3, 32)
     )  # ImageNet's networks take small images too
@@ -141,6 +144,16 @@ def test_recipes_build(path):
 
 
 PARTS = ("data", "model", "method")
+
+
+def words_build(name: str, r: Recipe) -> None:
+    """On few words; one-bit networks start from the default folder of their parent, which teaches them."""
+    arguments = {**r.arguments, "vocabulary": 20, "positions": 8}
+    model = models.create(r.model, r.method, options=r.options, structure=r.structure, **arguments)
+    parent = None if r.method == "float" else f"runs/glue-{r.model}-float-{r.seed}/last.ckpt"
+    assert r.initial == r.teacher == parent
+    with torch.no_grad():
+        assert model(torch.arange(8)[None]).isfinite().all()
 
 
 def test_there_are_recipes():

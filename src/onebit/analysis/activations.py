@@ -30,7 +30,7 @@ def activation_measures(model: nn.Module, inputs: Tensor) -> list[dict[str, Any]
         def hook(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
             binarizer = layers[place].activation_binarizer
             if binarizer is not None:
-                found[place] = described(arguments[0].float(), binarizer.freeze()[0])
+                found[place] = described(layers[place].as_binarized(arguments[0].float()), binarizer.freeze()[0])
 
         return hook
 

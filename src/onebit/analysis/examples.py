@@ -9,7 +9,7 @@ from torch import Tensor
 from onebit.analysis.runs import Run
 from onebit.analysis.subject import adapted, data_for
 from onebit.data.dataset import Batch, Data, Examples
-from onebit.data.inputs import Images
+from onebit.data.inputs import Inputs, images
 from onebit.tasks.task import Task
 
 
@@ -18,7 +18,7 @@ class Source:
     """inputs: what the run's network takes; task: of the data, for its labels; examples: to test with, cut as it takes them"""
 
     data: Data
-    inputs: Images
+    inputs: Inputs
     task: Task
     examples: Examples
 
@@ -33,7 +33,7 @@ class Source:
 
     def pixels(self, inputs: Tensor) -> Tensor:
         """Normalised inputs (B, C, H, W) as uint8 (B, H, W, C)."""
-        return self.inputs.normalization.pixels(inputs).permute(0, 2, 3, 1)
+        return images(self.inputs, "pixels").normalization.pixels(inputs).permute(0, 2, 3, 1)
 
 
 def load(run: Run, name: str, root: str) -> Source:

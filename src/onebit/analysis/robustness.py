@@ -21,6 +21,7 @@ from onebit.analysis import corruptions
 from onebit.analysis.corruptions import Condition
 from onebit.analysis.subject import Subject, adapted, checked
 from onebit.data.dataset import Batch, evenly
+from onebit.data.inputs import images
 from onebit.data.loading.workers import deaths_explained
 from onebit.errors import UserError
 from onebit.machine import processor
@@ -53,7 +54,8 @@ def robustness(
     if subject.task.name != "classification":
         raise UserError(f"--corruptions is for the task classification, not for {subject.task.name}")
     names = corruptions.chosen(names)
-    shape = (subject.theirs.channels, *next(subject.test.some(1).evaluation_batches(1)).inputs.shape[2:])
+    inputs = images(subject.ours, subject.path)
+    shape = (inputs.channels, *next(subject.test.some(1).evaluation_batches(1)).inputs.shape[2:])
     corruptions.check(names, severities, shape)
     total = len(subject.test)
     indices = evenly(
@@ -67,11 +69,11 @@ def robustness(
     with corruptors(whole, threads) as corrupted, torch.inference_mode():
         for number, batch in enumerate(subject.test.evaluation_batches(batch_size)):
             update(clean, subject, batch)
-            pictures = subject.ours.normalization.pixels(batch.inputs).permute(0, 2, 3, 1).numpy()  # (B, H, W, C)
+            pictures = inputs.normalization.pixels(batch.inputs).permute(0, 2, 3, 1).numpy()  # (B, H, W, C)
             places = indices[number * batch_size : number * batch_size + len(batch)]
             for condition, found in zip(conditions, corrupted(pictures, conditions, seed, places), strict=True):
-                images = subject.ours.normalization(torch.from_numpy(found).permute(0, 3, 1, 2))  # (B, C, H, W)
-                update(scores[condition], subject, Batch(images, batch.targets))
+                corrupt = inputs.normalization(torch.from_numpy(found).permute(0, 3, 1, 2))  # (B, C, H, W)
+                update(scores[condition], subject, Batch(corrupt, batch.targets))
                 done += len(batch)
                 progress(done, whole)
     accuracy = {name: {s: accuracy_of(scores[name, s]) for s in severities} for name in names}

@@ -85,7 +85,12 @@ def real_activations(layer: BinaryConv2d | BinaryLinear) -> bool:
         return False
     forms = binarizer.freeze()
     layer.activation_binarizer = None
-    layer.register_forward_pre_hook(lambda layer, inputs: clamped(inputs[0], forms))
+
+    def hook(layer: Any, inputs: tuple[Tensor, ...]) -> Tensor:
+        x = clamped(layer.as_binarized(inputs[0]), forms)  # (B, C, ...)
+        return x.movedim(1, -1) if isinstance(layer, BinaryLinear) else x
+
+    layer.register_forward_pre_hook(hook)
     return True
 
 

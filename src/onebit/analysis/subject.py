@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from onebit import data, runtime, tasks
 from onebit.checkpoints import checkpoint as checkpoints
 from onebit.checkpoints.checkpoint import Checkpoint
 from onebit.data.dataset import Batch, Data, Examples
-from onebit.data.inputs import Images, Normalization
+from onebit.data.inputs import Images, Inputs, Normalization, Words, images
 from onebit.errors import UserError
 from onebit.machine import processor
 from onebit.tasks.task import Task
@@ -35,8 +36,8 @@ class Subject:
     network: Callable[[Tensor], Tensor]
     task: Task
     test: Examples
-    ours: Images
-    theirs: Images
+    ours: Inputs
+    theirs: Inputs
     runtime: str
     described: dict[str, str]
 
@@ -67,7 +68,7 @@ def opened(
         return of_checkpoint(path, name, root, download, threads)
     packed = runtime.load(path, threads=threads, isa=isa, backend=backend)
     channels, height, width = packed.input_shape
-    source = data.load(name, root, data.LoadOptions(download, height, **split_of(packed.training)))
+    source = loaded(name, root, data.LoadOptions(download, height, **split_of(packed.training)))
     task = task_of(packed.task.name, packed.labels, source, path, packed.task.settings)
     check_inputs(path, channels, source)
     (image,) = (source for source in packed.inputs if isinstance(source, runtime.Image))
@@ -85,7 +86,7 @@ def of_checkpoint(path: str, name: str, root: str, download: bool, threads: int 
         torch.set_num_threads(processor.usable(threads))
 
     def network(inputs: Tensor) -> Any:
-        return model(inputs.contiguous(memory_format=torch.channels_last))
+        return model(inputs.contiguous(memory_format=torch.channels_last) if inputs.dim() == 4 else inputs)
 
     described = {"model": config["name"], "method": config["method"]}
     return Subject(path, network, task, test, source.inputs, theirs, "pytorch", described)
@@ -93,27 +94,39 @@ def of_checkpoint(path: str, name: str, root: str, download: bool, threads: int 
 
 def data_for(
     saved: Checkpoint, name: str, root: str, where: str, download: bool = False
-) -> tuple[Data, Images, Task, Examples]:
+) -> tuple[Data, Inputs, Task, Examples]:
     """(the data set, inputs of the network, task of both, test examples cut as the training cut photographs) for the network of
     a checkpoint. Raises UserError, which starts with `where`, for a data set of another task, labels or channels."""
     config = saved.config
     trained = saved.progress.recipe if saved.progress is not None else {}
-    source = data.load(name, root, data.LoadOptions(download, config["image_size"], **split_of(trained)))
+    asked: dict[str, Any] = {"download": download, **split_of(trained)}
+    if isinstance(saved.inputs, Words):
+        asked["length"] = saved.inputs.length
+    else:
+        asked["image_size"] = config["image_size"]
+    source = loaded(name, root, data.LoadOptions(**asked))
     task = task_of(saved.task["name"], saved.task["labels"], source, where, saved.task.get("settings"))
-    check_inputs(where, config["in_channels"], source)
     theirs = saved.inputs or source.inputs
+    if isinstance(theirs, Words):
+        source.inputs.change_to(theirs)
+        return source, theirs, task, source.test
+    check_inputs(where, config["in_channels"], source)
     own = theirs.resize is not None
     return source, theirs, task, source.test.cut(theirs.size, theirs.size, theirs.resize) if own else source.test
 
 
+def loaded(name: str, root: str, options: data.LoadOptions) -> Data:
+    """The data set, whatever keys it does not read: where it is of another kind than the network, its task says so."""
+    return data.DATA[name](Path(root), options)
+
+
 def split_of(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """The keys by which a training kept some examples for the test, where its recipe has them: it is to be tested on those."""
-    share, seed = recipe.get("val_split"), recipe.get("split_seed")
-    found: dict[str, Any] = {} if share is None else {"val_split": float(share)}
-    return found if seed is None else found | {"split_seed": int(seed)}
+    """The keys that say which examples a training kept for the test, where its recipe has them: it is to be tested on those."""
+    kinds: dict[str, Any] = {"val_split": float, "split_seed": int, "glue": str, "vocabulary": str}
+    return {key: kind(recipe[key]) for key, kind in kinds.items() if recipe.get(key) is not None}
 
 
-def adapted(batches: Iterable[Batch], ours: Images, theirs: Images) -> Iterator[Batch]:
+def adapted(batches: Iterable[Batch], ours: Inputs, theirs: Inputs) -> Iterator[Batch]:
     """Batches normalised as the model was trained, which the data set's constants need not be."""
     change = ours.change_to(theirs)
     for batch in batches:
@@ -129,16 +142,17 @@ def task_of(
         raise UserError(
             f"{path} was made for the task {name}, data set {source.name!r} is for {source.task}; choose another with --data"
         )
-    task = tasks.create(source.task, source.labels, settings=settings)
+    task = tasks.of_data(source, settings=settings)
     task.check_labels(labels, path)
     return task
 
 
 def check_inputs(path: str, channels: int, source: Data) -> None:
     """Refuse a model made for other inputs than the data set's."""
-    if channels != source.inputs.channels:
+    theirs = images(source.inputs, path).channels
+    if channels != theirs:
         raise UserError(
-            f"{path} was made for {channels} channels, data set {source.name!r} has {source.inputs.channels}; "
+            f"{path} was made for {channels} channels, data set {source.name!r} has {theirs}; "
             "choose another with --data"
         )
 

@@ -22,6 +22,7 @@ from torch import Tensor
 from onebit import models, tasks
 from onebit.bench.networks import machine, random_inputs
 from onebit.data.dataset import Batch
+from onebit.data.inputs import Images, Normalization
 from onebit.errors import UserError
 from onebit.nn import layers
 from onebit.runtime import Image
@@ -109,7 +110,7 @@ def bench_training(
     environment.prepare(recipe, recipe.seed)
     trainees = [Trainee(model, name, size, classes, recipe, where) for name in dict.fromkeys(["float", *methods])]
     for trainee in trainees:
-        check_fits(trainee.network, (3, size, size), batch, f"--batch {batch}")
+        check_fits(trainee.network, Images(3, size, Normalization((0.0,) * 3, (1.0,) * 3)), batch, f"--batch {batch}")
     examples = trainees[0].batch(size, batch)
     console = Console(stderr=True)
     # Drawn where a step ends: a thread that draws would take time from the steps.

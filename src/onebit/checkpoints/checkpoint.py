@@ -12,7 +12,7 @@ from torch import nn
 
 from onebit import files, models, tasks
 from onebit.checkpoints import weights
-from onebit.data.inputs import Images, inputs_of
+from onebit.data.inputs import Images, Words, inputs_of
 from onebit.errors import UserError
 from onebit.options import fits
 
@@ -66,7 +66,7 @@ class Checkpoint:
     config: dict[str, Any]
     model: dict[str, Any]
     task: dict[str, Any]
-    inputs: Images | None = None
+    inputs: Images | Words | None = None
     source: str | None = None
     scores: dict[str, float] | None = None
     ema: dict[str, Any] | None = None
@@ -114,7 +114,7 @@ def save(path: str | Path, checkpoint: Checkpoint) -> None:
     content: dict[str, Any] = {"version": VERSION}
     for entry in dataclasses.fields(Checkpoint):
         value = getattr(checkpoint, entry.name)
-        if isinstance(value, Images):
+        if isinstance(value, Images | Words):
             value = value.record()
         elif isinstance(value, Progress):
             value = {part.name: getattr(value, part.name) for part in dataclasses.fields(value)}

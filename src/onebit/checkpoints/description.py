@@ -37,4 +37,4 @@ def layers(path: str | Path) -> Summary:
     model = saved.network()
     if saved.inputs is None and "image_size" not in saved.config:
         raise UserError(f"{path}: nobody knows what goes into the network; leave --layers out")
-    return summary(model, None if saved.inputs is None else saved.inputs.shape)
+    return summary(model, example_input=None if saved.inputs is None else saved.inputs.blank(1))

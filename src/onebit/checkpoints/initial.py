@@ -54,17 +54,21 @@ def initialize_from(model: nn.Module, path: str | Path) -> Start:
 
     Every tensor of the file must be used and every one of the network found, but for what belongs to binarizers: the first
     step's network has none for its weights, and a float network none at all. Weight binarizers that found nothing start anew
-    from the loaded weights, as ReBNN's scales do. Networks of timm and torchvision also start from a file with another
+    from the loaded weights, as ReBNN's scales do. Networks of timm and torchvision, and those that know the names of others'
+    files (`adopted`), also start from a file with another
     number of classes, or without a last layer, and detectors from a classifier with the same body. Raises UserError for weights
     of another network.
     """
     config: Any = model.config
-    library = is_library(config["name"])
+    adopted: Any = getattr(model, "adopted", None)
+    library = is_library(config["name"]) or adopted is not None
     state, theirs = read(path, library)
+    if theirs is None and adopted is not None:
+        state = adopted(state)
     expected = model.state_dict()
     if theirs is not None and (parts := of_body(config, theirs, state, expected)) is not None:
         return body_from(model, {name: state[name] for name in parts}, path)
-    owners = last_layers(model) if library else set()
+    owners = {"classifier"} if adopted is not None else last_layers(model) if library else set()
     last = [name for name in expected if name.rpartition(".")[0] in owners]
     head = [name for name in last if name not in state or state[name].shape != expected[name].shape]
     found = [state[name] for name in head if name in state]
@@ -77,7 +81,7 @@ def initialize_from(model: nn.Module, path: str | Path) -> Start:
         kept,
         f"initial = {path}",
         "this network",
-        _networks(theirs, model),
+        _networks(theirs, model, is_library(config["name"])),
         lambda name: name in head or _of_binarizer(name) or (library and name.endswith("num_batches_tracked")),
     )
     for name, layer in binary_layers(model):
@@ -110,7 +114,7 @@ def body_from(model: nn.Module, state: Mapping[str, Tensor], path: str | Path) -
 
 
 def _of_binarizer(name: str) -> bool:
-    return ".weight_binarizer." in name or ".activation_binarizer." in name
+    return "_binarizer." in name
 
 
 def read(path: str | Path, library: bool) -> tuple[dict[str, Tensor], Mapping[str, Any] | None]:
@@ -140,9 +144,11 @@ def last_layers(model: nn.Module) -> set[str]:
     return ends(model, dataflow(model))[1]
 
 
-def _networks(theirs: Mapping[str, Any] | None, model: nn.Module) -> str:
+def _networks(theirs: Mapping[str, Any] | None, model: nn.Module, library: bool) -> str:
     """Which two networks these are, for an error."""
     ours: Any = model.config
+    if theirs is None and not library:
+        return f"it holds weights of another network than {ours['name']}"
     if theirs is None:
         return f"it holds weights of another network than {ours['name']} of image_size {ours['image_size']}"
     if different := [key for key in ours if theirs.get(key) != ours[key]]:

@@ -21,6 +21,7 @@ DATA: "Table[Callable[[Path, LoadOptions], Data]]" = Table(
         "coco2014": "onebit.data.coco:coco2014",
         "coco2017": "onebit.data.coco:coco2017",
         "digits": "onebit.data.digits:digits",
+        "glue": "onebit.data.glue:glue",
         "imagefolder": "onebit.data.imagefolder:imagefolder",
         "parquet": "onebit.data.parquet:parquet",
         "voc": "onebit.data.voc:voc",
@@ -34,6 +35,7 @@ DATA: "Table[Callable[[Path, LoadOptions], Data]]" = Table(
 # Keys that only some sets read
 PHOTOGRAPHS = ("crop_scale", "color_jitter", "rand_augment", "lighting")
 OBJECTS = ("photometric", "zoom_out", "iou_crop", "mirror")
+TEXTS = ("glue", "length", "vocabulary")
 
 
 def load(name: str, root: str | Path = "data", options: LoadOptions | None = None) -> "Data":
@@ -59,7 +61,8 @@ def load(name: str, root: str | Path = "data", options: LoadOptions | None = Non
 def unread(task: str, resize: int | None) -> dict[str, str]:
     """The keys that a set for `task`, whose pictures are cut after `resize` (`Images`), does not read, and what they are for."""
     photographs = {} if resize is not None else dict.fromkeys(PHOTOGRAPHS, "photographs")
-    return photographs | ({} if task == "detection" else dict.fromkeys(OBJECTS, "pictures with boxes"))
+    objects = {} if task == "detection" else dict.fromkeys(OBJECTS, "pictures with boxes")
+    return photographs | objects | ({"image_size": "images"} if task == "text" else dict.fromkeys(TEXTS, "texts"))
 
 
 __all__ = ["DATA", "LoadOptions", "load", "unread"]

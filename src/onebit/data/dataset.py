@@ -13,13 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from onebit.data.inputs import Images, Normalization
+from onebit.data.inputs import Inputs, Normalization
 
 
 @dataclass(frozen=True)
 class Batch:
-    """inputs (B, ...): for images float32 (B, C, H, W), normalised; targets: B of what the task is to answer: for classes
-    int64 (B,), or probabilities float32 (B, classes) after mixing; for objects a tuple of `Boxes`."""
+    """inputs (B, ...): for images float32 (B, C, H, W), normalised, for words int64 (B, 3, T) (`Words`); targets: B of what the
+    task is to answer: for classes int64 (B,), or probabilities float32 (B, classes) after mixing; for objects a tuple of
+    `Boxes`; for quantities float32 (B,)."""
 
     inputs: Tensor
     targets: Any
@@ -154,11 +155,13 @@ class Data:
     inputs        what a network for it must take
     labels        names of the classes, or of whatever the task tells apart
     task          a row of the task table: what a network for it is to answer
+    scores        names of that task's scores, the first one first, where the task leaves them to the data set
     """
 
     name: str
     train: Examples
     test: Examples
-    inputs: Images
+    inputs: Inputs
     labels: tuple[str, ...]
     task: str = "classification"
+    scores: tuple[str, ...] = ()

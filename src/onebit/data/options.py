@@ -1,6 +1,7 @@
 """The keys of a recipe that concern data: which set, from where, and what happens to its examples on their way in."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from onebit.options import NATURAL, POSITIVE, SHARE, Bounds, Options, key
 
@@ -45,6 +46,17 @@ class LoadOptions(Options):
         OPEN,
     )
     split_seed: int = key(0, "of which photographs those are", NATURAL)
+    glue: Literal["sst2", "cola", "mrpc", "stsb", "mnli", "mnli_mismatched", "qqp", "qnli", "rte", "wnli"] = key(
+        "sst2", "which task of the data set glue"
+    )
+    length: int = key(
+        128, "tokens of the longest text or pair of texts; longer ones are cut", Bounds(lambda v: v >= 3, "at least 3")
+    )
+    vocabulary: str = key(
+        "",
+        "file of word pieces, a line each; empty means vocab.txt or bert-base-uncased-vocab.txt in the root folder or beside it",
+        free=True,
+    )
     max_corrupt: int = key(
         10,
         "training photographs that cannot be decoded and are replaced by another one before the run stops",

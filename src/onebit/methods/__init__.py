@@ -36,6 +36,8 @@ METHODS: Table[Callable[..., Method]] = Table(
         "reste": "onebit.methods.reste:reste",
         "ovsw": "onebit.methods.ovsw:ovsw",
         "ab_ste": "onebit.methods.ab_ste:ab_ste",
+        "bibert": "onebit.methods.bibert:bibert",
+        "bit": "onebit.methods.bit:bit",
         "triad": "onebit.methods.triad:triad",
     },
 )

@@ -11,7 +11,22 @@ import torch
 from onebit.errors import UserError
 from onebit.nn import surrogates
 from onebit.nn.binarizer import ActivationBinarizer, WeightBinarizer
+from onebit.nn.embedding import RowBinarizer
 from onebit.nn.structure import Structure
+
+
+@dataclass(frozen=True)
+class AttentionMethod:
+    """What a method makes of attention.
+
+    operand       builds the binarizer of queries, of keys or of values from their channels
+    probability   builds the binarizer of probabilities, or of scores, (B, heads, T, T) from the number of heads
+    softmax       whether scores become probabilities before they are binarized
+    """
+
+    operand: Callable[[int], ActivationBinarizer]
+    probability: Callable[[int], ActivationBinarizer]
+    softmax: bool
 
 
 @dataclass(frozen=True)
@@ -23,6 +38,9 @@ class Method:
     structure    how the method's paper wires its networks
     structures   what differs from `structure` in a family of networks: {family: {field of Structure: value}}. A family
                  is that of `models.architecture.Architecture`, such as "residual_imagenet"
+    attention    of transformers whose structure has binary attention; None: there is none
+    embedding    builds the binarizer of the rows of words from their shape (O, C), where the structure has it; None likewise
+    nonnegative  as `activation`, of inputs that are never negative, such as those behind ReLU; None: `activation` does
     """
 
     name: str
@@ -30,6 +48,9 @@ class Method:
     activation: Callable[[int], ActivationBinarizer] | None
     structure: Structure = field(default_factory=Structure)
     structures: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    attention: AttentionMethod | None = None
+    embedding: Callable[[torch.Size], RowBinarizer] | None = None
+    nonnegative: Callable[[int], ActivationBinarizer] | None = None
 
     def structure_of(
         self, family: str, network: Mapping[str, object] | None = None, /, **overrides: object

@@ -35,6 +35,9 @@ MODELS: Table[Architecture] = Table(
         "meliusnet29": "onebit.models.meliusnet:meliusnet29",
         "meliusnet42": "onebit.models.meliusnet:meliusnet42",
         "meliusnet59": "onebit.models.meliusnet:meliusnet59",
+        "bert": "onebit.models.bert:bert",
+        "bert_base": "onebit.models.bert:bert_base",
+        "minilm": "onebit.models.bert:minilm",
         "ssd300_resnet18": "onebit.models.ssd_resnet:ssd300_resnet18",
         "ssd300_vgg16": "onebit.models.ssd_vgg:ssd300_vgg16",
     },
@@ -60,7 +63,7 @@ def create(
                  patterns], "also": [...]}
     binarize     "both" operands, or "activations" alone: the first step of two-step training, whose weights stay real
     arguments    of the network itself. Those for images take classes (10), in_channels (3) and image_size (32, of alexnet
-                 224: height and width in pixels), with these defaults
+                 224: height and width in pixels), with these defaults; those for words classes (2) and vocabulary
 
     The returned module carries `config`, the arguments that build it again: {"name", "method", the network's own, defaults
     included, "options", "structure", and "binarize" unless it is "both"}.

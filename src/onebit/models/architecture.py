@@ -19,7 +19,7 @@ class Architecture:
     build      build(method, structure, *, classes=10, in_channels=3, image_size=32) -> nn.Module; what it takes by keyword
                is its own: a network for words has other arguments. One without a default must be given
     family     which of a method's structures it has: "residual_cifar", "residual_cifar_wide", "residual_imagenet",
-               "plain" (no shortcuts), "mobile" (ReActNet-A), "dense" (MeliusNet), or one that no method has a structure of
+               "plain" (no shortcuts), "mobile" (ReActNet-A), "dense" (MeliusNet), "transformer" (BERT), or one that no method has a structure of
                its own for
     task       what its outputs mean
     structure  fields of Structure that the network's own paper decides, whatever the method, unless a method's structure of

@@ -1,10 +1,10 @@
-"""The pieces that network families share: a method's convolution, the residual block, initialisation."""
+"""The pieces that network families share: a method's convolution and linear layer, the residual block, initialisation."""
 
 import torch
 from torch import Tensor, nn
 
 from onebit.methods.method import Method
-from onebit.nn.layers import BinaryConv2d, binary_layers
+from onebit.nn.layers import BinaryConv2d, BinaryLinear, binary_layers
 from onebit.nn.structure import Structure
 
 
@@ -23,6 +23,23 @@ def binary_conv(
         dilation,
         weight_binarizer=method.weight(torch.Size((outputs, inputs, kernel, kernel))) if method.weight else None,
         activation_binarizer=method.activation(inputs) if method.activation else None,
+    )
+
+
+def binary_linear(
+    method: Method | None, inputs: int, outputs: int, bias: bool = True, nonnegative: bool = False
+) -> nn.Linear:
+    """The method's linear layer; a real-valued nn.Linear for the full-precision parent. nonnegative: whether its inputs never are
+    negative."""
+    if method is None or (method.weight is None and method.activation is None):
+        return nn.Linear(inputs, outputs, bias)
+    activation = method.nonnegative if nonnegative and method.nonnegative is not None else method.activation
+    return BinaryLinear(
+        inputs,
+        outputs,
+        bias,
+        weight_binarizer=method.weight(torch.Size((outputs, inputs))) if method.weight else None,
+        activation_binarizer=activation(inputs) if activation else None,
     )
 
 
@@ -71,6 +88,11 @@ def initialize(model: nn.Module, structure: Structure, convolutions: str = "kaim
             nn.init.constant_(module.weight, structure.norm_weight)
         elif isinstance(module, nn.Linear) and convolutions == "kaiming_normal":
             nn.init.kaiming_normal_(module.weight)
+    start_weights(model)
+
+
+def start_weights(model: nn.Module) -> None:
+    """Let the weight binarizers start from the weights, once those are initialised."""
     for _, layer in binary_layers(model):
         if layer.weight_binarizer is not None:
             layer.weight_binarizer.initialize(layer.weight.detach())

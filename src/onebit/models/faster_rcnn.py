@@ -22,7 +22,7 @@ from onebit.data.boxes import Boxes
 from onebit.errors import UserError
 from onebit.methods.method import Method
 from onebit.models.architecture import architecture
-from onebit.models.blocks import binary_conv, initialize
+from onebit.models.blocks import binary_conv, binary_linear, initialize
 from onebit.models.fpn import FPN
 from onebit.models.resnet import Body, projection
 from onebit.models.resnet_imagenet import WIDTHS
@@ -64,7 +64,7 @@ class SecondStage(nn.Module):
 
     def __init__(self, binary: Method | None, inputs: int, hidden: int, classes: int):
         super().__init__()
-        self.fc1, self.fc2 = _linear(binary, inputs, hidden), _linear(binary, hidden, hidden)
+        self.fc1, self.fc2 = binary_linear(binary, inputs, hidden), binary_linear(binary, hidden, hidden)
         self.act1: nn.Module = nn.ReLU() if binary is None else nn.PReLU(hidden)
         self.act2: nn.Module = nn.ReLU() if binary is None else nn.PReLU(hidden)
         self.scores = nn.Linear(hidden, classes + 1)
@@ -77,18 +77,6 @@ class SecondStage(nn.Module):
         else:
             x = self.act2(self.fc2(self.act1(self.fc1(x))))
         return self.scores(x), self.offsets(x)
-
-
-def _linear(method: Method | None, inputs: int, outputs: int) -> nn.Linear:
-    if method is None or (method.weight is None and method.activation is None):
-        return nn.Linear(inputs, outputs)
-    return BinaryLinear(
-        inputs,
-        outputs,
-        bias=True,
-        weight_binarizer=method.weight(torch.Size((outputs, inputs))) if method.weight else None,
-        activation_binarizer=method.activation(inputs) if method.activation else None,
-    )
 
 
 class FasterRCNN(Body):

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from onebit.errors import UserError
 from onebit.models.dataflow import call
-from onebit.nn.layers import binary_layers
+from onebit.nn.binarizer import ActivationBinarizer
 
 
 def constant_signs(layer: Any) -> bool:
@@ -72,7 +72,7 @@ def start_thresholds(model: nn.Module, inputs: Any) -> None:
             started.add(id(binarizer))
             binarizer.initialize(arguments[0].detach())
 
-    found = [layer.activation_binarizer for _, layer in binary_layers(model) if layer.activation_binarizer is not None]
+    found = [module for module in model.modules() if isinstance(module, ActivationBinarizer)]
     modes = [(module, module.training) for module in model.modules()]
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     hooks = [binarizer.register_forward_pre_hook(start) for binarizer in found]

@@ -41,6 +41,10 @@ class _Binarized(nn.Module):
     def product(self, x: Tensor, weight: Tensor) -> Tensor:
         raise NotImplementedError
 
+    def as_binarized(self, x: Tensor) -> Tensor:
+        """The layer's input, with its channels where binarizers see them: (B, C, ...)."""
+        return x
+
     def window_sum(self, x: Tensor) -> Tensor:
         raise NotImplementedError
 
@@ -110,6 +114,10 @@ class BinaryLinear(_Binarized, nn.Linear):
         return (
             super().forward(x.movedim(-1, 1)).movedim(1, -1)
         )  # (B, ..., I) -> (B, I, ...) -> (B, O, ...) -> (B, ..., O)
+
+    def as_binarized(self, x: Tensor) -> Tensor:
+        """(B, ..., I) -> (B, I, ...)."""
+        return x.movedim(-1, 1)
 
     def product(self, x: Tensor, weight: Tensor) -> Tensor:
         """x weight^T over the features: (B, I, ...), (O, I) -> (B, O, ...)."""
@@ -196,8 +204,9 @@ def set_progress(model: nn.Module, fraction: float) -> None:
     for _, layer in binary_layers(model):
         if layer.weight_binarizer is not None:
             layer.weight_binarizer.set_progress(fraction, layer.weight.detach())
-        if layer.activation_binarizer is not None:
-            layer.activation_binarizer.set_progress(fraction)
+    for module in model.modules():  # those of attention, too
+        if isinstance(module, ActivationBinarizer):
+            module.set_progress(fraction)
 
 
 def regularization(model: nn.Module) -> Tensor | None:

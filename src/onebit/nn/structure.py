@@ -11,6 +11,7 @@ from onebit.errors import UserError
 from onebit.nn.nonlinearities import Hardtanh, Maxout, RPReLU
 
 NONLINEARITIES: dict[str, Callable[[int], nn.Module]] = {
+    "gelu": lambda channels: nn.GELU(),
     "hardtanh": lambda channels: Hardtanh(),
     "identity": lambda channels: nn.Identity(),
     "maxout": Maxout,
@@ -24,7 +25,7 @@ INITIALIZATIONS = ("kaiming_normal", "fan_in", "fan_out", "default")
 
 @dataclass(frozen=True)
 class Structure:
-    """How a network is wired around its binary convolutions.
+    """How a network is wired around its binary convolutions and linear layers.
 
     block               "plain": shortcut around two convolutions; "bireal": around each one (Bi-Real Net)
     nonlinearity        a key of NONLINEARITIES, after each shortcut's addition
@@ -34,6 +35,9 @@ class Structure:
     head_norm           batch norm between the pooled features and the last (float) linear layer
     norm_weight         initial weight of batch norms
     initialization      of convolutions, see models.blocks.initialize; None: the model's own
+    attention           of transformers: whether queries, keys, values and probabilities are "binary", as the method has them
+    embedding           of transformers: whether the rows of words are
+    pooler              of transformers: whether the linear layer before the last one is
     """
 
     block: Literal["plain", "bireal"] = "bireal"
@@ -44,11 +48,17 @@ class Structure:
     head_norm: bool = True
     norm_weight: float = 1.0
     initialization: str | None = None
+    attention: Literal["float", "binary"] = "float"
+    embedding: Literal["float", "binary"] = "float"
+    pooler: Literal["float", "binary"] = "float"
 
     def __post_init__(self) -> None:
         for name, value, allowed in (
             ("block", self.block, ("plain", "bireal")),
             ("shortcut", self.shortcut, ("float", "binary")),
+            ("attention", self.attention, ("float", "binary")),
+            ("embedding", self.embedding, ("float", "binary")),
+            ("pooler", self.pooler, ("float", "binary")),
             ("downsample", self.downsample, ("stride", "average")),
             ("initialization", self.initialization, (None, *INITIALIZATIONS)),
             ("nonlinearity", self.nonlinearity, tuple(NONLINEARITIES)),

@@ -5,18 +5,38 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from onebit import tasks
 from onebit.checkpoints.checkpoint import Checkpoint
 from onebit.data import unread
+from onebit.data.inputs import images
 from onebit.errors import UserError
 from onebit.packing.pack import pack
-from onebit.tasks import TASKS
 
 # Keys of a recipe that say where files lie, how fast they are read, on what and in which parts a training computes.
 PLACES = (
-    *("download", "root", "workers", "max_corrupt", "out", "teacher_weights", "checkpoint_steps", "eval_every"),
+    *(
+        "download",
+        "root",
+        "workers",
+        "max_corrupt",
+        "out",
+        "vocabulary",
+        "teacher_weights",
+        "checkpoint_steps",
+        "eval_every",
+    ),
     *("accumulate", "compile", "threads", "accelerator", "devices", "num_nodes", "strategy", "timeout", "diagnostics"),
 )
-TEACHING = ("distillation", "distillation_weight", "distillation_last_weight", "temperature")
+TEACHING = (
+    *(
+        "distillation",
+        "distillation_weight",
+        "distillation_last_weight",
+        "distillation_hidden",
+        "distillation_similarity",
+    ),
+    "temperature",
+)
 
 
 def pack_checkpoint(
@@ -28,11 +48,12 @@ def pack_checkpoint(
 
     Raises UserError where the checkpoint does not say how its inputs are normalised, and as `onebit.pack` does.
     """
-    inputs, task = checkpoint.inputs, checkpoint.task
-    if inputs is None:
+    task = checkpoint.task
+    if checkpoint.inputs is None:
         raise UserError(
             f"{checkpoint.where} does not say how its inputs are normalised; pack the model with onebit.pack(mean=, std=)"
         )
+    inputs = images(checkpoint.inputs, checkpoint.where)
     return pack(
         checkpoint.network(),
         out,
@@ -41,7 +62,7 @@ def pack_checkpoint(
         resize=inputs.resize,
         labels=task["labels"] if labels is None else labels,
         task=task["name"],
-        answer=TASKS[task["name"]].answer,
+        answer=tasks.create(task["name"], task["labels"] or ()).answer,
         scores=checkpoint.scores,
         settings=task.get("settings"),
         recipe=checkpoint.source,

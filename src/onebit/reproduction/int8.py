@@ -35,7 +35,7 @@ def int8(folder: Path, recipe: Recipe, median_ms: Callable[[Callable[[], Any]], 
     """
     saved = checkpoint.load(folder / "last.ckpt")
     source = data.load(recipe.data, recipe.root, recipe)
-    task = tasks.create(source.task, source.labels)
+    task = tasks.of_data(source)
     samples = [image[None] for image in first_inputs(source)]  # each (1, C, H, W)
     found: dict[str, Any] = {}
     for name in installed():

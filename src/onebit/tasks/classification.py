@@ -1,9 +1,10 @@
 """One label for each input: logits (B, classes), targets class indices (B,) or probabilities (B, classes).
 
-Two distances from a teacher with logits t of a student with logits s, p(z) = softmax(z) and means over the batch:
+Three distances from a teacher with logits t of a student with logits s, p(z) = softmax(z) and means over the batch:
 
     distribution   -sum_c p(t)_c log p(s)_c
     soft           T^2 KL(p(t / T) || p(s / T))
+    squares        mean_c (t_c - s_c)^2
 
 The first is ReActNet's distributional loss (Liu et al. 2020) as its released code computes it: KL(p(t) || p(s)) plus the
 teacher's entropy, which has no gradient. The second is Hinton et al. 2015, sec. 2.
@@ -58,10 +59,15 @@ class Classification(Task):
         return torch.randint(len(self.labels), (count,), generator=generator)
 
     def distance(self, student: Tensor, teacher: Tensor, kind: str, temperature: float) -> Tensor:
-        """distribution_loss or soft_loss of logits (B, classes)."""
-        if kind == "distribution":
-            return distribution_loss(student.float(), teacher.float())
-        return soft_loss(student.float(), teacher.float(), temperature)
+        return logits_distance(student, teacher, kind, temperature)
+
+
+def logits_distance(student: Tensor, teacher: Tensor, kind: str, temperature: float) -> Tensor:
+    """One of the distances above, of logits (B, classes)."""
+    student, teacher = student.float(), teacher.float()
+    if kind == "distribution":
+        return distribution_loss(student, teacher)
+    return F.mse_loss(student, teacher) if kind == "squares" else soft_loss(student, teacher, temperature)
 
 
 def distribution_loss(student: Tensor, teacher: Tensor) -> Tensor:

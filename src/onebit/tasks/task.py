@@ -26,16 +26,24 @@ class Task(ABC):
     running   whether outputs of training steps are scored, too
     labels    names of what the network tells apart
     settings  how a network's outputs are read, as far as that differs from network to network: plain values
+    wanted    names of the scores that the data set wants, the first one first; for tasks that have several
     """
 
     name: ClassVar[str]
-    answer: ClassVar[str]
+    answer: str
     running: ClassVar[bool] = True
 
-    def __init__(self, labels: Sequence[str], options: TaskOptions, settings: Mapping[str, Any] | None = None):
+    def __init__(
+        self,
+        labels: Sequence[str],
+        options: TaskOptions,
+        settings: Mapping[str, Any] | None = None,
+        wanted: Sequence[str] = (),
+    ):
         self.labels = tuple(labels)
         self.options = options
         self.settings = dict(settings or {})
+        self.wanted = tuple(wanted)
 
     def arguments(self) -> dict[str, Any]:
         """What a network for these labels is built with: arguments of `models.create`."""

@@ -1,7 +1,10 @@
 """Learning from a teacher: where the teacher comes from, and what the student's distance from it costs.
 
     distribution   distance(student, teacher), in place of the targets' loss
+    squares        likewise
     soft           (1 - w) loss(student, targets) + w distance(student, teacher)
+
+and of networks for words also h hidden(student, teacher) + s similarity(student, teacher) (`onebit.training.inner`).
 
 w moves from its first value to its last along half a cosine, w(f) = last + (first - last) (1 + cos(pi f)) / 2 with f the
 fraction of the training that is done at the start of the epoch.
@@ -20,10 +23,12 @@ from torch import Tensor, nn
 
 from onebit.checkpoints import checkpoint, weights
 from onebit.data.dataset import Data
-from onebit.data.inputs import IMAGENET_MEAN, IMAGENET_STD, Images, Normalization
+from onebit.data.inputs import IMAGENET_MEAN, IMAGENET_STD, Images, Inputs, Normalization, images
 from onebit.errors import UserError
 from onebit.nn.layers import binary_layers
+from onebit.nn.states import States
 from onebit.tasks.task import Task
+from onebit.training.inner import check, hidden_distance, similarity_distance
 from onebit.training.recipe import DistillationOptions
 
 
@@ -50,10 +55,17 @@ class Teacher(nn.Module):
         return super().train(False)
 
     def forward(self, inputs: Tensor) -> Tensor:
+        return self.called(self.model, inputs)
+
+    def states(self, inputs: Tensor) -> States:
+        """What the network computes on the way to its outputs, of a network that has `states`."""
+        return self.called(self.model.states, inputs)
+
+    def called(self, function: Any, inputs: Tensor) -> Any:
         # Nothing here requires a gradient, so none is recorded. Binary layers that evaluate without gradients read
         # scales as Python numbers, which a compiled step cannot: where there are any, gradients stay enabled.
         with torch.set_grad_enabled(self.binary):
-            return self.model(inputs * self.scale + self.shift if self.changes else inputs)
+            return function(inputs * self.scale + self.shift if self.changes else inputs)
 
 
 class Distillation(nn.Module):
@@ -61,14 +73,25 @@ class Distillation(nn.Module):
 
     weights         the first and the last weight
     needs_targets   whether the targets' part ever counts
+    hidden, similarity   weights of those distances of states
     """
 
     weight: Tensor
 
-    def __init__(self, teacher: Teacher, task: Task, kind: str, weights: tuple[float, float], temperature: float):
+    def __init__(
+        self,
+        teacher: Teacher,
+        task: Task,
+        kind: str,
+        weights: tuple[float, float],
+        temperature: float,
+        hidden: float = 0.0,
+        similarity: float = 0.0,
+    ):
         super().__init__()
+        self.hidden, self.similarity = hidden, similarity
         self.teacher, self.task, self.kind, self.temperature = teacher, task, kind, temperature
-        self.weights = (1.0, 1.0) if kind == "distribution" else weights
+        self.weights = weights if kind == "soft" else (1.0, 1.0)
         self.needs_targets = min(self.weights) < 1
         self.register_buffer("weight", torch.tensor(self.weights[0]))  # a buffer: moving it recompiles nothing
 
@@ -77,22 +100,36 @@ class Distillation(nn.Module):
         first, last = self.weights
         self.weight.fill_(last + (first - last) * (1 + math.cos(math.pi * fraction)) / 2)
 
-    def forward(self, inputs: Tensor, outputs: Tensor) -> Tensor:
-        """inputs (B, ...) and the student's outputs -> number."""
-        return self.weight * self.task.distance(outputs, self.teacher(inputs), self.kind, self.temperature)
+    @property
+    def needs_states(self) -> bool:
+        return bool(self.hidden or self.similarity)
+
+    def forward(self, inputs: Tensor, outputs: Tensor, states: States | None = None) -> Tensor:
+        """inputs (B, ...), the student's outputs, and its states where those count -> number."""
+        if states is None:
+            return self.weight * self.task.distance(outputs, self.teacher(inputs), self.kind, self.temperature)
+        theirs = self.teacher.states(inputs)
+        found = self.weight * self.task.distance(outputs, theirs.outputs, self.kind, self.temperature)
+        if self.hidden:
+            found = found + self.hidden * hidden_distance(states, theirs)
+        if self.similarity:
+            found = found + self.similarity * similarity_distance(states, theirs)
+        return found
 
 
 def distillation(
-    options: DistillationOptions, data: Data, task: Task, layout: torch.memory_format
+    options: DistillationOptions, data: Data, task: Task, layout: torch.memory_format, student: nn.Module
 ) -> Distillation | None:
-    """The distillation for inputs of `data` and outputs of `task`; None where the options name no teacher.
+    """The student's distillation for inputs of `data` and outputs of `task`; None where the options name no teacher.
 
     Raises UserError for a teacher that cannot be had or does not fit, and for options without a teacher.
     """
     if options.teacher is None:
         set_anyway = {
             "teacher_weights": options.teacher_weights is not None,
-            "distillation": options.distillation == "soft",
+            "distillation": options.distillation != "distribution",
+            "distillation_hidden": options.distillation_hidden != 0,
+            "distillation_similarity": options.distillation_similarity != 0,
             "distillation_last_weight": options.distillation_last_weight is not None,
         }
         if key := next((key for key, value in set_anyway.items() if value), None):
@@ -103,7 +140,25 @@ def distillation(
     frozen = teacher(options, data, task).to(memory_format=layout)
     first, last = options.distillation_weight, options.distillation_last_weight
     weights = (first, first if last is None else last)
-    return Distillation(frozen, task, options.distillation, weights, options.temperature)
+    inner = (options.distillation_hidden, options.distillation_similarity)
+    if any(inner):
+        check_states(frozen, student, data, options)
+    return Distillation(frozen, task, options.distillation, weights, options.temperature, *inner)
+
+
+@torch.no_grad()
+def check_states(frozen: Teacher, student: nn.Module, data: Data, options: DistillationOptions) -> None:
+    """Refuse to compare states of networks that have none, or others."""
+    for who, network in (("the network", student), (f"teacher {options.teacher}", frozen.model)):
+        if not hasattr(network, "states"):
+            key = "distillation_hidden" if options.distillation_hidden else "distillation_similarity"
+            raise UserError(f"recipe: {key} compares states of networks for words, {who} has none; leave it out")
+    training, blank = student.training, data.inputs.blank(1)
+    states: Any = student.eval().states
+    ours = states(blank.to(next(student.parameters()).device))
+    student.train(training)
+    similar = bool(options.distillation_similarity)
+    check(ours, frozen.states(blank), similar, f"recipe: teacher {options.teacher}")
 
 
 def teacher(options: DistillationOptions, data: Data, task: Task) -> Teacher:
@@ -114,7 +169,10 @@ def teacher(options: DistillationOptions, data: Data, task: Task) -> Teacher:
     name = options.teacher or ""
     library, _, model_name = name.partition(":")
     if library in LIBRARIES and model_name:
-        model, theirs = LIBRARIES[library](model_name, options.teacher_weights, data.inputs, task)
+        theirs: Inputs | None
+        model, theirs = LIBRARIES[library](
+            model_name, options.teacher_weights, images(data.inputs, f"recipe: teacher {name}"), task
+        )
     elif Path(name).is_file():
         if options.teacher_weights is not None:
             raise UserError(f"recipe: teacher {name} holds its own weights; leave teacher_weights out")
@@ -124,7 +182,7 @@ def teacher(options: DistillationOptions, data: Data, task: Task) -> Teacher:
     else:
         raise UserError(f"recipe: teacher = {name!r} is neither a file nor timm:NAME nor torchvision:NAME")
     frozen = Teacher(model, None if theirs is None else data.inputs.change_to(theirs))
-    probe = torch.zeros(1, *data.inputs.shape)
+    probe = data.inputs.blank(1)
     try:
         outputs = frozen(probe)
     except (RuntimeError, ValueError, AssertionError, AttributeError) as error:

@@ -35,10 +35,15 @@ class Objective(nn.Module):
     def forward(self, inputs: Tensor, targets: Any) -> tuple[Tensor, Any]:
         teacher = self.distillation
         needed = teacher is None or teacher.needs_targets
-        loss, outputs = self.task.forward(self.model, inputs, targets if needed else None)
+        states = None
+        if teacher is not None and teacher.needs_states:
+            states = self.model.states(inputs)  # type: ignore[operator]
+            outputs, loss = states.outputs, self.task.loss(states.outputs, targets) if needed else None
+        else:
+            loss, outputs = self.task.forward(self.model, inputs, targets if needed else None)
         if loss is None:
             loss = torch.zeros((), dtype=torch.float32, device=inputs.device)
         if teacher is not None:
-            loss = (1 - teacher.weight) * loss + teacher(inputs, outputs)
+            loss = (1 - teacher.weight) * loss + teacher(inputs, outputs, states)
         extra = layers.regularization(self.model)
         return loss if extra is None else loss + extra, outputs

@@ -105,14 +105,20 @@ class DistillationOptions(Options):
     teacher_weights: str | None = key(
         None, "local file with the weights of a timm or torchvision teacher; default: the library's download", free=True
     )
-    distillation: Literal["distribution", "soft"] = key(
+    distillation: Literal["distribution", "soft", "squares"] = key(
         "distribution",
-        "distribution replaces the labels by the teacher's probabilities (ReActNet), soft adds them to the labels",
+        "distribution replaces the labels by the teacher's probabilities (ReActNet), squares by its logits, soft adds them to the labels",
     )
     distillation_weight: float = key(0.9, "weight of the teacher's part of the loss in `soft`", SHARE)
     distillation_last_weight: float | None = key(
         None, "that weight at the end, which it approaches along half a cosine; none leaves it as it is", FRACTION
     )
+    distillation_hidden: float = key(
+        0.0,
+        "weight of the squared differences of hidden states, of networks for words, beside all of that (BiT)",
+        NATURAL,
+    )
+    distillation_similarity: float = key(0.0, "weight of the differences of BiBERT's similarities, likewise", NATURAL)
     temperature: float = key(4.0, "temperature of both networks' probabilities in `soft`", POSITIVE)
 
 

@@ -67,7 +67,7 @@ def set_up(fabric: Fabric, recipe: Recipe, out: Path, resumes: bool, quiet: bool
     resumes: a checkpoint of this run will give the weights. Raises UserError for values that do not fit together.
     """
     source = first_alone(fabric, lambda: data.load(recipe.data, recipe.root, recipe))
-    task = tasks.create(source.task, source.labels, recipe)
+    task = tasks.of_data(source, recipe)
     train, test = source.train.to(fabric.device), source.test.to(fabric.device)
     share = share_of_batch(recipe.batch_size, recipe.accumulate, fabric.world_size)
     steps = train.training_steps(share, fabric.world_size)
@@ -77,9 +77,11 @@ def set_up(fabric: Fabric, recipe: Recipe, out: Path, resumes: bool, quiet: bool
     task.adopt(model)
     counted = f"batch_size = {recipe.batch_size} on {fabric.world_size} devices with accumulate = {recipe.accumulate}"
     together = fabric.world_size if recipe.sync_batch_norm else 1
-    check_fits(model, source.inputs.shape, together * share // recipe.accumulate, counted)
+    check_fits(model, source.inputs, together * share // recipe.accumulate, counted)
+    fresh = True  # whether no file gives what activations learn
     if recipe.initial and not resumes:
         start = initialize_from(model, recipe.initial)
+        fresh = any("weight_binarizer." not in name for name in start.fresh)
         for text in [] if quiet else start.lines(recipe.initial, len(task.labels)):
             fabric.print(text, file=sys.stderr)
     if not resumes and isinstance(table := getattr(model, "conversion", None), Conversion):
@@ -88,13 +90,15 @@ def set_up(fabric: Fabric, recipe: Recipe, out: Path, resumes: bool, quiet: bool
             fabric.print(f"{recipe.model}: {table.totals}", file=sys.stderr)
         if not quiet and (warning := one_sided(model, table)):
             fabric.print(f"onebit: warning: {warning}", file=sys.stderr)
+    if not resumes and fresh and getattr(model, "calibrates", False):
+        start_thresholds(model, examples_of(train, model))
     if not quiet and (warning := getattr(model, "warning", "")):
         fabric.print(f"onebit: warning: {warning}", file=sys.stderr)
     if recipe.sync_batch_norm:
         model = synchronize_norms(model, fabric)
     maps = layout(recipe)
     model.to(memory_format=maps)
-    objective = Objective(model, task, first_alone(fabric, lambda: distillation(recipe, source, task, maps)))
+    objective = Objective(model, task, first_alone(fabric, lambda: distillation(recipe, source, task, maps, model)))
     average = moving_average(model, recipe.ema_decay)
     if average is not None:
         average.to(fabric.device)

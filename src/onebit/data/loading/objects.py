@@ -7,7 +7,6 @@ Images that keep no box stay.
 """
 
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from onebit.data.inputs import IMAGENET_MEAN, IMAGENET_STD, Images, Normalizatio
 from onebit.data.loading.augmentation import cut_to
 from onebit.data.loading.photographs import Photographs
 from onebit.data.loading.preparation import Cut, Prepared
+from onebit.data.loading.warning import warn
 from onebit.data.loading.windows import Window, Windows, boxes_in, part_in
 from onebit.data.options import LoadOptions
 from onebit.errors import UserError
@@ -143,12 +143,6 @@ def put_right(where: str, annotated: Annotated) -> tuple[np.ndarray, np.ndarray]
         first = annotated.sources[int(image_of[int(changed.argmax())])]
         warn(f"{where}: of {len(boxes)} boxes {said}; the first is in {first}")
     return boxes, kept
-
-
-def warn(text: str) -> None:
-    """A line on standard error, from one process of a training."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized() and torch.distributed.get_rank()):
-        print(f"onebit: warning: {text}", file=sys.stderr)
 
 
 class Joined(NamedTuple):
