@@ -184,7 +184,6 @@ REFUSED = {
     ),
     "hardtanh between orders": (lambda net, x: F.hardtanh(x, 2.0, -2.0), ""),
     "flatten of everything": (lambda net, x: x.flatten(), "flatten"),
-    "flatten of rows": (lambda net, x: torch.flatten(x, 2), "axes in an order"),
     "flatten of two dimensions": (lambda net, x: x.flatten(1, 2), "axes in an order"),
     "two orders": (lambda net, x: x.flatten(1) + net.linear(x.flatten(1)), "order"),
     "a change under a view": (

@@ -385,7 +385,7 @@ def test_a_damaged_file_of_results_is_refused(tmp_path, capsys, text, says):
         ('[[rows]]\nname = "a"\nrecipe = "cifar10-resnet20-adabim"\n', "did you mean"),
         ('[[rows]]\nname = "a/b"\npaper = { accuracy = 1 }\n', "name is also that of a folder"),
         ('[[rows]]\nname = "a"\npaper = { accuracy = 1, top = 2 }\n', "'top' is unknown"),
-        ('[[rows]]\nname = "a"\npaper = { epochs = 2 }\n', "has no accuracy"),
+        ('[[rows]]\nname = "a"\npaper = { epochs = 2 }\n', "paper has no score"),
         ('[[rows]]\nname = "a"\ncolour = 1\npaper = { accuracy = 1 }\n', "'colour' is unknown"),
         ('[[rows]]\nname = "a"\nkeys = { initial = "row:b" }\n', "no row 'b'"),
         ('[[rows]]\nname = "a"\nkeys = { initial = "row:a" }\n', "needs 'a', which no training stands for"),
