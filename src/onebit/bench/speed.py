@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from onebit import runtime
-from onebit.bench.contenders import MAX_ISA, Contender, check
+from onebit.bench.contenders import MAX_ISA, Contender, check, check_signs
 from onebit.bench.networks import eager, image_of, instruction_sets, machine, network, random_inputs
 from onebit.bench.outputs import joined
 from onebit.bench.peers import versions
@@ -81,6 +81,7 @@ def checked_contenders(
     inputs, samples = random_inputs(image_of(reference), batch, batches, in_bytes=int8)
     expected = joined(reference(inputs[:1]))
     contenders: list[Contender] = []
+    doubts: list[str] = []
     for count in threads:
         for name in instruction_sets(isa):
             engine = runtime.load(path, threads=count, isa=name, backend="engine")
@@ -90,20 +91,20 @@ def checked_contenders(
             contenders.append(Contender(row, partial(engine, inputs)))
     if networks:
         binary, parent = (eager(network, samples[0]) for network in networks)
-        check("PyTorch (the binary network)", binary()[:1].numpy(), expected)
+        doubts = check_signs("PyTorch (the binary network)", binary()[:1].numpy(), expected)
         for count in [] if peers else threads:
             for precision, call in (("float32, binary network", binary), ("float32, parent", parent)):
                 row = {"engine": "pytorch", "precision": precision, "isa": "eager", "threads": count}
                 contenders.append(Contender(row, call))
     if not peers:
-        return contenders, []
+        return contenders, doubts
     from onebit.bench import peer_contenders  # loads PyTorch, which a packed file alone does without
 
     shape, labels = reference.input_shape, reference.labels
     classes = len(labels) if labels else expected.shape[1]
     parent = networks[1] if networks else peer_contenders.parent_of(reference.name, shape, classes)
-    theirs, doubts = peer_contenders.checked_peers(peers, path, parent, samples, threads, folder)
-    return sorted(contenders + theirs, key=lambda contender: contender.row["threads"]), doubts
+    theirs, others = peer_contenders.checked_peers(peers, path, parent, samples, threads, folder)
+    return sorted(contenders + theirs, key=lambda contender: contender.row["threads"]), doubts + others
 
 
 def check_idle(percent: float | None) -> None:
