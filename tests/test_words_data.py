@@ -200,7 +200,7 @@ BAD = {  # what is done to the folder, the options, and what the line says
     "no UTF-8": (
         lambda f: change(f / "SST-2" / "train.tsv", b"label\n", b"label\ncaf\xe9\t1\n"),
         {},
-        "train.tsv, line 2, is not UTF-8 text; save the file as UTF-8",
+        "train.tsv is not UTF-8 text (line 2); save it as UTF-8",
     ),
     "UTF-16": (
         lambda f: (f / "SST-2" / "dev.tsv").write_text("sentence\tlabel\n", encoding="utf-16"),
@@ -210,7 +210,7 @@ BAD = {  # what is done to the folder, the options, and what the line says
     "a zero byte": (
         lambda f: change(f / "SST-2" / "train.tsv", b"label\n", b"label\na\0b\t1\n"),
         {},
-        "line 2, holds a zero byte",
+        "holds zero bytes, as UTF-16 text does (line 2)",
     ),
     "no vocabulary": (lambda f: (f / "vocab.txt").unlink(), {}, "holds no vocab.txt or bert-base-uncased-vocab.txt"),
     "a vocabulary that is no file": (

@@ -72,6 +72,20 @@ def refuse_graph(tmp_path: Path, data: bytes, made: Callable[[], Parts], message
     assert not (tmp_path / "written.onebit").exists()
 
 
+def refuse_changed(tmp_path: Path, make: Callable[..., bytes], source: Any, mutation: tuple[Any, str]) -> None:
+    """`refuse_graph` of a graph and tensors after a change of them."""
+    change, message = mutation
+    change(source)
+    refuse_graph(tmp_path, make(*source), lambda: source, message)
+
+
+def accept(tmp_path: Path, data: bytes) -> None:
+    """The file is read, and written as it was read."""
+    (tmp_path / "good").write_bytes(data)
+    graph, tensors = file_format.read(tmp_path / "good")
+    assert file_format.decode(file_format.encode(graph, tensors))[0] == graph
+
+
 def test_the_unchanged_file_is_accepted(tmp_path: Path) -> None:
     (tmp_path / "good.onebit").write_bytes(raw(*parts()))
     file_format.read(tmp_path / "good.onebit")

@@ -11,7 +11,7 @@ import safetensors.numpy
 
 from nets import Builder
 from onebit.runtime import format as file_format
-from test_runtime_hostile import Parts, node, poke, refuse, refuse_graph, set_in, tensor
+from test_runtime_hostile import Parts, node, poke, refuse, refuse_changed, set_in, tensor
 
 IDS = {"name": "ids", "type": "tokens", "length": 6, "count": 9}
 SENSORS = {"name": "sensors", "type": "floats", "shape": [5]}
@@ -221,10 +221,7 @@ MUTATIONS: dict[str, tuple[Callable[[Parts], Any], str]] = {
 
 @pytest.mark.parametrize("name", MUTATIONS)
 def test_hostile_graphs(tmp_path: Path, name: str) -> None:
-    source = parts()
-    change, message = MUTATIONS[name]
-    change(source)
-    refuse_graph(tmp_path, raw(*source), lambda: source, message)
+    refuse_changed(tmp_path, raw, parts(), MUTATIONS[name])
 
 
 def test_sizes_that_no_activation_has(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ import numpy as np
 from onebit import runtime
 from onebit.bench.contenders import check
 from onebit.bench.networks import image_of, machine, network, random_inputs
-from onebit.bench.outputs import joined, of_one_output
+from onebit.bench.outputs import joined
 from onebit.bench.peers import PEERS, versions
 from onebit.bench.peers.peer import Call, FilePeer, calibration_batches
 from onebit.errors import UserError
@@ -92,7 +92,7 @@ def rows_of_peers(
 
     classes = len(reference.labels) if reference.labels else joined(reference(samples[0][:1])).shape[1]
     parent = networks[1] if networks else peer_contenders.parent_of(reference.name, reference.input_shape, classes)
-    parent = of_one_output(parent)
+    parent = peer_contenders.Joined(parent)
     peer_contenders.settle(parent, samples)
     rows = []
     for name, kind in kinds.items():

@@ -28,18 +28,3 @@ def joined_tensors(found: Any) -> "Tensor":
         return found
     rows = [x.permute(0, 2, 3, 1) if x.dim() == 4 else x for x in found.values()]  # (B, H, W, C)
     return torch.cat([x.flatten(1) for x in rows], 1)
-
-
-def of_one_output(network: Any) -> Any:
-    """A PyTorch module whose outputs are joined: what peers convert."""
-    from torch import Tensor, nn
-
-    class Joined(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.network = network
-
-        def forward(self, x: Tensor) -> Tensor:
-            return joined_tensors(self.network(x))
-
-    return Joined().train(network.training)

@@ -13,7 +13,7 @@ from torch import nn
 
 from onebit import models, runtime
 from onebit.bench.contenders import MAX_ISA, Contender, check
-from onebit.bench.outputs import joined, of_one_output
+from onebit.bench.outputs import joined, joined_tensors
 from onebit.bench.peers import PEERS
 from onebit.bench.peers.peer import PACKED, Call, FilePeer, Peer
 from onebit.errors import UserError
@@ -21,6 +21,17 @@ from onebit.errors import UserError
 SETTLING_INPUTS = 32  # for the statistics of the parent's batch norms
 # Correlation of int8's logits with float's: below CLOSE is a warning, below UNRELATED an error.
 CLOSE, UNRELATED = 0.9, 0.5
+
+
+class Joined(nn.Module):
+    """A network whose outputs are joined to one, as peers convert it: (B, C, H, W) -> (B, N)."""
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return joined_tensors(self.network(x))
 
 
 def parent_of(name: str, shape: tuple[int, int, int], classes: int) -> nn.Module:
@@ -46,7 +57,7 @@ def checked_peers(
     names are in PEERS; path is the packed file of the parent's binary network; samples are normalised batches (B, C, H, W),
     float32, of which the first is timed. Raises UserError where an answer is wrong.
     """
-    parent = of_one_output(parent)
+    parent = Joined(parent)
     settle(parent, samples)
     with torch.no_grad():
         expected = [parent(torch.from_numpy(inputs)).numpy() for inputs in samples]

@@ -55,9 +55,8 @@ def initialize_from(model: nn.Module, path: str | Path) -> Start:
     Every tensor of the file must be used and every one of the network found, but for what belongs to binarizers: the first
     step's network has none for its weights, and a float network none at all. Weight binarizers that found nothing start anew
     from the loaded weights, as ReBNN's scales do. Networks of timm and torchvision, and those that know the names of others'
-    files (`adopted`), also start from a file with another
-    number of classes, or without a last layer, and detectors from a classifier with the same body. Raises UserError for weights
-    of another network.
+    files (`adopted`), also start from a file with another number of classes, or without a last layer, and detectors from a
+    classifier with the same body. Raises UserError for weights of another network.
     """
     config: Any = model.config
     adopted: Any = getattr(model, "adopted", None)
@@ -84,10 +83,7 @@ def initialize_from(model: nn.Module, path: str | Path) -> Start:
         _networks(theirs, model, is_library(config["name"])),
         lambda name: name in head or _of_binarizer(name) or (library and name.endswith("num_batches_tracked")),
     )
-    for name, layer in binary_layers(model):
-        has = any(key.startswith(f"{name}.weight_binarizer.") for key in state)
-        if layer.weight_binarizer is not None and not has:
-            layer.weight_binarizer.initialize(layer.weight.detach())
+    start_binarizers(model, state)
     return Start([name for name in missing if _of_binarizer(name)], head, classes)
 
 
@@ -106,11 +102,16 @@ def of_body(
 def body_from(model: nn.Module, state: Mapping[str, Tensor], path: str | Path) -> Start:
     """Load the body of a classifier; what else the network has starts anew."""
     model.load_state_dict(state, strict=False)
+    start_binarizers(model, state)
+    return Start([], [], body=len(state))
+
+
+def start_binarizers(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Weight binarizers start from the weights that were loaded, where the state has nothing of theirs."""
     for name, layer in binary_layers(model):
         has = any(key.startswith(f"{name}.weight_binarizer.") for key in state)
         if layer.weight_binarizer is not None and f"{name}.weight" in state and not has:
             layer.weight_binarizer.initialize(layer.weight.detach())
-    return Start([], [], body=len(state))
 
 
 def _of_binarizer(name: str) -> bool:

@@ -18,6 +18,7 @@ import numpy as np
 from onebit.data.dataset import Data
 from onebit.data.loading.class_names import check_names, read_names
 from onebit.data.loading.objects import Annotated, ObjectSamples, objects
+from onebit.data.loading.utf8 import text_of
 from onebit.data.loading.voc_annotations import Annotation, read
 from onebit.data.options import LoadOptions
 from onebit.errors import UserError
@@ -145,13 +146,7 @@ class Split:
 
 def lines_of(name: str, file: Path) -> dict[int, str]:
     """The names in a split file by the number of their line. Raises UserError."""
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise UserError(f"{name}: {file} cannot be read: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{name}: {file} is not UTF-8 text; save it as UTF-8") from error
-    found = {number: line.strip() for number, line in enumerate(text.splitlines(), 1) if line.strip()}
+    found = {number: line.strip() for number, line in enumerate(text_of(file, name).splitlines(), 1) if line.strip()}
     if not found:
         raise UserError(f"{name}: {file} is empty; it must name an image a line")
     first: dict[str, int] = {}

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from onebit.errors import UserError
 from onebit.methods.method import Method
-from onebit.models.architecture import architecture
+from onebit.models.architecture import Architecture, architecture
 from onebit.models.bert_files import translated
 from onebit.models.bert_layers import Embeddings, Encoder, Pooler
 from onebit.models.blocks import start_weights
@@ -115,29 +115,21 @@ def bert(
     return Bert(method, structure, classes, vocabulary, layers, width, heads, hidden, positions, dropout)
 
 
-@architecture("transformer", "text", STRUCTURE)
-def bert_base(
-    method: Method,
-    structure: Structure,
-    *,
-    classes: int = 2,
-    vocabulary: int = 30522,
-    positions: int = 512,
-    dropout: float = 0.1,
-) -> Bert:
-    """BERT-base."""
-    return Bert(method, structure, classes, vocabulary, 12, 768, 12, 3072, positions, dropout)
+def _sized(layers: int, width: int, heads: int, hidden: int) -> Architecture:
+    @architecture("transformer", "text", STRUCTURE)
+    def build(
+        method: Method,
+        structure: Structure,
+        *,
+        classes: int = 2,
+        vocabulary: int = 30522,
+        positions: int = 512,
+        dropout: float = 0.1,
+    ) -> Bert:
+        return Bert(method, structure, classes, vocabulary, layers, width, heads, hidden, positions, dropout)
+
+    return build
 
 
-@architecture("transformer", "text", STRUCTURE)
-def minilm(
-    method: Method,
-    structure: Structure,
-    *,
-    classes: int = 2,
-    vocabulary: int = 30522,
-    positions: int = 512,
-    dropout: float = 0.1,
-) -> Bert:
-    """MiniLM of six layers (Wang et al. 2020, arXiv 2002.10957)."""
-    return Bert(method, structure, classes, vocabulary, 6, 384, 12, 1536, positions, dropout)
+bert_base = _sized(12, 768, 12, 3072)
+minilm = _sized(6, 384, 12, 1536)  # of six layers: Wang et al. 2020, arXiv 2002.10957

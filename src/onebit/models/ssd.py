@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from onebit.data.boxes import Boxes
+from onebit.errors import UserError
 from onebit.methods.method import Method
 from onebit.models import default_boxes
 from onebit.models.blocks import binary_conv
@@ -15,6 +16,7 @@ from onebit.models.multibox import multibox_loss
 from onebit.nn.structure import Structure
 
 # How torchvision's SSD answers, which are the paper's numbers but for its `candidates` (there 400, too) kept per label.
+SMALLEST = 257  # pixels of a side: of fewer the last 3x3 window does not fit
 ANSWER = {"score": 0.01, "overlap": 0.45, "candidates": 400, "most": 200}
 
 
@@ -77,9 +79,15 @@ class Extra(nn.Module):
         return self.act2(self.bn2(self.conv2(x)))
 
 
-def halved(size: int) -> int:
-    """Rows after a stride of 2."""
-    return (size + 1) // 2
+def sides(image_size: int, halvings: int, windows: int) -> list[int]:
+    """Rows of the six maps: the first after three strides of 2, the next after `halvings` more, the last after 3x3 windows without
+    padding. Raises UserError for an image for which none is left."""
+    rows = [-(-image_size // 8)]
+    rows += [-(-image_size // 2 ** (4 + number)) for number in range(halvings)]
+    rows += [rows[-1] - 2 * number for number in range(1, windows + 1)]
+    if rows[-1] < 1:
+        raise UserError(f"image size {image_size} is too small for SSD's six maps; choose {SMALLEST} or more")
+    return rows
 
 
 class SSD(nn.Module):

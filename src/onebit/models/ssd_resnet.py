@@ -6,16 +6,13 @@ CPU cores can train.
 
 from torch import Tensor, nn
 
-from onebit.errors import UserError
 from onebit.methods.method import Method
 from onebit.models.architecture import architecture
 from onebit.models.blocks import initialize
 from onebit.models.resnet import Body, projection
 from onebit.models.resnet_imagenet import WIDTHS
-from onebit.models.ssd import SSD, Extra, SSDHeads, declare, halved
+from onebit.models.ssd import SSD, Extra, SSDHeads, declare, sides
 from onebit.nn.structure import Structure
-
-SMALLEST = 257  # pixels, below which the last 3x3 window does not fit
 
 
 class SSDResNet(SSD, Body):
@@ -31,21 +28,13 @@ class SSDResNet(SSD, Body):
         image_size: int,
     ):
         super().__init__(method, structure, WIDTHS, depths, projection, in_channels, stem=7)
-        rows = [halved(halved(halved(image_size)))]
-        rows += [halved(rows[-1])]
-        rows += [halved(rows[-1])]
-        rows += [halved(rows[-1])]
-        rows += [halved(rows[-1])]
-        rows += [rows[-1] - 2]
-        if rows[-1] < 1:
-            raise UserError(f"image size {image_size} is too small for SSD's six maps; choose {SMALLEST} or more")
         self.extras = nn.ModuleList(
             Extra(method, structure, inputs, 128, 256, last=index == 2) for index, inputs in enumerate((512, 256, 256))
         )
         self.heads = SSDHeads((*WIDTHS[1:], 256, 256, 256), classes)
         initialize(self, structure, "fan_out")
         self.heads.reset()
-        declare(self, image_size, rows)
+        declare(self, image_size, sides(image_size, halvings=4, windows=1))
 
     def sources(self, x: Tensor) -> list[Tensor]:
         found = self.maps(x)[1:]

@@ -20,12 +20,11 @@ from onebit.methods.method import Method
 from onebit.models.architecture import architecture
 from onebit.models.blocks import binary_conv, initialize
 from onebit.models.resnet import projection
-from onebit.models.ssd import SSD, Extra, SSDHeads, declare, halved
+from onebit.models.ssd import SSD, Extra, SSDHeads, declare, sides
 from onebit.nn.l2_norm import L2Norm
 from onebit.nn.structure import Structure
 
 STAGES = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
-SMALLEST = 257
 
 
 class Block(nn.Module):
@@ -80,16 +79,10 @@ class SSDVGG(SSD):
         self.extras = nn.ModuleList(
             Extra(method, structure, of(inner), of(hidden), of(outer), last) for inner, hidden, outer, last in sizes
         )
-        rows = [halved(halved(halved(image_size)))]
-        for _ in range(3):
-            rows.append(halved(rows[-1]))
-        rows += [rows[-1] - 2, rows[-1] - 4]
-        if rows[-1] < 1:
-            raise UserError(f"image size {image_size} is too small for SSD's six maps; choose {SMALLEST} or more")
         self.heads = SSDHeads([of(c) for c in (512, 1024, 512, 256, 256, 256)], classes)
         initialize(self, structure, "fan_out")
         self.heads.reset()
-        declare(self, image_size, rows)
+        declare(self, image_size, sides(image_size, halvings=3, windows=2))
 
     def sources(self, x: Tensor) -> list[Tensor]:
         x = self.bn1(self.conv1(x))

@@ -6,7 +6,7 @@ error. Scores are those that the data set wants, of `text_scores.SCORES`, as GLU
 Distances from a teacher: those of classification, of quantities always the squared error.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,7 +15,6 @@ from torch import Tensor
 from torchmetrics import MetricCollection
 
 from onebit.tasks.classification import logits_distance
-from onebit.tasks.options import TaskOptions
 from onebit.tasks.task import Task
 from onebit.tasks.text_scores import TextScores
 
@@ -23,14 +22,8 @@ from onebit.tasks.text_scores import TextScores
 class Text(Task):
     name = "text"
 
-    def __init__(
-        self,
-        labels: Sequence[str],
-        options: TaskOptions,
-        settings: Mapping[str, Any] | None = None,
-        wanted: Sequence[str] = (),
-    ):
-        super().__init__(labels, options, settings, wanted)
+    def __init__(self, labels: Sequence[str], *rest: Any):
+        super().__init__(labels, *rest)
         self.quantity = len(self.labels) == 1
         self.answer = "values" if self.quantity else "one"
 

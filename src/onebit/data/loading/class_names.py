@@ -4,10 +4,9 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from onebit.data.loading.utf8 import text_of
 from onebit.errors import FormatError, UserError
 from onebit.runtime import fields
-
-MARKS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}  # with which other encodings begin
 
 
 def check_names(names: Sequence[str], where: str, remedy: str) -> tuple[str, ...]:
@@ -27,20 +26,7 @@ def read_names(path: Path) -> tuple[str, ...]:
 
     Raises UserError for another encoding, an empty line between others, and names that no packed file can hold.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
-    if encoding := MARKS.get(content[:2]):
-        raise UserError(f"{path} is {encoding} text; save it as UTF-8")
-    try:
-        text = content.decode("utf-8-sig")
-        if "\0" in text:
-            raise UserError(f"{path} holds zero bytes, as UTF-16 text does; save it as UTF-8")
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise UserError(f"{path} is not UTF-8 text (line {line}); save it as UTF-8") from error
-    names = [line.strip() for line in re.split("\r\n|\n|\r", text.rstrip())]
+    names = [line.strip() for line in re.split("\r\n|\n|\r", text_of(path).rstrip())]
     if not all(names):
         empty = f"line {names.index('') + 1} is empty" if any(names) else "it is empty"
         raise UserError(f"{path}: {empty}; it must hold a name for each class, the first for class 0, a line each")

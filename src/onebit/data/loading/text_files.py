@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from onebit.data.loading.class_names import MARKS
+from onebit.data.loading.utf8 import text_of
 from onebit.errors import UserError
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
@@ -19,21 +19,7 @@ class Row(NamedTuple):
 def lines_of(path: Path, where: str) -> list[str]:
     """The lines of a file, a byte order mark and the ends of lines left out. Lines end with a newline alone: some texts hold
     other characters that Python would cut at. Raises UserError, which starts with `where`."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{where}: {path} cannot be read: {error.strerror or error}") from error
-    if encoding := MARKS.get(content[:2]):
-        raise UserError(f"{where}: {path} is {encoding} text; save it as UTF-8")
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise UserError(f"{where}: {path}, line {line}, is not UTF-8 text; save the file as UTF-8") from error
-    if "\0" in text:
-        raise UserError(
-            f"{where}: {path}, line {text[: text.index(chr(0))].count(chr(10)) + 1}, holds a zero byte; it is no text"
-        )
+    text = text_of(path, where)
     if not text.strip():
         raise UserError(f"{where}: {path} is empty; copy it again")
     return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
