@@ -105,7 +105,6 @@ def sentences(path: Path, layout: Layout, words: Words, where: str) -> Sentences
     short: list[int] = []
     texts: list[list[str]] = []
     targets: list[float] = []
-    rows = total = 0
     for line, cells in table(path, layout.columns, where, short if layout.flawed else None):
         *parts, label = cells
         if not all(part.strip() for part in parts):
