@@ -174,21 +174,27 @@ def checked(engine: str, precision: str, call: Call, expected: Call, samples: li
         raise UserError(f"{engine} {precision} answers otherwise: correlation {correlation:.3f}")
 
 
+def answer(model: runtime.Model, batch: Batch) -> np.ndarray:
+    """The first output."""
+    found = model(**batch)
+    return next(iter(found.values())) if isinstance(found, dict) else found
+
+
 def packed_calls(path: str, samples: list[Batch], threads: int, isas: list[str]) -> dict[str, Call]:
     """By instruction set; every answer is that of the reference, bit for bit."""
     few = [{name: value.astype(np.int32) for name, value in batch.items()} for batch in samples[:2]]
     reference = runtime.load(path, backend="reference")
-    expected = [next(iter(reference.run(batch).values())) for batch in few]
+    expected = [answer(reference, batch) for batch in few]
     calls: dict[str, Call] = {}
     for isa in native.supported():
         for count in {1, 2, threads}:
             model = runtime.load(path, threads=count, isa=isa)
             for batch, answer in zip(few, expected, strict=True):
-                found = next(iter(model.run(batch).values()))
+                found = answer(model, batch)
                 if found.tobytes() != answer.tobytes():
                     raise UserError(f"onebit {isa} on {count} threads answers otherwise than the reference")
             if count == threads and (not isas or isa in isas):
-                calls[isa] = lambda batch, run=model.run: next(iter(run(batch).values()))
+                calls[isa] = partial(answer, model)
     return calls if isas else {isa: calls[isa] for isa in list(calls)[-1:]}
 
 

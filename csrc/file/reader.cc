@@ -114,8 +114,9 @@ class Builder {
     const int least = kind.inputs, most = kind.inputs + kind.more;
     const int count = list.is(Kind::array) ? static_cast<int>(list.size()) : -1;
     if (count < least || count > most) {
-      const std::string wanted = std::to_string(least) + (kind.more ? " to " + std::to_string(most) : "");
-      refuse(where, "takes " + wanted + " input(s), got " + json::show(list));
+      const std::string wanted =
+        std::to_string(least) + (kind.more ? " to " + std::to_string(most) + " inputs" : " input(s)");
+      refuse(where, "takes " + wanted + ", got " + json::show(list));
     }
     std::vector<int> found;
     for (const Value& each : list) {
