@@ -91,7 +91,9 @@ def _attention(lowering: Lowering, node: fx.Node) -> None:
     names = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
     given: dict[str, Any] = dict(zip(names, node.args)) | dict(node.kwargs)
     if given.get("is_causal") or given.get("enable_gqa"):
-        raise lowering.refuse(node, "with is_causal or enable_gqa has no operator in the format; leave them out")
+        raise lowering.refuse(
+            node, "with a mask of queries (is_causal) or enable_gqa has no operator in the format; leave them out"
+        )
     if given.get("dropout_p"):
         raise lowering.refuse(node, "stays random in evaluation; give dropout_p only in training")
     q, k, v = (lowering.value(node, given[name]) for name in names[:3])
