@@ -26,7 +26,6 @@ from onebit.errors import UserError
 SPECIAL = ("[UNK]", "[SEP]", "[CLS]", "[PAD]", "[MASK]")
 MOST_LETTERS = 100  # of a word that has pieces
 MOST_WORDS = 100_000  # whose pieces are remembered
-SHORTEST = 3  # tokens: [CLS], something and [SEP]
 CHANGED = {"\u166d": "Po", "\U000111c9": "Po", "\u1734": "Mn"}  # after Unicode 8
 IDEOGRAPHS = (  # from, to
     (0x3400, 0x4DBF),
@@ -45,11 +44,13 @@ class Encoded(NamedTuple):
     ids      the numbers of its pieces
     second   tokens before the second text; all where there is none
     cut      whether it was longer than allowed
+    empty    whether it, or one of the two, has no pieces
     """
 
     ids: list[int]
     second: int
     cut: bool
+    empty: bool
 
 
 class Table(dict[int, str]):
@@ -114,7 +115,7 @@ class WordPieces:
         for part, share in zip(found, shares):
             ids += [*part[:share], self.last]
         cut = any(len(part) > share for part, share in zip(found, shares))
-        return Encoded(ids, shares[0] + 2 if second is not None else len(ids), cut)
+        return Encoded(ids, len(ids) if second is None else shares[0] + 2, cut, not all(found))
 
     def pieces(self, text: str) -> list[int]:
         """The numbers of the pieces of a text."""
@@ -161,6 +162,23 @@ class WordPieces:
             found.append(number)
             start = end
         return tuple(found)
+
+
+class TextForm(NamedTuple):
+    """How a network takes texts.
+
+    pieces   numbers of a text's word pieces
+    padding  the number of [PAD]
+    holds    what each of its inputs holds, in order
+    length   tokens that a text has at most
+    fixed    whether it takes no other length
+    """
+
+    pieces: WordPieces
+    padding: int
+    holds: tuple[str, ...]
+    length: int
+    fixed: bool
 
 
 def shared(counts: Sequence[int], room: int) -> list[int]:
