@@ -136,7 +136,7 @@ def parse(source: Any, operators: Mapping[str, Signature]) -> Graph:
     """JSON object of version 2 -> Graph. Raises FormatError at the first missing, unknown, mistyped or out-of-range field."""
     top = fields(source, "graph", {"name", "method", "inputs", "nodes", "outputs", "task"}, {"recipe", "training"})
     inputs = tuple(kinds.parse(entry, f"graph.inputs[{i}]") for i, entry in enumerate(_list(top, "inputs", MAX_INPUTS)))
-    _check_texts(inputs)
+    check_texts(inputs)
     nodes = _nodes(_list(top, "nodes", MAX_NODES), inputs, operators)
     read = {source for node in nodes for source in node.inputs}
     if unread := [entry.name for entry in inputs if entry.name not in read]:
@@ -189,8 +189,8 @@ def _list(top: Mapping[str, Any], key: str, most: int) -> list[Any]:
     return list(found)
 
 
-def _check_texts(inputs: tuple[Input, ...]) -> None:
-    """Of what texts give, each at most once, and all of one length."""
+def check_texts(inputs: tuple[Input, ...]) -> None:
+    """That of what texts give each is there at most once, beside the pieces, and all of one length. Raises FormatError."""
     of_texts = [source for source in inputs if isinstance(source, Tokens) and source.holds]
     held = [source.holds for source in of_texts]
     if twice := [what for what in held if held.count(what) > 1]:
