@@ -158,10 +158,9 @@ class Model:
         if source is None:
             raise UserError(self._description.takes())
         vocabulary = source.vocabulary
-        fixed = any(entry.get("fixed", False) for entry in self.graph["inputs"])
         holds = tuple(entry.holds for entry in self.inputs if isinstance(entry, Tokens))
         encoder = WordPieces(vocabulary, source.lowercase)
-        return TextForm(encoder, vocabulary.index("[PAD]"), holds, source.length, fixed)
+        return TextForm(encoder, vocabulary.index("[PAD]"), holds, source.length)
 
     @property
     def isa(self) -> str:
@@ -291,6 +290,14 @@ class Model:
             raise UserError(f"the batches differ: {', '.join(f'{name} {count}' for name, count in batches.items())}")
         self._check_sizes({source.name: source.sizes(checked[source.name]) for source in self.inputs})
         return checked
+
+    def fits(self, *sizes: tuple[int, ...]) -> bool:
+        """Whether inputs of these sizes, in order, fit: (H, W, C), (T, 1, 1) of tokens, (C,) of a vector."""
+        try:
+            self._check_sizes({source.name: size for source, size in zip(self.inputs, sizes, strict=True)})
+        except UserError:
+            return False
+        return True
 
     def _check_sizes(self, sizes: dict[str, tuple[int, ...]]) -> None:
         key = tuple(sizes.values())

@@ -1,7 +1,7 @@
 """Texts as networks take them, for `onebit run`, `Model.predict` and evaluation: needs nothing but numpy.
 
-A text, or a pair, runs with as many tokens as it has: of a batch, those of one length together. Where a network takes one
-length alone, all are filled up to it.
+A text, or a pair, runs with as many tokens as it has: of a batch, those of one length together. Where a network takes no
+such length, they are filled up to the one it was made for.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def given(inputs: Sequence[Encoded], model: Network) -> list[np.ndarray]:
     """Texts of one length as a call takes them: int32 (B, T) for each input of the network, in order."""
     reader = model.texts
     own = len(inputs[0].ids)
-    length = reader.length if reader.fixed else own
+    length = own if model.fits(*[(own, 1, 1)] * len(reader.holds)) else reader.length
     ids = np.full((len(inputs), length), reader.padding, np.int32)
     ids[:, :own] = [source.ids for source in inputs]
     places = np.arange(length)  # (T,)

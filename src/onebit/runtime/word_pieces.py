@@ -171,14 +171,12 @@ class TextForm(NamedTuple):
     padding  the number of [PAD]
     holds    what each of its inputs holds, in order
     length   tokens that a text has at most
-    fixed    whether it takes no other length
     """
 
     pieces: WordPieces
     padding: int
     holds: tuple[str, ...]
     length: int
-    fixed: bool
 
 
 def shared(counts: Sequence[int], room: int) -> list[int]:
