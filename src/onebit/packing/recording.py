@@ -94,7 +94,11 @@ class Recorder(TorchFunctionMode):
         table = self.tables.get((id(given[0]), version(given[0])))
         if name == "embedding":
             table = args[1] if len(args) > 1 else kwargs["weight"]
-        elif name == "getitem" and any(isinstance(i, slice) and i.stop is not None for i in indices(args[1])):
+        elif (
+            table is None
+            and name == "getitem"
+            and any(isinstance(i, slice) and i.stop is not None for i in indices(args[1]))
+        ):
             table = args[0].squeeze(0) if args[0].dim() == 3 else args[0]
         if table is None or table.dim() != 2 or table.shape[1] != result.shape[-1] or len(table) < result.shape[-2]:
             return

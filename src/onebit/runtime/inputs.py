@@ -155,7 +155,8 @@ class Tokens:
         return self.length, 1, 1
 
     def words(self) -> str:
-        return f"{self.length} tokens from 0 to {self.count - 1}"
+        what = "word pieces" if self.holds == PIECES else "tokens"
+        return f"{self.length} {what} from 0 to {self.count - 1}"
 
     def checked(self, value: Any) -> np.ndarray:
         """int32 (B, T), of integers of any type, (B, T) or (T,)."""
