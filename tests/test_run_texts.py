@@ -14,6 +14,7 @@ import torch
 import glue_files
 import onebit
 import pixels
+from networks import BACKENDS
 from onebit import models, pack
 from onebit.cli.main import main
 from onebit.errors import UserError
@@ -21,7 +22,7 @@ from onebit.runtime import load, texts, word_pieces
 
 LENGTH = 12
 SIZES = {"layers": 2, "width": 24, "heads": 3, "hidden": 48, "positions": 16, "dropout": 0.0}
-BACKEND = "reference"
+BACKEND = BACKENDS[0]
 
 
 def packed(path, labels=("bad", "good"), method="bit", **changes):
