@@ -205,6 +205,9 @@ nb::dict description(const Network& network) {
     entry["std"] = input.std;
     entry["resize"] = input.resize ? nb::cast(input.resize) : nb::none();
     entry["count"] = input.given.count;
+    entry["holds"] = input.holds;
+    entry["lowercase"] = input.lowercase;
+    entry["vocabulary"] = nb::bytes(input.vocabulary.data(), input.vocabulary.size());
     inputs.append(entry);
   }
   for (const NamedOutput& output : d.outputs) outputs.append(nb::make_tuple(output.name, output.node));

@@ -38,11 +38,24 @@ void Attention::reserve(Shape q, Shape k, Shape v, AttentionScratch& scratch) co
   grow(scratch.zeros, std::max(of_keys, of_values) * kLanes);
   grow(scratch.scores, tile_of(k.h) * k.h);
   grow(scratch.exponentials, k.h);
+  grow(scratch.there, k.h);
   grow(scratch.sums, band(q, v) * v.c);
 }
 
-void Attention::run(const Map& q, Shape k_shape, const Map& k, Shape v_shape, const Map& v, Range rows,
-                    AttentionScratch& scratch) const {
+void Attention::softmax(float* row, int64_t keys, const float* mask, AttentionScratch& scratch) const {
+  if (!mask) return steps_.softmax(row, keys, scratch.exponentials.data(), row);
+  float* const there = scratch.there.data();
+  int64_t n = 0;
+  for (int64_t u = 0; u < keys; ++u) {
+    if (mask[u] != 0) there[n++] = row[u];
+  }
+  if (n) steps_.softmax(there, n, scratch.exponentials.data(), there);
+  n = 0;
+  for (int64_t u = 0; u < keys; ++u) row[u] = mask[u] != 0 ? there[n++] : 0.0f;
+}
+
+void Attention::run(const Map& q, Shape k_shape, const Map& k, Shape v_shape, const Map& v, const float* mask,
+                    Range rows, AttentionScratch& scratch) const {
   const int64_t keys = k_shape.h, depth = k_shape.c / heads_, outputs = v_shape.c / heads_, tile = tile_of(keys);
   float* const scores = scratch.scores.data();
   scratch.first = rows.begin;
@@ -82,7 +95,7 @@ void Attention::run(const Map& q, Shape k_shape, const Map& k, Shape v_shape, co
       for (int64_t t = 0; t < end - begin; ++t) {
         float* row = scores + t * keys;
         for (int64_t u = 0; u < keys; ++u) row[u] *= scale_;
-        steps_.softmax(row, keys, scratch.exponentials.data(), row);
+        softmax(row, keys, mask, scratch);
       }
       const float* parts = scores;
       m.rows = &parts;

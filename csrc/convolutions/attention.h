@@ -1,7 +1,7 @@
 // Attention: of each head softmax(scale·q·kᵀ)·v, two products of matrices by the kernel of float convolutions.
 //
 //   s[t][u] = scale·(fma(q[t][c], k[u][c], ...), c ascending, from 0)
-//   p[t]    = softmax of s[t]
+//   p[t]    = softmax of s[t]; with a mask, of the keys that are there, 0 for the others
 //   y[t][c] = fma(p[t][u], v[u][c], ...), u ascending, from 0
 #pragma once
 
@@ -20,6 +20,7 @@ struct AttentionScratch {
   Buffer<float> zeros;
   Buffer<float> scores;  // (tile, Tk)
   Buffer<double> exponentials;
+  Buffer<float> there;  // (Tk): scores of keys that are there
   Buffer<float> sums;  // (band, Cv), from row `first` on
   int64_t first = 0;
 };
@@ -37,11 +38,14 @@ class Attention {
   void reserve(Shape q, Shape k, Shape v, AttentionScratch& scratch) const;
   int64_t products(Shape k, Shape v) const { return k.h + k.h * k.c / v.c; }
 
-  // These rows of the output -> scratch.sums. All rows of the maps are there.
-  void run(const Map& q, Shape k_shape, const Map& k, Shape v_shape, const Map& v, Range rows,
+  // These rows of the output -> scratch.sums. All rows of the maps are there. The mask (Tk) has a 0 for each key that is
+  // not, or is null.
+  void run(const Map& q, Shape k_shape, const Map& k, Shape v_shape, const Map& v, const float* mask, Range rows,
            AttentionScratch& scratch) const;
 
  private:
+  void softmax(float* row, int64_t keys, const float* mask, AttentionScratch& scratch) const;
+
   int64_t heads_;
   float scale_;
   const MultiplyKernel& multiply_;

@@ -110,6 +110,7 @@ BinaryPlan BinaryConv::plan(Shape in) const {
   plan.column_taps = all_taps(w.window.columns, in.w, plan.out.w);
   const std::vector<Range> rows = classify(plan.row_taps, plan.row_class);
   const std::vector<Range> columns = classify(plan.column_taps, plan.column_class);
+  if (in.w == 1 && pointwise()) plan.column_class.resize(kTile);
   plan.inside = horizontal_axis.inside(in.w, plan.out.w);
   plan.column_classes = static_cast<int64_t>(columns.size());
   const size_t classes = rows.size() * columns.size();
@@ -269,17 +270,19 @@ void BinaryConv::gather(const BinaryPlan& plan, const uint64_t* bits, int64_t y,
   }
 }
 
-void BinaryConv::row(const BinaryPlan& plan, const BitImage& image, int64_t y, Step step, const Finish& finish,
-                     BinaryScratch& scratch, int32_t* accumulators) const {
+void BinaryConv::row(const BinaryPlan& plan, const BitImage& image, int64_t y, int64_t rows_of, Step step,
+                     const Finish& finish, BinaryScratch& scratch, int32_t* accumulators) const {
   const Axis &rows = weights_.window.rows, &columns = weights_.window.columns;
   Count count;
   count.words = lane_words_;
   count.masks = masks_.empty() ? nullptr : masks_.data();
   count.blocks = blocks_;
   count.counts = scratch.counts.data();
+  const bool strip = rows_of > 1;  // pixels are one above the other
+  const int64_t width = strip ? rows_of : plan.out.w;
   for (int64_t group = 0; group < weights_.groups; ++group) {
-    for (int64_t x = 0; x < plan.out.w; x += kTile) {
-      const int64_t pixels = std::min(kTile, plan.out.w - x);
+    for (int64_t x = 0; x < width; x += kTile) {
+      const int64_t pixels = std::min(kTile, width - x);
       const int32_t* counts = count.counts;
       if (product_) {
         counts = product_->row(plan.product, scratch.product, y) + x * blocks_ * kLanes;
@@ -287,7 +290,7 @@ void BinaryConv::row(const BinaryPlan& plan, const BitImage& image, int64_t y, S
         count.pixels = pixels;
         count.weights = packed_.data() + group * blocks_ * lane_words_ * kLanes;
         if (direct_) {
-          count.step = columns.stride * plan.in.c / 8;
+          count.step = strip ? plan.row_words * 8 : columns.stride * plan.in.c / 8;
           count.bits = reinterpret_cast<const char*>(image.bits.data() + y * rows.stride * plan.row_words);
           count.bits += x * count.step;
           count.offsets = plan.offsets.data();

@@ -46,7 +46,7 @@ struct BinaryPlan {
   std::vector<Range> row_taps, column_taps;      // (OH), (OW)
   Range inside{0, 0};                            // output columns whose taps are all valid
   bool whole_words = false;                      // whether gather_inside may be used
-  std::vector<int64_t> row_class, column_class;  // (OH), (OW)
+  std::vector<int64_t> row_class, column_class;  // (OH), (OW); of sequences the latter are kTile zeros
   int64_t column_classes = 0;
   Buffer<int32_t> base;         // (classes, O)
   Buffer<float> shifted;        // (classes, O)
@@ -86,6 +86,8 @@ class BinaryConv {
   BinaryPlan plan(Shape in) const;
   void reserve(const BinaryPlan& plan, BinaryScratch& scratch) const;
   const Window& window() const { return weights_.window; }
+  // Whether each output pixel sees one pixel of the input, where it lies.
+  bool pointwise() const { return direct_ && weights_.window == Window{}; }
   int64_t products() const {  // of an output, those of padded taps included
     return weights_.window.rows.kernel * weights_.window.columns.kernel * group_in_;
   }
@@ -107,9 +109,9 @@ class BinaryConv {
     if (product_) product_->count(plan.product, image.bytes, rows, scratch.product);
   }
 
-  // Output row y, followed by `step`, which `finish` describes for the whole row (OW, O); also A·B into accumulators
+  // Output row y, or, of sequences and where it is pointwise, `rows` of them, followed by `step`, which `finish` describes for the whole row (OW, O); also A·B into accumulators
   // (OW, O) unless null.
-  void row(const BinaryPlan& plan, const BitImage& image, int64_t y, Step step, const Finish& finish,
+  void row(const BinaryPlan& plan, const BitImage& image, int64_t y, int64_t rows, Step step, const Finish& finish,
            BinaryScratch& scratch, int32_t* accumulators) const;
 
  private:

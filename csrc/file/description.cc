@@ -1,6 +1,7 @@
 #include "file/description.h"
 
 #include <cmath>
+#include <map>
 #include <set>
 
 #include "base/error.h"
@@ -15,6 +16,7 @@ using json::Value;
 
 constexpr size_t kMaxInputs = 16, kMaxOutputs = 64, kMaxLabels = 100'000, kMaxScores = 100, kMaxTraining = 100;
 constexpr double kMinStd = 1e-12;
+constexpr const char *kTypes = "types", *kMask = "mask";  // beside kPieces
 constexpr const char* kAnswers[] = {"one", "several", "values", "boxes"};
 
 const Value* present(const Value& object, const char* key) {  // null stands for nothing
@@ -50,6 +52,47 @@ void read_image(const Value& entry, const std::string& where, Input& input) {
   input.given.std.assign(input.std.begin(), input.std.end());
 }
 
+// What tokens hold of texts.
+void read_holds(const Value& entry, const std::string& own, Input& input) {
+  const Value *holds = entry.find("holds"), *lowercase = entry.find("lowercase");
+  if (holds) {
+    bool known = false;
+    for (const char* word : {kPieces, kTypes, kMask}) {
+      known = known || (holds->is(Kind::string) && holds->text() == word);
+    }
+    if (!known) refuse_value(own + ": holds", "one of pieces, types, mask", *holds);
+    input.holds = holds->text();
+  }
+  if ((input.holds == kTypes || input.holds == kMask) && input.given.count != 2) {
+    refuse(own, "holds " + input.holds + ", so count must be 2, got " + std::to_string(input.given.count));
+  }
+  if ((input.holds == kPieces) != (lowercase != nullptr)) {
+    refuse(own, lowercase ? "has lowercase, which belongs to pieces alone" : "lacks lowercase");
+  }
+  if (!lowercase) return;
+  if (!lowercase->is(Kind::boolean)) refuse_value(own + ": lowercase", "true or false", *lowercase);
+  input.lowercase = lowercase->boolean();
+}
+
+// Of what texts give: each at most once, beside pieces, of one length.
+void check_texts(const std::vector<Input>& inputs) {
+  std::map<std::string, const Input*> found;
+  for (const Input& input : inputs) {
+    if (input.holds.empty()) continue;
+    if (!found.emplace(input.holds, &input).second) {
+      throw FormatError("two inputs hold " + input.holds + "; at most one may");
+    }
+    if (input.shape.h != found.begin()->second->shape.h) {
+      throw FormatError("the inputs of texts must have the same length, got " + std::to_string(input.shape.h) +
+                        " and " + std::to_string(found.begin()->second->shape.h));
+    }
+  }
+  if (!found.empty() && !found.count(kPieces)) {
+    throw FormatError("the input '" + found.begin()->second->name + "' holds " + found.begin()->first +
+                      ", but none holds pieces");
+  }
+}
+
 Input read_input(const Value& entry, const std::string& where) {
   const Value* type = entry.is(Kind::object) ? entry.find("type") : nullptr;
   if (!type || !type->is(Kind::string)) refuse_value(where, "an object with a string \"type\"", entry);
@@ -66,10 +109,11 @@ Input read_input(const Value& entry, const std::string& where) {
     check_keys(entry, own, {"name", "type", "shape", "mean", "std"}, {"resize", "fixed"});
     read_image(entry, own, input);
   } else if (tokens) {
-    check_keys(entry, own, {"name", "type", "length", "count"}, {"fixed"});
+    check_keys(entry, own, {"name", "type", "length", "count"}, {"fixed", "holds", "lowercase"});
     input.type = InputType::tokens;
     input.shape = {integer_of(*entry.find("length"), own + ": length", 1, kMaxSize), 1, 1};
     input.given.count = integer_of(*entry.find("count"), own + ": count", 1, kMaxChannels);
+    read_holds(entry, own, input);
   } else {
     check_keys(entry, own, {"name", "type", "shape"}, {"fixed"});
     input.type = InputType::floats;
@@ -96,6 +140,7 @@ std::vector<Input> read_inputs(const Value& list) {
       throw FormatError("two inputs are named '" + inputs.back().name + "'; names must be unique");
     }
   }
+  check_texts(inputs);
   return inputs;
 }
 

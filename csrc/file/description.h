@@ -13,6 +13,8 @@
 
 namespace onebit {
 
+constexpr const char* kPieces = "pieces";  // what an input with a vocabulary holds
+
 struct TaskRecord {
   std::string name = "classification";
   std::string answer = "one";  // how the outputs are read

@@ -9,6 +9,7 @@
 #include "base/json.h"
 #include "file/box_settings.h"
 #include "file/safetensors.h"
+#include "file/vocabulary.h"
 #include "operators/operator.h"
 #include "operators/source.h"
 
@@ -110,8 +111,12 @@ class Builder {
  private:
   std::vector<int> inputs_of(const Value& list, const std::string& name, const OperatorKind& kind) const {
     const std::string where = "node '" + name + "' (" + kind.name + ")";
-    if (!list.is(Kind::array) || static_cast<int>(list.size()) != kind.inputs) {
-      refuse(where, "takes " + std::to_string(kind.inputs) + " input(s), got " + json::show(list));
+    const int least = kind.inputs, most = kind.inputs + kind.more;
+    const int count = list.is(Kind::array) ? static_cast<int>(list.size()) : -1;
+    if (count < least || count > most) {
+      const std::string wanted =
+        std::to_string(least) + (kind.more ? " to " + std::to_string(most) + " inputs" : " input(s)");
+      refuse(where, "takes " + wanted + ", got " + json::show(list));
     }
     std::vector<int> found;
     for (const Value& each : list) {
@@ -120,11 +125,12 @@ class Builder {
       if (index == index_.end()) {
         throw FormatError("node '" + name + "' refers to " + json::show(source) + ", which is cyclic or unknown");
       }
+      const bool wanted = kind.tokens >> found.size() & 1;
       found.push_back(index->second);
       const bool tokens =
           static_cast<size_t>(index->second) < inputs_.size() && inputs_[index->second].type == InputType::tokens;
-      if (kind.tokens && !tokens) refuse(where, "reads an input of tokens, not " + json::show(source));
-      if (!kind.tokens && tokens) refuse(where, "reads the tokens " + json::show(source) + "; embed them first");
+      if (wanted && !tokens) refuse(where, "reads an input of tokens, not " + json::show(source));
+      if (!wanted && tokens) refuse(where, "reads the tokens " + json::show(source) + "; embed them first");
     }
     return found;
   }
@@ -153,6 +159,18 @@ void check_answer(const Description& about, const std::vector<Shape>& shapes, co
   check_box_outputs(settings, named);
 }
 
+void read_vocabulary(TensorTable& tensors, Input& input) {
+  if (input.holds != kPieces) return;
+  const std::string name = input.name + ".vocabulary";
+  const Tensor* found = tensors.take(name);
+  if (!found) throw FormatError("tensor " + name + " is missing; input '" + input.name + "' needs it");
+  if (found->dtype != Dtype::u8 || found->shape.size() != 1 || found->shape[0] < 1 || found->shape[0] > kMaxChannels) {
+    throw FormatError("tensor " + name + " must be U8 of one axis, of 1 to " + std::to_string(kMaxChannels) + " bytes");
+  }
+  input.vocabulary.assign(reinterpret_cast<const char*>(found->data), found->bytes);
+  check_vocabulary(input.vocabulary, input.given.count, name);
+}
+
 }  // namespace
 
 Network read_network(const uint8_t* data, size_t size, Isa isa, int threads, bool oracle) {
@@ -169,6 +187,7 @@ Network read_network(const uint8_t* data, size_t size, Isa isa, int threads, boo
     builder.add(entry);
   }
   builder.check_inputs_read();
+  for (Input& input : network.description.inputs) read_vocabulary(tensors, input);
   std::vector<int> outputs;
   for (const NamedOutput& output : about.outputs) {
     outputs.push_back(builder.find(output.node, "graph.outputs: '" + output.name + "'"));

@@ -167,7 +167,8 @@ void Graph::pack(const Plan& plan, int index, Arena& arena) const {
   for (int64_t y = 0; y < stage.layout.in[0].h; ++y) op.pack(stage.layout, x.at(y), y, threshold, arena.packed[index]);
 }
 
-// A row is made in the worker's memory, which stays in cache; the last step writes it to where it is kept.
+// A row, or a strip of them, is made in the worker's memory, which stays in cache; the last step writes it to where it is
+// kept.
 void Graph::rows(const Plan& plan, int index, Range range, Arena& arena, Worker& worker) const {
   const Stage& stage = plan.stages[index];
   const Layout& layout = stage.layout;
@@ -184,11 +185,13 @@ void Graph::rows(const Plan& plan, int index, Range range, Arena& arena, Worker&
   void (*apply)(const Finish&) = steps ? steps_.finish[static_cast<int>(step)] : nullptr;
   Finish finish = stage.row;
   int64_t band = range.begin;  // where the next one begins
-  for (int64_t y = range.begin; y < range.end; ++y) {
+  for (int64_t y = range.begin, count; y < range.end; y += count) {
     if (layout.bands() && y == band) {
       band = std::min(y + layout.band(), range.end);
       op.begin(layout, inputs, arena.packed[index], {y, band}, worker.scratch);
     }
+    count = std::min(layout.strip, (layout.bands() ? band : range.end) - y);
+    finish.pixels = count * layout.out.w;
     float* const kept = out.data ? const_cast<float*>(out.at(y)) : worker.row.data();
     const auto set_step = [&](size_t i) {
       const FusedStep& fused = stage.steps[i];
@@ -199,7 +202,7 @@ void Graph::rows(const Plan& plan, int index, Range range, Arena& arena, Worker&
     if (applied && steps) set_step(0);
     finish.out = steps <= applied ? kept : worker.row.data();
     int32_t* accumulators = traced ? arena.accumulators[index].data() + y * row : nullptr;
-    op.row({layout, inputs, arena.packed[index], y, finish, step, apply, worker.scratch, accumulators});
+    op.row({layout, inputs, arena.packed[index], y, count, finish, step, apply, worker.scratch, accumulators});
     for (size_t i = applied; i < steps; ++i) {
       set_step(i);
       finish.x = worker.row.data();
@@ -208,7 +211,7 @@ void Graph::rows(const Plan& plan, int index, Range range, Arena& arena, Worker&
     }
     for (int reader : stage.packs) {
       const Stage& bits = plan.stages[reader];
-      bits.op->pack(bits.layout, kept, y, 0.0f, arena.packed[reader]);
+      for (int64_t i = 0; i < count; ++i) bits.op->pack(bits.layout, kept + i * row, y + i, 0.0f, arena.packed[reader]);
     }
   }
 }
@@ -218,7 +221,7 @@ void Graph::advance(const Plan& plan, const Group& group, int index, int64_t cou
   const Stage& stage = plan.stages[index];
   const Operator& op = *stage.op;
   for (int64_t& y = worker.done[index]; y < count;) {
-    const int64_t end = std::min(y + stage.layout.band(), stage.layout.out.h);
+    const int64_t end = std::min(y + stage.layout.band(), stage.needed);
     for (size_t i = 0; i < stage.inputs.size(); ++i) {
       if (stage.inputs[i] < group.begin) continue;
       const int64_t needed = op.rows_needed(stage.layout, static_cast<int>(i), end - 1);
@@ -244,9 +247,9 @@ void Graph::run_alone(const Plan& plan, Arena& arena, Worker& worker, double* se
     const auto start = seconds ? Clock::now() : Clock::time_point{};
     if (plan.stages[group.begin].packs_itself) pack(plan, group.begin, arena);
     if (seconds) seconds[group.begin] += std::chrono::duration<double>(Clock::now() - start).count();
-    // The last stage asks for nearly everything; what it does not need, nobody may, but a run must not depend on that.
+    // The last stage asks for nearly everything; what it does not need, nobody in the group may.
     for (int i = group.end; i-- > group.begin;) {
-      advance(plan, group, i, plan.stages[i].layout.out.h, arena, worker, seconds);
+      advance(plan, group, i, plan.stages[i].needed, arena, worker, seconds);
     }
   }
 }
@@ -254,7 +257,8 @@ void Graph::run_alone(const Plan& plan, Arena& arena, Worker& worker, double* se
 void Graph::run_together(Running& now, const Plan& plan, Arena& arena) const {
   for (size_t i = 0; i < plan.stages.size(); ++i) {
     const Stage& stage = plan.stages[i];
-    const int64_t height = stage.layout.out.h;
+    const int64_t height = stage.needed;
+    if (height == 0) continue;
     if (stage.packs_itself) pack(plan, static_cast<int>(i), arena);  // too short to be worth waking the others
     const int64_t most = stage.layout.together ? 1 : int64_t{kPartsPerThread} * now.pool.threads();
     const int parts = static_cast<int>(std::min(height, most));
@@ -342,8 +346,21 @@ Memory Graph::memory(const std::vector<Shape>& inputs) {
   add(scratch.attention.values);
   add(scratch.attention.scores);
   add(scratch.attention.exponentials);
+  add(scratch.attention.there);
   add(scratch.attention.zeros);
   add(scratch.attention.sums);
+  const BinaryAttentionScratch& of_bits = scratch.binary_attention;
+  add(of_bits.row);
+  add(of_bits.keys);
+  add(of_bits.values);
+  add(of_bits.ones);
+  add(of_bits.queries);
+  add(of_bits.chosen);
+  add(of_bits.counts);
+  add(of_bits.there);
+  add(of_bits.scores);
+  add(of_bits.exponentials);
+  add(of_bits.sums);
   add(scratch.boxes);
   add(scratch.moments);
   add(scratch.binary.windows);

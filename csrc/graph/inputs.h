@@ -19,6 +19,9 @@ struct Input {
   std::vector<double> mean, std;  // of an image, as the file says them
   bool fixed = false;             // whether it has no other size
   int64_t resize = 0;             // of an image: pixels of the shorter side before the centre crop, or 0
+  std::string holds;              // of tokens: "pieces", "types" or "mask" of texts, or nothing
+  bool lowercase = true;          // of pieces: whether texts are put in small letters first
+  std::string vocabulary;         // of pieces: each followed by a line feed
   Given given;                    // what operators see of it
 };
 

@@ -9,6 +9,8 @@ namespace {
 constexpr int64_t kGroupBytes = 256 << 10;  // a quarter of a usual L2 cache
 constexpr int kGroupStages = 64;            // Graph::advance recurses once a stage
 
+constexpr int64_t kStrip = 16;  // rows of a sequence computed at once: of 384 channels they fill half a first-level cache
+
 // Number of readers of each node's value, the caller of the network included.
 std::vector<int> count_readers(const std::vector<Node>& nodes, const std::vector<int>& outputs) {
   std::vector<int> readers(nodes.size(), 0);
@@ -77,6 +79,25 @@ std::vector<Group> make_groups(const std::vector<Stage>& stages) {
     groups.back().end = i + 1;
   }
   return groups;
+}
+
+// What is read from the outputs backwards. With `all`, everything is.
+void set_needed(Plan& plan, bool all) {
+  std::vector<Stage>& stages = plan.stages;
+  const auto ask = [&](int source, int64_t rows) {
+    if (is_stage(source)) stages[source].needed = std::max(stages[source].needed, rows);
+  };
+  for (int output : plan.outputs) ask(output, stages[output].layout.out.h);
+  for (int j = static_cast<int>(stages.size()); j-- > 0;) {
+    const Stage& stage = stages[j];
+    if (all) ask(j, stage.layout.out.h);
+    if (stage.needed == 0) continue;
+    for (size_t i = 0; i < stage.inputs.size(); ++i) {
+      const int64_t rows = stage.op->rows_needed(stage.layout, static_cast<int>(i), stage.needed - 1);
+      ask(stage.inputs[i], i == 0 && stage.packs_itself ? stage.layout.in[0].h : rows);
+    }
+    for (const FusedStep& step : stage.steps) ask(step.other, stage.needed);
+  }
 }
 
 // A value that one later stage of the same group reads, window by window from top to bottom, needs the rows of one
@@ -178,13 +199,16 @@ Plan make_plan(const std::vector<Node>& nodes, const std::vector<int>& outputs, 
     }
     const int first = stage.inputs.empty() ? kNothing : stage.inputs[0];
     node.op->plan(stage.layout, is_input(first) && !trace);
+    bool sequences = node.op->strips() && stage.layout.out.w == 1;
+    for (const Shape& in : stage.layout.in) sequences = sequences && in.w == 1;
+    if (sequences) stage.layout.strip = std::min(kStrip, stage.layout.out.h);
     if (stage.reads_bits) {
       stage.packs_itself = is_input(first) || node.op->packs_whole();
       if (!stage.packs_itself) plan.stages[first].packs.push_back(source_of[index]);
     }
     stage.row.pixels = stage.layout.out.w;
     stage.row.channels = stage.row.stride = stage.row.x_stride = stage.row.params_stride = stage.layout.out.c;
-    plan.row = std::max(plan.row, stage.layout.out.w * stage.layout.out.c);
+    plan.row = std::max(plan.row, stage.layout.strip * stage.layout.out.w * stage.layout.out.c);
     plan.stages.push_back(std::move(stage));
   }
   for (int output : outputs) plan.outputs.push_back(source_of[output]);
@@ -198,6 +222,7 @@ Plan make_plan(const std::vector<Node>& nodes, const std::vector<int>& outputs, 
     }
   }
   plan.groups = make_groups(plan.stages);
+  set_needed(plan, trace);
   set_kept(plan);
   assign_slots(plan, trace);
   return plan;

@@ -33,6 +33,7 @@ struct Stage {
   std::vector<FusedStep> steps;  // the first one is applied before the row is stored
   Layout layout;
   int slot = kNowhere;  // memory of the output
+  int64_t needed = 0;   // rows of the output, from the first on, that somebody reads: what others hold is not computed
   int64_t kept = 0;     // rows of the output that must be kept while its group runs row by row: all, or a few
   // Stages that read the output as bits: its rows are packed for them while they are in cache. Those with a threshold
   // that needs the whole map (sample_mean), or that read an input of the network, pack their input themselves.
@@ -54,7 +55,7 @@ struct Plan {
   std::vector<Group> groups;
   // Floats of each slot: where whole stages run one after the other, and where groups run row by row.
   std::vector<int64_t> slots, kept_slots;
-  int64_t row = 0;                 // floats of the longest row
+  int64_t row = 0;                 // floats of the longest row, or strip of rows
   std::vector<bool> reads_floats;  // by input: whether a stage needs it as floats even if it is given in bytes
   std::vector<int> outputs;        // stages
 };

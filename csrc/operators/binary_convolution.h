@@ -29,6 +29,7 @@ class BinaryConvolution : public Operator {
   int64_t rows_needed(const Layout& layout, int, int64_t y) const override {
     return conv_.window().rows.seen(y, layout.in[0].h);
   }
+  bool strips() const override { return conv_.pointwise(); }
   bool applies_step() const override { return true; }
 
   bool reads_bits() const override { return true; }
@@ -44,7 +45,7 @@ class BinaryConvolution : public Operator {
     conv_.count(layout.binary, packed.bits, rows, scratch.binary);
   }
   void row(const Row& r) const override {
-    conv_.row(r.layout.binary, r.packed.bits, r.y, r.step, r.finish, r.scratch.binary, r.accumulators);
+    conv_.row(r.layout.binary, r.packed.bits, r.y, r.count, r.step, r.finish, r.scratch.binary, r.accumulators);
   }
 
   int64_t weight_bytes() const override { return conv_.weight_bytes(); }
@@ -63,8 +64,8 @@ inline BinaryWeights binary_weights(Source& source, int64_t channels, int64_t pr
   }
   BinaryWeights weights;
   weights.in = channels;
-  const Tensor& bits = source.tensor("bits", Dtype::u8, {0, bytes_for(products)});
-  weights.out = bits.shape[0];
+  weights.bits = source.bits("bits", 0, products);
+  weights.out = static_cast<int64_t>(weights.bits.size()) / bytes_for(products);
   const Tensor& rows = source.tensor("channels", Dtype::f32, {0, weights.out});
   if (rows.shape[0] != 2 && rows.shape[0] != 3) {
     source.refuse("channels must have 2 rows (scale, bias) or 3 (+ offset), got " + std::to_string(rows.shape[0]));
@@ -83,13 +84,6 @@ inline BinaryWeights binary_weights(Source& source, int64_t channels, int64_t pr
       break;
     default:
       weights.levels = {static_cast<float>(level)};
-  }
-  weights.bits.assign(bits.data, bits.data + bits.bytes);
-  const int64_t row = bytes_for(products);
-  for (int64_t o = 0; products % 8 && o < weights.out; ++o) {
-    if (weights.bits[(o + 1) * row - 1] >> products % 8) {
-      source.refuse("bits has bits set past its last weight; pack the weights again");
-    }
   }
   return weights;
 }

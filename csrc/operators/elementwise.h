@@ -23,11 +23,12 @@ class ElementwiseOperator : public Operator {
     return in[0];
   }
   int64_t rows_needed(const Layout&, int, int64_t y) const override { return y + 1; }
+  bool strips() const override { return true; }
   const Elementwise* elementwise() const override { return &step_; }
 
   // The first input's values: the step itself is applied behind them.
   void row(const Row& r) const override {
-    std::copy_n(r.inputs[0].at(r.y), r.layout.out.w * r.layout.out.c, r.finish.out);
+    std::copy_n(r.inputs[0].at(r.y), r.count * r.layout.out.w * r.layout.out.c, r.finish.out);
   }
 
   int64_t weight_bytes() const override { return static_cast<int64_t>(step_.params.size() * sizeof(float)); }

@@ -31,14 +31,16 @@ class LayerNorm : public Normalization {
 
   int64_t rows_needed(const Layout&, int, int64_t y) const override { return y + 1; }
   int64_t rows_seen() const override { return 1; }
+  bool strips() const override { return true; }
 
   void row(const Row& r) const override {
     constexpr int kPixels = 8;
     const float* x = r.inputs[0].at(r.y);
     float* out = r.finish.out;
     double mean[kPixels], deviation[kPixels];
-    for (int64_t at = 0; at < r.layout.out.w;) {
-      const bool many = at + kPixels <= r.layout.out.w;
+    const int64_t pixels = r.count * r.layout.out.w;
+    for (int64_t at = 0; at < pixels;) {
+      const bool many = at + kPixels <= pixels;
       (many ? moments<kPixels> : moments<1>)(x, channels_, eps_, mean, deviation);
       for (int n = 0; n < (many ? kPixels : 1); ++n, ++at, x += channels_, out += channels_) {
         double* const own = r.scratch.moments.data();

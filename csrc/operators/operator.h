@@ -3,6 +3,7 @@
 // Each has a file of its own here, <name>.cc, with ONEBIT_OPERATOR(<name>); the build makes the table of them.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -11,6 +12,7 @@
 #include "base/buffer.h"
 #include "base/window.h"
 #include "convolutions/attention.h"
+#include "convolutions/binary_attention.h"
 #include "convolutions/binary_conv.h"
 #include "convolutions/byte_conv.h"
 #include "convolutions/float_conv.h"
@@ -25,10 +27,11 @@ struct Layout {
   BinaryPlan binary;      // of operators that read bits
   BytePlan bytes;         // of those that may read images of bytes
   int64_t rows = 0;       // of those that compute so many rows when `begin` announces them; 0 of all others
+  int64_t strip = 1;      // rows that one call of `row` may compute
   bool together = false;  // whether one thread computes all rows, since one is no less work than all
 
   // Output rows that are best computed one after the other: a band, if they are more than one, or announced by `begin`.
-  int64_t band() const { return rows ? rows : binary.band(); }
+  int64_t band() const { return std::max(strip, rows ? rows : binary.band()); }
   bool bands() const { return rows > 0 || binary.product.size > 0; }
 };
 
@@ -44,16 +47,17 @@ struct Scratch {
   BinaryScratch binary;
   FloatScratch floats;
   AttentionScratch attention;
+  BinaryAttentionScratch binary_attention;
   Buffer<float> boxes;     // of proposals: all rows
   Buffer<double> moments;  // of normalisations: the mean and the deviation that each channel is normalised by
 };
 
-// Row y of an operator's output, and how it goes on.
+// Row y of an operator's output, and how it goes on. Of layout.strip above 1: `count` rows from y on.
 struct Row {
   const Layout& layout;
   const Map* inputs;  // as floats: of operators that read bits they are not there
   const Packed& packed;
-  int64_t y;
+  int64_t y, count;
   // Where the row goes (OW, O): finish.out. An operator that applies steps is also given the first one; the function is
   // null if there is none.
   const Finish& finish;
@@ -95,6 +99,9 @@ class Operator {
   // How many rows of input number `input` must be there for output row y; all, unless an operator knows better.
   virtual int64_t rows_needed(const Layout& layout, int input, int64_t y) const;
 
+  // Whether `row` computes some rows of sequences (T, 1, C) at once.
+  virtual bool strips() const { return false; }
+
   // If an output row sees no rows of its input but the last so many that it needs: their number, else 0.
   virtual int64_t rows_seen() const { return 0; }
 
@@ -127,8 +134,11 @@ struct OperatorKind {
   int inputs;
   // Throws FormatError for what the format does not allow.
   std::unique_ptr<Operator> (*make)(Source& source);
-  bool tokens = false;  // whether it reads tokens, which no other operator does
+  unsigned tokens = 0;  // bit i: whether input i is one of tokens, which is read nowhere else
+  int more = 0;         // inputs that it may have beside
 };
+
+constexpr unsigned kFirst = 1, kFourth = 8;  // as `tokens` of an OperatorKind
 
 // ONEBIT_OPERATOR(name){"name", inputs, make};
 #define ONEBIT_OPERATOR(name)                \

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "base/bits.h"
 #include "base/fields.h"
 #include "base/finite.h"
 
@@ -229,6 +230,17 @@ Weight Source::weight(const std::vector<int64_t>& sizes) {
     for (size_t k = i; k < i + each; ++k) weight.values[k] = weight.scale[o] * static_cast<float>(weight.codes[k]);
   }
   return weight;
+}
+
+std::vector<uint8_t> Source::bits(const char* what, int64_t rows, int64_t each) {
+  const int64_t row = bytes_for(each);
+  const Tensor& found = tensor(what, Dtype::u8, {rows, row});
+  for (int64_t o = 0; each % 8 && o < found.shape[0]; ++o) {
+    if (found.data[(o + 1) * row - 1] >> each % 8) {
+      refuse(std::string(what) + " has bits set past its last weight; pack the weights again");
+    }
+  }
+  return std::vector<uint8_t>(found.data, found.data + found.bytes);
 }
 
 void Source::refuse(const std::string& why) const { throw FormatError("node '" + name_ + "' (" + op_ + "): " + why); }

@@ -88,6 +88,7 @@ class Source {
   // The index of one of the words; that of `missing`, if it is not null, where there is none.
   int word(const char* key, const std::vector<std::string>& words, const char* missing = nullptr);
 
+  int inputs() const { return static_cast<int>(shapes_.size()); }
   Shape shape(int input) const { return shapes_[input]; }
   Shape map(int input) const;     // refuses a vector
   Shape vector(int input) const;  // refuses a map
@@ -99,6 +100,8 @@ class Source {
   const Tensor& tensor(const char* what, Dtype dtype, const std::vector<int64_t>& sizes);
   std::vector<float> floats(const char* what, const std::vector<int64_t>& sizes);
   Weight weight(const std::vector<int64_t>& sizes);
+  // U8 (rows, ceil(each / 8)): so many bits a row, rows 0 for any number; those past the end are 0.
+  std::vector<uint8_t> bits(const char* what, int64_t rows, int64_t each);
 
   Target target() const { return target_; }
   const StepKernels& steps() const { return select_steps(target_.isa); }

@@ -9,6 +9,7 @@ import numpy as np
 from onebit.errors import FormatError
 from onebit.runtime import bits
 from onebit.runtime.format import validate
+from onebit.runtime.vocabulary import encoded
 
 STEPS = ("affine", "hardtanh", "relu", "prelu", "rprelu", "maxout", "clip", "hardsigmoid", "hardswish")
 STEPS += ("sigmoid", "tanh", "silu", "elu", "gelu", "gelu_tanh")
@@ -357,6 +358,47 @@ def moving_net(seed: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     x = net.node("slice", [vector], axis="channels", start=1, stop=heads * out + 2, step=any_of(1, 2))
     others = {} if seed % 3 else {f"y{i}": entry["name"] for i, entry in enumerate(net.nodes[:60])}
     return net.graph(x, **others), net.tensors
+
+
+PIECES = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
+
+
+def text_net(
+    seed: int = 0, heads: int = 2, depth: int = 6, bits_of_attention: bool = True, softmax: bool = True
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """A classifier of texts of 7 pieces or any other number up to 12: embeddings of words (one bit) and types, positions, a norm,
+    attention that heeds the mask, an 1x1 binary convolution, the first token, a linear layer of 3. All values are outputs."""
+    net = Builder(seed, (1, 1, 1))
+    vocabulary = (*PIECES, "a", "##b", "film", "Ärger", "gripping", "##ing", "é")
+    count, width = len(vocabulary), heads * depth
+    words = net.node(
+        "binary_embedding",
+        ["ids"],
+        {"bits": bits.pack(net.floats(count, width)), "channels": net.floats(1 + seed % 2, count)},
+        width=width,
+    )
+    x = net.node("add", [words, net.embedding("types", 2, width)])
+    x = net.node("positions", [x], net.stored(net.floats(12, width)))
+    x = net.norm("layer_norm", x, width)
+    q, k, v = (net.conv(x, width, width, 1) for _ in range(3))
+    if bits_of_attention:
+        thresholds = {what: net.floats(width) / 4 for what in ("query", "key", "value")}
+        level = 0.15 if softmax else 0.4
+        attributes: dict[str, Any] = {"heads": heads, "scale": 0.4, "level": level, "factor": -0.3, "softmax": softmax}
+        y = net.node("binary_attention", [q, k, v, "mask"], thresholds, **attributes)
+    else:
+        y = net.node("attention", [q, k, v, "mask"], heads=heads, scale=0.4)
+    x = net.node("add", [x, net.binary_conv(y, width, width, 1, threshold="channel")])
+    first = net.node("flatten", [net.node("slice", [x], axis="height", start=0, stop=1)])
+    x = net.node("linear", [net.node("tanh", [first])], {"weight": net.floats(3, width)})
+    graph = net.graph(x, **{f"y{i}": entry["name"] for i, entry in enumerate(net.nodes[:-1])})
+    graph["inputs"] = [
+        {"name": "ids", "type": "tokens", "length": 7, "count": count, "holds": "pieces", "lowercase": True},
+        {"name": "types", "type": "tokens", "length": 7, "count": 2, "holds": "types"},
+        {"name": "mask", "type": "tokens", "length": 7, "count": 2, "holds": "mask"},
+    ]
+    graph["task"] = {"name": "text", "answer": "one"}
+    return graph, {**net.tensors, "ids.vocabulary": encoded(vocabulary)}
 
 
 UPSAMPLINGS = (

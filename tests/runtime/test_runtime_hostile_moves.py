@@ -163,7 +163,7 @@ MUTATIONS: dict[str, tuple[Callable[[Parts], Any], str]] = {
         "t.weight_scale is missing",
     ),
     # of attention
-    "attention of two": (of("a", inputs=["q", "k"]), r"takes 3 input\(s\)"),
+    "attention of two": (of("a", inputs=["q", "k"]), "takes 3 to 4 inputs, got"),
     "attention of maps": (of("a", inputs=["h", "k", "k"]), "needs sequences"),
     "attention of a vector": (
         lambda p: (p[0]["nodes"].insert(0, p[0]["nodes"].pop(10)), of("a", inputs=["q", "k", "v"])(p)),

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from onebit.errors import FormatError, UserError
-from onebit.runtime import fields
+from onebit.runtime import fields, vocabulary
 from onebit.runtime.answers import ANSWERS
 from onebit.runtime.fields import MAX_CHANNELS, MAX_SIZE
-from onebit.runtime.graph import INPUT, MAX_INPUTS, MAX_TRAINING, TaskRecord
-from onebit.runtime.inputs import Floats, Image, Input, Tokens
+from onebit.runtime.graph import INPUT, MAX_INPUTS, MAX_TRAINING, TaskRecord, check_texts
+from onebit.runtime.inputs import PIECES, Floats, Image, Input, Tokens
 
 
 def inputs(
@@ -39,7 +40,12 @@ def inputs(
             f"pack: inputs = {fields.show(given)} must be a dict of 1 to {MAX_INPUTS} onebit.Image, Tokens or Floats by the names "
             "of forward's arguments"
         )
-    return {name: of_type(source, name) for name, source in given.items()}
+    found = {name: of_type(source, name) for name, source in given.items()}
+    try:
+        check_texts(tuple(found.values()))
+    except FormatError as error:
+        raise UserError(f"pack: inputs: {error}") from error
+    return found
 
 
 def of_type(given: Any, name: Any) -> Input:
@@ -50,17 +56,30 @@ def of_type(given: Any, name: Any) -> Input:
     if isinstance(given, Image):
         return image(given.shape, given.mean, given.std, given.resize, name, f"{where}: shape")
     if isinstance(given, Tokens):
-        return Tokens(
-            required(given.length, MAX_SIZE, f"{where}: length"),
-            required(given.count, MAX_CHANNELS, f"{where}: count"),
-            name,
-        )
+        return tokens(given, name, where)
     if isinstance(given, Floats):
         shape = given.shape
         if isinstance(shape, tuple | list) and len(shape) == 1:
             return Floats((required(shape[0], MAX_CHANNELS, f"{where}: shape"),), name)
         return Floats(image_shape(shape, f"{where}: shape"), name)
     raise UserError(f"pack: {where} = {fields.show(given)} must be a onebit.Image, Tokens or Floats")
+
+
+def tokens(given: Tokens, name: str, where: str) -> Tokens:
+    """Tokens whose numbers, and what they hold of texts, are checked."""
+    length = required(given.length, MAX_SIZE, f"{where}: length")
+    count = required(given.count, MAX_CHANNELS, f"{where}: count")
+    found = Tokens(length, count, name, holds=given.holds, lowercase=given.lowercase)
+    try:
+        Tokens.parse(found.to_dict(), f"pack: {where}")
+        if given.holds == PIECES:
+            words = tuple(given.vocabulary)
+            found = replace(found, vocabulary=vocabulary.given(words, count, f"pack: {where}: vocabulary"))
+    except (TypeError, FormatError) as error:
+        raise UserError(str(error)) from error
+    if given.vocabulary and given.holds != PIECES:
+        raise UserError(f'pack: {where} has a vocabulary; give holds="{PIECES}" with it, or leave it out')
+    return found
 
 
 def image(shape: Any, mean: Any, std: Any, resize: Any, name: str, what: str) -> Image:

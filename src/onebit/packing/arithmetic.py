@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, fx
 
 from onebit.packing import layouts
+from onebit.packing.embeddings import positions
 from onebit.packing.lowering import Lowering, Value
 from onebit.packing.views import constant_value
 from onebit.runtime.fields import MAX_NUMBER
@@ -52,6 +53,9 @@ def _sum(lowering: Lowering, node: fx.Node, first: float, second: float) -> None
             value = lowering.value(node, source)
             if scale != 1:
                 value = by(lowering, node, value, scale, 0)
+            table = lowering.table(other) if factor == 1 else None
+            if table is not None and positions(lowering, node, value, table):
+                return
             _with(lowering, node, value, factor * constant, add=True)
             return
     values = [lowering.value(node, one), lowering.value(node, two)]
@@ -164,6 +168,12 @@ def _with(lowering: Lowering, node: fx.Node, value: Value, constant: Tensor | fl
             f"a constant of {tuple(constant.shape)} makes {shape[1:]} of what it meets, which has no operator in the format",
         )
     constant = constant.reshape([1] * (rank - constant.dim()) + list(constant.shape))
+    for axis in range(rank):
+        if bool((constant.narrow(axis, 0, 1) == constant).all()):  # it does not vary: so it is, of any size
+            constant = constant.narrow(axis, 0, 1)
+    if constant.numel() == 1:
+        _with(lowering, node, value, constant, add)
+        return
     varies = [i for i, size in enumerate(constant.shape) if size > 1 and layouts.letters(value.axes[i]) != "B"]
     if len(varies) == 1 and value.over(varies[0], "C") and constant.shape[0] == 1:
         rows = constant.detach().double().flatten()  # (C)

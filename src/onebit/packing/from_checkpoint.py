@@ -8,9 +8,10 @@ from typing import Any
 from onebit import tasks
 from onebit.checkpoints.checkpoint import Checkpoint
 from onebit.data import unread
-from onebit.data.inputs import images
+from onebit.data.inputs import Inputs, Words
 from onebit.errors import UserError
 from onebit.packing.pack import pack
+from onebit.runtime.inputs import Tokens
 
 # Keys of a recipe that say where files lie, how fast they are read, on what and in which parts a training computes.
 PLACES = (
@@ -53,13 +54,10 @@ def pack_checkpoint(
         raise UserError(
             f"{checkpoint.where} does not say how its inputs are normalised; pack the model with onebit.pack(mean=, std=)"
         )
-    inputs = images(checkpoint.inputs, checkpoint.where)
     return pack(
         checkpoint.network(),
         out,
-        mean=inputs.normalization.mean,
-        std=inputs.normalization.std,
-        resize=inputs.resize,
+        **sources(checkpoint.inputs),
         labels=task["labels"] if labels is None else labels,
         task=task["name"],
         answer=tasks.create(task["name"], task["labels"] or ()).answer,
@@ -69,6 +67,17 @@ def pack_checkpoint(
         training=training_record(checkpoint),
         int8=int8,
     )
+
+
+def sources(inputs: Inputs) -> dict[str, Any]:
+    """What goes into the network, as `onebit.pack` is told it."""
+    if isinstance(inputs, Words):
+        count, length = len(inputs.vocabulary), inputs.length
+        ids = Tokens(length, count, holds="pieces", lowercase=inputs.lowercase, vocabulary=inputs.vocabulary)
+        others = {name: Tokens(length, 2, holds=name) for name in ("types", "mask")}
+        return {"inputs": {"ids": ids, **others}}
+    normalization = inputs.normalization
+    return {"mean": normalization.mean, "std": normalization.std, "resize": inputs.resize}
 
 
 def training_record(checkpoint: Checkpoint) -> dict[str, float | str]:

@@ -13,11 +13,12 @@ from typing import Any
 import torch
 from torch import fx
 
-from onebit.packing import channels, fold, pooling, products, views
+from onebit.packing import channels, embeddings, fold, pooling, products, views
 from onebit.packing.arithmetic import ARITHMETIC, clip
 from onebit.packing.attention import ATTENTION
 from onebit.packing.channels import constant
 from onebit.packing.lowering import Lowering
+from onebit.packing.masks import MASKS
 
 Function = Callable[[Lowering, fx.Node], None]
 
@@ -129,7 +130,7 @@ def _linear(lowering: Lowering, node: fx.Node) -> None:
 def _embedding(lowering: Lowering, node: fx.Node) -> None:
     weight = constant(lowering, node, lowering.argument(node, 1, "weight"))
     assert weight is not None
-    products.embedding(
+    embeddings.embedding(
         lowering, node, weight, _arguments(lowering, node, weight=None, padding_idx=None, max_norm=None)[2]
     )
 
@@ -240,6 +241,7 @@ def _shuffle(lowering: Lowering, node: fx.Node) -> None:
 FUNCTIONS: dict[str, Function] = {
     **ARITHMETIC,
     **ATTENTION,
+    **MASKS,
     **{name: _plain(name) for name in ("relu", "sigmoid", "tanh", "silu", "hardswish", "hardsigmoid")},
     **{name: _clamp for name in ("clamp", "clip")},
     "clamp_min": _clamp_min,
@@ -257,12 +259,7 @@ FUNCTIONS: dict[str, Function] = {
             "contiguous",
             "detach",
             "clone",
-            "float",
-            "double",
             "data",
-            "to",
-            "type",
-            "type_as",
             "cpu",
             "alias",
         )

@@ -8,14 +8,16 @@ from collections.abc import Callable
 from torch import fx, nn
 
 from onebit.errors import UserError
+from onebit.nn.attention import Attention, BinaryAttention
+from onebit.nn.embedding import BinaryEmbedding
 from onebit.nn.l2_norm import L2Norm
 from onebit.nn.layers import BinaryConv2d, BinaryLinear, OptionA
 from onebit.nn.nonlinearities import Hardtanh, Maxout, RPReLU
 from onebit.nn.proposals import Proposals
 from onebit.nn.roi_align import RoIAlign
-from onebit.packing import channels, fold, pooling, products, regions, views
+from onebit.packing import channels, embeddings, fold, pooling, products, regions, views
 from onebit.packing.arithmetic import clip
-from onebit.packing.attention import multihead
+from onebit.packing.attention import binary_attention, multihead, real_attention
 from onebit.packing.lowering import Lowering, same
 
 
@@ -32,7 +34,7 @@ def _linear(lowering: Lowering, node: fx.Node, name: str, layer: nn.Linear) -> N
 
 
 def _embedding(lowering: Lowering, node: fx.Node, name: str, layer: nn.Embedding) -> None:
-    products.embedding(lowering, node, layer.weight, layer.max_norm)
+    embeddings.embedding(lowering, node, layer.weight, layer.max_norm)
 
 
 def _batch_norm(lowering: Lowering, node: fx.Node, name: str, layer: nn.BatchNorm2d) -> None:
@@ -83,7 +85,10 @@ def _flatten(lowering: Lowering, node: fx.Node, name: str, layer: nn.Flatten) ->
 
 
 MODULES: dict[type[nn.Module], Callable[..., None]] = {
+    Attention: real_attention,
+    BinaryAttention: binary_attention,
     BinaryConv2d: products.binary,
+    BinaryEmbedding: embeddings.binary,
     BinaryLinear: products.binary,
     L2Norm: _l2_norm,
     Maxout: _per_channel("maxout", "channels", "positive", "negative"),
@@ -115,6 +120,7 @@ MODULES: dict[type[nn.Module], Callable[..., None]] = {
     nn.ReLU: _plain("relu"),
     nn.SyncBatchNorm: _batch_norm,
 }
+BINARY = BinaryConv2d | BinaryLinear | BinaryEmbedding | BinaryAttention
 INNER = ("forward", "_conv_forward")  # what a layer computes with
 
 
@@ -129,7 +135,7 @@ def converter(layer: nn.Module) -> Callable[..., None] | None:
 def known(layer: nn.Module, path: str) -> bool:
     """Whether the layer is one call. Raises UserError for a binary layer that computes something else than its class."""
     replaced = "forward" in vars(layer)
-    if isinstance(layer, BinaryConv2d | BinaryLinear) and (replaced or converter(layer) is None):
+    if isinstance(layer, BINARY) and (replaced or converter(layer) is None):
         why = (
             "its forward was replaced"
             if replaced

@@ -215,6 +215,10 @@ class Lowering:
             return source.meta.get("constant")
         return float(source) if isinstance(source, Real) else None  # numpy's numbers, too
 
+    def table(self, source: Any) -> Tensor | None:
+        """The table (P, C) whose first rows a constant is, as the recorder has seen."""
+        return source.meta.get("table") if isinstance(source, fx.Node) else None
+
     def map(self, node: fx.Node, source: Any = None) -> Value:
         """A value that is (B, C, H, W). Raises UserError for others."""
         value = self.tidy(node, self.value(node, source))

@@ -22,9 +22,10 @@ from onebit.packing.preparation import prepared, unwrapped
 from onebit.packing.variations import Recorded, check_batches, fixed_inputs, lowered
 from onebit.runtime import bits, format
 from onebit.runtime.graph import Graph, TaskRecord
-from onebit.runtime.inputs import Input
+from onebit.runtime.inputs import Input, Tokens
 from onebit.runtime.operators import infer_shapes
-from onebit.runtime.tensors import Tensors
+from onebit.runtime.tensors import Tensors, vocabulary_of
+from onebit.runtime.vocabulary import encoded
 
 
 def pack(
@@ -57,7 +58,8 @@ def pack(
     resize        pixels of the shorter side before the centre crop when pictures are read
     inputs        what goes in, by the names of forward's arguments, which they keep in the file, in the order of forward:
                   {"image": onebit.Image((3, 32, 32), mean, std), "ids": onebit.Tokens(length, count),
-                  "sensors": onebit.Floats((8,))}. input_shape, mean, std and resize are the short form for one image, which
+                  "sensors": onebit.Floats((8,))}. Tokens that hold pieces, with their vocabulary, and types and a mask let the file
+                  read texts. input_shape, mean, std and resize are the short form for one image, which
                   the file names "input". Other arguments have their defaults
     int8          store the weights that are not binary, those of float convolutions, linear layers and embeddings, in 8 bits:
                   q = round(w / scale), scale = max |w| / 127 per output channel (of embeddings, per token); the runtime
@@ -128,12 +130,17 @@ def pack(
         "outputs": [{"name": name, "node": node} for name, node in zip(outputs, nodes, strict=True)],
     }
     tensors, binary = arrays_of(operations, int8=False)
+    words = {
+        vocabulary_of(i.name): encoded(i.vocabulary) for i in named.values() if isinstance(i, Tokens) and i.vocabulary
+    }
+    tensors |= words
     compare(lowering, places, graph, tensors, {argument: probes(source, BATCH) for argument, source in named.items()})
     checked = format.validate(graph, tensors)
     for argument in fixed_inputs(traced, named, recorded, lambda sizes: fits(checked, tensors, sizes)):
         graph["inputs"][list(named).index(argument)]["fixed"] = True
     if int8:
         tensors, binary = arrays_of(operations, int8=True)
+        tensors |= words
     format.write(path, graph, tensors)
     return {
         "path": str(path),
@@ -184,6 +191,10 @@ def arrays_of(operations: Sequence[Operation], int8: bool) -> tuple[dict[str, np
             signs = product.signs.numpy()
             arrays["bits"] = bits.pack_weight(signs) if signs.ndim == 4 else bits.pack(signs)
             arrays["channels"] = np.ascontiguousarray(product.channels().numpy())
+        if "signs" in arrays:  # of an embedding
+            signs = arrays.pop("signs")
+            binary += signs.size
+            arrays["bits"] = bits.pack(signs)
         if int8 and "weight" in arrays:
             arrays["weight"], arrays["weight_scale"] = quantized(arrays["weight"])
         tensors |= {f"{operation.name}.{what}": array for what, array in arrays.items()}

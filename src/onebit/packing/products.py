@@ -112,25 +112,6 @@ def linear_of(lowering: Lowering, node: fx.Node, value: Value, axis: int, tensor
     )
 
 
-def embedding(lowering: Lowering, node: fx.Node, weight: Tensor, max_norm: float | None) -> None:
-    """A row of the weight (V, C) for each token."""
-    if max_norm is not None:
-        raise lowering.refuse(node, "nn.Embedding with max_norm changes its weights as it runs; leave max_norm out")
-    value = lowering.any(node)
-    source = lowering.tokens.get(value.name)
-    if source is None:
-        raise lowering.refuse(node, f"nn.Embedding reads inputs that are onebit.Tokens, not {value.name}")
-    if source.count != len(weight):
-        raise lowering.refuse(
-            node,
-            f"it has a row for {len(weight)} tokens, the input {source.name} has {source.count}; give "
-            f"onebit.Tokens({source.length}, {len(weight)})",
-        )
-    size = (source.length, 1, weight.shape[1])
-    like = Value("", size, layouts.of_sequence(size, lowering.batch))
-    lowering.emit(node, "embedding", value, like=like, tensors={"weight": weight.detach().double()})
-
-
 def over(lowering: Lowering, node: fx.Node, value: Value, axis: int) -> None:
     """Raises UserError if an axis of the tensor does not run over the value's channels."""
     if not value.over(axis, "C") and value.size[-1] > 1:

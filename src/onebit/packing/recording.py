@@ -55,6 +55,9 @@ class Recorder(TorchFunctionMode):
         self.nodes: dict[int, fx.Node] = {}  # of tensors that depend on an input, by id
         self.constants: dict[tuple[int, int], fx.Node] = {}  # by id and version: one that is changed later is another
         self.tensors: dict[int, Tensor] = {}  # kept, so that ids stay theirs
+        self.tables: dict[
+            tuple[int, int], Tensor
+        ] = {}  # of constants (..., T, C) by id and version: (P, C), whose first rows they are
         self.changed: dict[int, str] = {}  # tensors whose memory was changed under another name, and by what
         self.inside: list[nn.Module] = []
         self.paused = 0
@@ -72,11 +75,35 @@ class Recorder(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if self.paused or not self.depends((args, kwargs)) or called(func) in SIZES:
+        if self.paused:
             return func(*args, **kwargs)
+        if not self.depends((args, kwargs)) or called(func) in SIZES:
+            result = func(*args, **kwargs)
+            self.rows(called(func), args, kwargs, result)
+            return result
         if getattr(func, "__name__", "") in NUMBERS:
             raise TypeError(f"{called(func)}() of a tensor asks for numbers in it, which differ from image to image")
         return self.record("call_function", func, called(func), lambda: func(*args, **kwargs), args, kwargs)
+
+    def rows(self, name: str, args: Any, kwargs: Any, result: Any) -> None:
+        """Keeps the table of a constant that is its first rows: of an embedding of 0, 1, 2, ..., of a part [:, :T], or of such a
+        constant seen in another way."""
+        given = list(tensors_in((args, kwargs)))
+        if not isinstance(result, Tensor) or result.dim() < 2 or not given:
+            return
+        table = self.tables.get((id(given[0]), version(given[0])))
+        if name == "embedding":
+            table = args[1] if len(args) > 1 else kwargs["weight"]
+        elif (
+            table is None
+            and name == "getitem"
+            and any(isinstance(i, slice) and i.stop is not None for i in indices(args[1]))
+        ):
+            table = args[0].squeeze(0) if args[0].dim() == 3 else args[0]
+        if table is None or table.dim() != 2 or table.shape[1] != result.shape[-1] or len(table) < result.shape[-2]:
+            return
+        if bool((result == table[: result.shape[-2]]).all()):
+            self.tables[id(result), version(result)], self.tensors[id(result)] = table, result
 
     def layer(self, module: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """The forward of a layer that is one call."""
@@ -144,6 +171,8 @@ class Recorder(TorchFunctionMode):
         if key not in self.constants:
             node = self.graph.create_node("get_attr", f"_constant{len(self.constants)}")
             node.meta |= {"constant": value.detach().clone(), "shape": tuple(value.shape)}
+            if key in self.tables:
+                node.meta["table"] = self.tables[key]
             self.constants[key], self.tensors[id(value)] = node, value
         return self.constants[key]
 
@@ -206,6 +235,10 @@ def tensors_in(given: Any) -> Iterator[Tensor]:
         yield from tensors_in(list(given.values()))
     elif isinstance(given, slice):
         yield from tensors_in((given.start, given.stop, given.step))
+
+
+def indices(index: Any) -> tuple[Any, ...]:
+    return index if isinstance(index, tuple) else (index,)
 
 
 def part(values: Any, index: int) -> Any:

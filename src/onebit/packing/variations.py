@@ -84,20 +84,32 @@ def fixed_inputs(
 ) -> set[str]:
     """The arguments whose inputs have no other size: one of twice or half the size fits the file (takes(sizes by name)), and the
     model makes other calls for it, or none."""
-    found = set()
-    for argument, source in inputs.items():
-        for other in resized(source):
-            if not takes({other.name: other.map}):
+    found: set[str] = set()
+    for group in groups(inputs):
+        for others in zip(*(resized(inputs[argument]) for argument in group)):
+            if not takes({other.name: other.map for other in others}):
                 continue
             try:
-                lowering, operations, _ = lowered(model, {**inputs, argument: other}, BATCH, check=False)
+                changed = {**inputs, **dict(zip(group, others))}
+                lowering, operations, _ = lowered(model, changed, BATCH, check=False)
             except UserError:
-                found.add(argument)
+                found.update(group)
                 break
             if difference(packed, Recorded.of(lowering, operations)) is not None:
-                found.add(argument)
+                found.update(group)
                 break
     return found
+
+
+def groups(inputs: Mapping[str, Input]) -> list[list[str]]:
+    """The arguments whose sizes are changed together: each alone, but for those of a text, and all tokens of one length."""
+    tokens = {argument: source for argument, source in inputs.items() if isinstance(source, Tokens)}
+    lengths = [source.length for source in tokens.values()]
+    alike = [
+        [argument for argument in tokens if tokens[argument].length == length] for length in dict.fromkeys(lengths)
+    ]
+    alone = [[argument] for argument in inputs if not (argument in tokens and tokens[argument].holds)]
+    return alone + [group for group in alike if len(group) > 1 or tokens[group[0]].holds]
 
 
 def resized(source: Input) -> list[Input]:

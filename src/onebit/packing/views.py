@@ -10,6 +10,7 @@ from torch import Tensor, fx
 from onebit.packing import layouts
 from onebit.packing.layouts import Axes, Part
 from onebit.packing.lowering import Lowering, Value
+from onebit.packing.masks import Mask, indexed, viewed
 from onebit.packing.recording import called
 
 AXES = {"C": "channels", "H": "height", "W": "width"}
@@ -18,20 +19,21 @@ AXES = {"C": "channels", "H": "height", "W": "width"}
 def reshape(lowering: Lowering, node: fx.Node) -> None:
     """Any call that changes the shape of a tensor and not the order of its elements."""
     value, before, after = lowering.any(node), lowering.shape(lowering.argument(node)), lowering.shape(node)
-    axes = layouts.regrouped(value.axes, after) if isinstance(value, Value) else None
+    axes = layouts.regrouped(value.axes, after) if isinstance(value, Value | Mask) else None
     if axes is None or any(len(axis) > 1 and "B" in layouts.letters(axis) for axis in axes):
         batch = (
             "of the whole batch" if after[:1] != (lowering.batch,) else f"from {before[1:]} to {after[1:]} of an image"
         )
         raise lowering.refuse(node, f"{batch} has no operator in the format; use nn.Flatten() or flatten(1)")
-    seen(lowering, node, value, axes)
+    if not viewed(lowering, node, value, axes):
+        seen(lowering, node, value, axes)
 
 
 def seen(lowering: Lowering, node: fx.Node, value: Value, axes: Axes) -> None:
     """The value with other axes; one line of elements is a vector."""
     lines = [axis for axis in axes if axis and axis[0].axis != "B"]
     line = len(axes) == 2 or (len(lines) == 1 and layouts.letters(lines[0]) != "C" and len(axes) != 3)
-    if not value.vector and line and len(lines) <= 1 and value.name not in lowering.tokens:
+    if not value.vector and line and len(lines) <= 1:
         size = (value.size[0] * value.size[1] * value.size[2],)
         axes = tuple(layouts.flattened(axis, value.size) if axis in lines else axis for axis in axes)
         lowering.emit(node, "flatten", value, like=Value("", size, axes))
@@ -76,13 +78,15 @@ def moved(lowering: Lowering, node: fx.Node, order: list[int]) -> None:
 
 def expand(lowering: Lowering, node: fx.Node) -> None:
     """Repeated along axes of size 1, and new ones in front."""
-    value, after = lowering.value(node), lowering.shape(node)
+    kept, after = lowering.any(node), lowering.shape(node)
+    value = kept.source if isinstance(kept, Mask) else lowering.value(node)
     axes = [()] * (len(after) - len(value.axes)) + list(value.axes)
     before = [1] * (len(after) - len(value.axes)) + list(lowering.shape(lowering.argument(node)))
     for i, (old, new) in enumerate(zip(before, after)):
         if old != new:
             axes[i] = (Part("1", 0, new),)
-    lowering.view(node, tuple(axes))
+    if not viewed(lowering, node, kept, tuple(axes)):
+        lowering.view(node, tuple(axes), value)
 
 
 # ---- parts
@@ -125,7 +129,6 @@ def without(value: Value, axis: int) -> Axes:
 def getitem(lowering: Lowering, node: fx.Node) -> None:
     index: Any = node.args[1]
     items = list(index) if isinstance(index, tuple) else [index]
-    value = lowering.value(node)
     shape = lowering.shape(node.args[0])
     if any(not isinstance(item, int | slice | type(None) | type(Ellipsis)) or isinstance(item, bool) for item in items):
         raise lowering.refuse(
@@ -136,6 +139,9 @@ def getitem(lowering: Lowering, node: fx.Node) -> None:
         missing = len(shape) - sum(item is not None for item in items) + 1
         items[place : place + 1] = [slice(None)] * missing
     items += [slice(None)] * (len(shape) - sum(item is not None for item in items))
+    if indexed(lowering, node, lowering.any(node), items):
+        return
+    value = lowering.value(node)
     axis = 0  # of the tensor
     shape_left: list[tuple[int, ...]] = []
     for item in items:

@@ -105,9 +105,19 @@ def gelu_tanh(x: np.ndarray) -> np.ndarray:
     return x / (1.0 + exp(-u))
 
 
-def softmax(x: np.ndarray) -> np.ndarray:
-    """e^(x − max x) / Σ e^(x − max x) over the last axis, whose sum begins at the first: float32 -> float32."""
+def softmax(x: np.ndarray, there: np.ndarray | None = None) -> np.ndarray:
+    """e^(x − max x) / Σ e^(x − max x) over the last axis, whose sum begins at the first: float32 -> float32.
+
+    there    bool, of a shape that fits x: where it is false, x counts for nothing and gives 0
+    """
     wide = x.astype(np.float64)
-    e = exp(wide - wide.max(axis=-1, keepdims=True))
-    y: np.ndarray = (e / np.cumsum(e, axis=-1)[..., -1:]).astype(np.float32)
+    if there is None:
+        e = exp(wide - wide.max(axis=-1, keepdims=True))
+        total = np.cumsum(e, axis=-1)[..., -1:]
+    else:
+        largest = np.where(there, wide, -np.inf).max(axis=-1, keepdims=True)
+        e = np.where(there, exp(np.where(there, wide - largest, 0.0)), 0.0)
+        total = np.cumsum(e, axis=-1)[..., -1:]
+        total = np.where(total > 0, total, 1.0)  # where nothing is there
+    y: np.ndarray = (e / total).astype(np.float32)
     return y

@@ -13,6 +13,7 @@ import stat
 import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,15 +22,16 @@ import numpy as np
 from onebit import files
 from onebit.errors import FormatError, UserError
 from onebit.runtime import graph as graphs
-from onebit.runtime import strict_json, version1, zoo
+from onebit.runtime import strict_json, version1, vocabulary, zoo
 from onebit.runtime.answers import ANSWERS
 from onebit.runtime.binary import products
 from onebit.runtime.bits import tail_is_zero
 from onebit.runtime.fields import fields, show
 from onebit.runtime.graph import Graph
+from onebit.runtime.inputs import PIECES, Input, Tokens
 from onebit.runtime.operators import OPERATORS, infer_shapes
 from onebit.runtime.recognition import explained, recognized
-from onebit.runtime.tensors import DTYPES, Arrays, Shape, Tensors
+from onebit.runtime.tensors import DTYPES, Arrays, Shape, Tensors, vocabulary_of
 
 FORMAT, VERSION = "onebit", "2"
 VERSIONS = ("1", VERSION)  # that are read
@@ -76,7 +78,7 @@ def decode(data: bytes) -> tuple[Graph, Arrays]:
         array = np.frombuffer(data, DTYPES[code], math.prod(shape), start + begin)
         tensors[name] = array.reshape(shape).astype(array.dtype.newbyteorder("="))  # a copy that is aligned
     _check_values(graph, shapes, tensors)
-    return graph, tensors
+    return _with_words(graph, tensors), tensors
 
 
 def graph_of(data: bytes) -> Graph:
@@ -93,7 +95,7 @@ def validate(source: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> Gr
     """Checks a graph (as JSON object of version 2) together with its tensors; raises FormatError, returns the typed graph."""
     graph, shapes = _check_header(source, Tensors.of(tensors))
     _check_values(graph, shapes, tensors)
-    return graph
+    return _with_words(graph, tensors)
 
 
 def write(path: str | os.PathLike[str], graph: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> None:
@@ -215,6 +217,9 @@ def _check_header(source: Any, tensors: Tensors) -> tuple[Graph, dict[str, Shape
     """The graph, and the shape of every value by name: those of nodes and, as (H, W, C) and so on, of inputs."""
     graph = graphs.parse(source, OPERATORS)
     shapes = infer_shapes(graph, tensors)
+    for source in graph.inputs:
+        if isinstance(source, Tokens) and source.holds == PIECES:
+            tensors.expect_vocabulary(source.name)
     tensors.check_all_used()
     kind, labels = ANSWERS[graph.task.answer], graph.task.labels
     image = None if graph.image is None else graph.image.shape
@@ -235,7 +240,20 @@ def _check_values(graph: Graph, shapes: Mapping[str, Shape], tensors: Mapping[st
         if name.endswith(".weight_scale") and not np.abs(array).max() <= MAX_SCALE:
             raise FormatError(f"tensor {name} holds scales above {MAX_SCALE:.0e}; pack the model again")
     for node in graph.nodes:
-        if node.op not in ("binary_conv", "binary_linear"):
+        if node.op not in ("binary_conv", "binary_linear", "binary_embedding"):
             continue
-        if not tail_is_zero(tensors[f"{node.name}.bits"], products(node, shapes[node.inputs[0]][-1])):
+        weights = node["width"] if node.op == "binary_embedding" else products(node, shapes[node.inputs[0]][-1])
+        if not tail_is_zero(tensors[f"{node.name}.bits"], weights):
             raise FormatError(f"tensor {node.name}.bits has bits set past its last weight; pack the weights again")
+
+
+def _with_words(graph: Graph, tensors: Mapping[str, np.ndarray]) -> Graph:
+    """The graph whose inputs of word pieces know them. Raises FormatError for bytes that are no vocabulary."""
+    found: list[Input] = []
+    for source in graph.inputs:
+        if isinstance(source, Tokens) and source.holds == PIECES:
+            tensor = vocabulary_of(source.name)
+            pieces = vocabulary.decoded(tensors[tensor].tobytes(), source.count, f"tensor {tensor}")
+            source = replace(source, vocabulary=pieces)
+        found.append(source)
+    return replace(graph, inputs=tuple(found))

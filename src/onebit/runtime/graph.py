@@ -14,7 +14,7 @@ from onebit.errors import FormatError
 from onebit.runtime import inputs as kinds
 from onebit.runtime.answers import ANSWERS
 from onebit.runtime.fields import MAX_LABELS, fields, name, number, optional, show, text
-from onebit.runtime.inputs import Image, Input, Tokens
+from onebit.runtime.inputs import PIECES, Image, Input, Tokens
 
 MAX_NODES = 10_000
 MAX_INPUTS = 16
@@ -35,13 +35,16 @@ class Attribute:
 
 
 class Signature(Protocol):
-    """What the graph's checks need of an operator: how many inputs, whether they are tokens, and its attributes."""
+    """What the graph's checks need of an operator: how many inputs it has and may have more, which are tokens, and its attributes."""
 
     @property
     def inputs(self) -> int: ...
 
     @property
-    def tokens(self) -> bool: ...
+    def more(self) -> int: ...
+
+    @property
+    def tokens(self) -> tuple[int, ...]: ...
 
     @property
     def attributes(self) -> Mapping[str, Attribute]: ...
@@ -106,6 +109,12 @@ class Description:
         first = self.inputs[0]
         return first if len(self.inputs) == 1 and isinstance(first, Image) else None
 
+    @property
+    def pieces(self) -> Tokens | None:
+        """The input of word pieces of a network that takes a text, and nothing else."""
+        held = {source.holds: source for source in self.inputs if isinstance(source, Tokens) and source.holds}
+        return held.get(PIECES) if len(held) == len(self.inputs) else None
+
     def needs(self) -> str:
         """The inputs in words, for messages."""
         return f"{self.name} takes " + ", ".join(f"{source.name} ({source.words()})" for source in self.inputs)
@@ -127,6 +136,7 @@ def parse(source: Any, operators: Mapping[str, Signature]) -> Graph:
     """JSON object of version 2 -> Graph. Raises FormatError at the first missing, unknown, mistyped or out-of-range field."""
     top = fields(source, "graph", {"name", "method", "inputs", "nodes", "outputs", "task"}, {"recipe", "training"})
     inputs = tuple(kinds.parse(entry, f"graph.inputs[{i}]") for i, entry in enumerate(_list(top, "inputs", MAX_INPUTS)))
+    check_texts(inputs)
     nodes = _nodes(_list(top, "nodes", MAX_NODES), inputs, operators)
     read = {source for node in nodes for source in node.inputs}
     if unread := [entry.name for entry in inputs if entry.name not in read]:
@@ -179,6 +189,19 @@ def _list(top: Mapping[str, Any], key: str, most: int) -> list[Any]:
     return list(found)
 
 
+def check_texts(inputs: tuple[Input, ...]) -> None:
+    """That of what texts give each is there at most once, beside the pieces, and all of one length. Raises FormatError."""
+    of_texts = [source for source in inputs if isinstance(source, Tokens) and source.holds]
+    held = [source.holds for source in of_texts]
+    if twice := [what for what in held if held.count(what) > 1]:
+        raise FormatError(f"two inputs hold {show(twice[0])}; at most one may")
+    if held and PIECES not in held:
+        raise FormatError(f'the input {show(of_texts[0].name)} holds {show(held[0])}, but none holds "{PIECES}"')
+    if len({source.length for source in of_texts}) > 1:
+        lengths = ", ".join(f"{source.name} {source.length}" for source in of_texts)
+        raise FormatError(f"the inputs of texts must have the same length, got {lengths}")
+
+
 def _nodes(entries: list[Any], inputs: tuple[Input, ...], operators: Mapping[str, Signature]) -> tuple[Node, ...]:
     nodes: list[Node] = []
     known: set[str] = set()
@@ -191,12 +214,13 @@ def _nodes(entries: list[Any], inputs: tuple[Input, ...], operators: Mapping[str
         node = _node(entry, f"graph.nodes[{index}]", operators)
         if node.name in known:
             raise FormatError(f"two nodes are named {show(node.name)}, or a node and an input; names must be unique")
-        for source_name in node.inputs:
+        for place, source_name in enumerate(node.inputs):
             if source_name not in known:
                 raise FormatError(f"node {show(node.name)} refers to {show(source_name)}, which is cyclic or unknown")
-            if operators[node.op].tokens and source_name not in tokens:
+            wanted = place in operators[node.op].tokens
+            if wanted and source_name not in tokens:
                 raise FormatError(f"node {node.name!r} ({node.op}) reads an input of tokens, not {show(source_name)}")
-            if source_name in tokens and not operators[node.op].tokens:
+            if source_name in tokens and not wanted:
                 raise FormatError(
                     f"node {node.name!r} ({node.op}) reads the tokens {show(source_name)}; embed them first"
                 )
@@ -217,8 +241,10 @@ def _node(source: Any, where: str, operators: Mapping[str, Signature]) -> Node:
     own = name(entry["name"], f"{where}.name")
     where = f"node {own!r}"
     inputs = entry["inputs"]
-    if not isinstance(inputs, list | tuple) or len(inputs) != operator.inputs:
-        raise FormatError(f"{where} ({op}) takes {operator.inputs} input(s), got {show(inputs)}")
+    least, most = operator.inputs, operator.inputs + operator.more
+    if not isinstance(inputs, list | tuple) or not least <= len(inputs) <= most:
+        count = f"{least} to {most} inputs" if operator.more else f"{least} input(s)"
+        raise FormatError(f"{where} ({op}) takes {count}, got {show(inputs)}")
     attributes = {
         key: attribute.check(entry[key], f"{where}: {key}") if key in entry else attribute.default
         for key, attribute in operator.attributes.items()

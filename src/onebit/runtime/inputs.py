@@ -11,16 +11,17 @@ A type is one class here and one row of TYPES. Each has, beside its fields,
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
 
 from onebit.errors import FormatError, UserError
-from onebit.runtime.fields import MAX_CHANNELS, MAX_SIZE, boolean, fields, integer, name, numbers, optional, show
+from onebit.runtime.fields import MAX_CHANNELS, MAX_SIZE, boolean, fields, integer, name, numbers, optional, show, word
 
 Map = tuple[int, ...]
+PIECES, KINDS, MASK = "pieces", "types", "mask"  # what tokens can hold of texts
 RAW = 8  # times what normalised pixels can reach: beyond it, values from 0 to 255 are pixels that nobody normalised
 MIN_STD = 1e-12
 
@@ -115,30 +116,47 @@ class Image:
 
 @dataclass(frozen=True)
 class Tokens:
-    """Whole numbers from 0 to count - 1, `length` of them; a network that fits other lengths takes them too."""
+    """Whole numbers from 0 to count - 1, `length` of them; a network that fits other lengths takes them too.
+
+    holds       what makes them of a text: "pieces", numbers of word pieces; "types", 1 for those of the second of two texts, else
+                0; "mask", 1 for those that are there, 0 for those that fill up; "" if nothing does
+    lowercase   of pieces: whether texts are put in small letters without accents first
+    vocabulary  of pieces: all of them, in the order of their numbers. In a file it is a tensor, not part of `to_dict`
+    """
 
     length: int
     count: int
     name: str = "input"
     fixed: bool = False
+    holds: str = ""
+    lowercase: bool = True
+    vocabulary: tuple[str, ...] = field(default=(), repr=False)
     type: ClassVar[str] = "tokens"
 
     @classmethod
     def parse(cls, entry: Any, where: str) -> Tokens:
-        fields(entry, where, {"name", "type", "length", "count"}, {"fixed"})
+        holds = word(PIECES, KINDS, MASK)(entry["holds"], f"{where}: holds") if "holds" in entry else ""
+        of_pieces = {"lowercase"} if holds == PIECES else set()
+        fields(entry, where, {"name", "type", "length", "count", *of_pieces}, {"fixed", "holds"})
         length = integer(1, MAX_SIZE)(entry["length"], f"{where}: length")
         count = integer(1, MAX_CHANNELS)(entry["count"], f"{where}: count")
-        return cls(length, count, entry["name"], _fixed(entry, where))
+        if holds in (KINDS, MASK) and count != 2:
+            raise FormatError(f"{where} holds {show(holds)}, so count must be 2, got {count}")
+        lowercase = boolean(entry.get("lowercase", True), f"{where}: lowercase")
+        return cls(length, count, entry["name"], _fixed(entry, where), holds, lowercase)
 
     def to_dict(self) -> dict[str, Any]:
-        return {**_head(self), "length": self.length, "count": self.count, **_tail(self)}
+        held = {"holds": self.holds} if self.holds else {}
+        of_pieces = {"lowercase": self.lowercase} if self.holds == PIECES else {}
+        return {**_head(self), "length": self.length, "count": self.count, **held, **of_pieces, **_tail(self)}
 
     @property
     def map(self) -> Map:
         return self.length, 1, 1
 
     def words(self) -> str:
-        return f"{self.length} tokens from 0 to {self.count - 1}"
+        what = "word pieces" if self.holds == PIECES else "tokens"
+        return f"{self.length} {what} from 0 to {self.count - 1}"
 
     def checked(self, value: Any) -> np.ndarray:
         """int32 (B, T), of integers of any type, (B, T) or (T,)."""

@@ -10,11 +10,13 @@ import numpy as np
 
 from onebit.errors import FormatError, UserError
 from onebit.machine import processor
+from onebit.runtime import vocabulary
 from onebit.runtime.answers import ANSWERS
 from onebit.runtime.extension import available as available
 from onebit.runtime.extension import extension as extension
 from onebit.runtime.graph import Description, Output, TaskRecord
-from onebit.runtime.inputs import Floats, Image, Input, Tokens
+from onebit.runtime.inputs import PIECES, Floats, Image, Input, Tokens
+from onebit.runtime.tensors import vocabulary_of
 
 # Of the architecture the engine is built for; the other's do not exist.
 ISAS = (
@@ -142,8 +144,16 @@ def _description(found: Mapping[str, Any]) -> Description:
 def _input(entry: Mapping[str, Any]) -> Input:
     name, shape = entry["name"], entry["shape"]  # (H, W, C), or (C)
     if entry["type"] == Tokens.type:
-        return Tokens(shape[0], entry["count"], name)
+        return _tokens(entry)
     channels_first = shape if len(shape) == 1 else (shape[2], *shape[:2])
     if entry["type"] == Floats.type:
         return Floats(channels_first, name)
     return Image(channels_first, tuple(entry["mean"]), tuple(entry["std"]), entry["resize"], name)
+
+
+def _tokens(entry: Mapping[str, Any]) -> Tokens:
+    name, count, holds = entry["name"], entry["count"], entry.get("holds", "")
+    pieces = vocabulary.decoded(entry["vocabulary"], count, vocabulary_of(name)) if holds == PIECES else ()
+    return Tokens(
+        entry["shape"][0], count, name, holds=holds, lowercase=entry.get("lowercase", True), vocabulary=pieces
+    )

@@ -18,6 +18,7 @@ from onebit.runtime import (
     attention,
     binary,
     convolutions,
+    embeddings,
     exponentials,
     normalization,
     pools,
@@ -30,7 +31,7 @@ from onebit.runtime import (
 from onebit.runtime.fields import MAX_SIZE, integer, number, pair, positive
 from onebit.runtime.graph import Attribute, Graph, Node
 from onebit.runtime.inputs import Tokens
-from onebit.runtime.tensors import MAX_ELEMENTS, Arrays, Shape, Tensors, float_weight, map_of
+from onebit.runtime.tensors import MAX_ELEMENTS, Arrays, Shape, Tensors, map_of
 
 
 @dataclass(frozen=True)
@@ -41,14 +42,16 @@ class Operator:
     infer       (node, shapes of the inputs, tensors) -> shape of the output; takes the node's tensors, or raises FormatError
     compute     (node, the node's tensors by what they are, *values of the inputs) -> value; binary ones (int32 A·B, value)
     attributes  by name
-    tokens      whether what it reads are inputs of tokens, int32 (B, T), of shape (T, V): T of V
+    tokens      which of them are inputs of tokens, int32 (B, T), of shape (T, V): T of V
+    more        so many more it may read
     """
 
     inputs: int
     infer: Callable[[Node, list[Shape], Tensors], Shape]
     compute: Callable[..., np.ndarray | binary.Sums]
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
-    tokens: bool = False
+    tokens: tuple[int, ...] = ()
+    more: int = 0
 
 
 def infer_shapes(graph: Graph, tensors: Tensors, sizes: Mapping[str, Shape] | None = None) -> dict[str, Shape]:
@@ -93,19 +96,6 @@ def _two_equal(node: Node, inputs: list[Shape], tensors: Tensors) -> Shape:
     if inputs[0] != inputs[1]:
         raise FormatError(f"node {node.name!r} (add) needs two equal shapes, got {inputs[0]} and {inputs[1]}")
     return inputs[0]
-
-
-def _embedding_shape(node: Node, inputs: list[Shape], tensors: Tensors) -> Shape:
-    length, count = inputs[0]
-    _, channels = tensors.expect_weight(node, count, None)
-    return length, 1, channels
-
-
-def _embedding(node: Node, tensors: Arrays, tokens: np.ndarray) -> np.ndarray:
-    """The row of each token: int32 (B, T) -> (B, T, 1, C)."""
-    scale = tensors.get("weight_scale")
-    rows = float_weight(tensors["weight"][tokens.ravel()], None if scale is None else scale[tokens.ravel()])
-    return rows.reshape(*tokens.shape, 1, -1)
 
 
 def _clip_shape(node: Node, inputs: list[Shape], tensors: Tensors) -> Shape:
@@ -172,7 +162,15 @@ OPERATORS: dict[str, Operator] = {
     "binary_conv": Operator(1, binary.conv_shape, binary.conv, binary.CONVOLUTION),
     "linear": Operator(1, convolutions.linear_shape, convolutions.linear),
     "binary_linear": Operator(1, binary.linear_shape, binary.linear, binary.LINEAR),
-    "embedding": Operator(1, _embedding_shape, _embedding, tokens=True),
+    "embedding": Operator(1, embeddings.embedding_shape, embeddings.embedding, tokens=(0,)),
+    "binary_embedding": Operator(
+        1,
+        embeddings.binary_embedding_shape,
+        embeddings.binary_embedding,
+        embeddings.BINARY_EMBEDDING,
+        tokens=(0,),
+    ),
+    "positions": Operator(1, embeddings.positions_shape, embeddings.positions),
     "affine": Operator(1, _channelwise("channels", 2), _affine),
     "add": Operator(2, _two_equal, lambda node, tensors, x, y: x + y),
     "concat": Operator(2, rearrangements.concat_shape, rearrangements.concat, rearrangements.CONCAT),
@@ -217,7 +215,15 @@ OPERATORS: dict[str, Operator] = {
     "transposed_conv": Operator(
         1, transposed_conv.transposed_conv_shape, transposed_conv.transposed_conv, transposed_conv.TRANSPOSED_CONV
     ),
-    "attention": Operator(3, attention.attention_shape, attention.attention, attention.ATTENTION),
+    "attention": Operator(3, attention.attention_shape, attention.attention, attention.ATTENTION, tokens=(3,), more=1),
+    "binary_attention": Operator(
+        3,
+        attention.binary_attention_shape,
+        attention.binary_attention,
+        attention.BINARY_ATTENTION,
+        tokens=(3,),
+        more=1,
+    ),
     "proposals": Operator(2, regions.proposals_shape, regions.proposals, regions.PROPOSALS),
     "roi_align": Operator(2, regions.roi_align_shape, regions.roi_align, regions.ROI_ALIGN),
     "option_a": Operator(1, _option_a_shape, _option_a, _OPTION_A),

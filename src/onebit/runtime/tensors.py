@@ -19,6 +19,11 @@ DTYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "U8": np.dtype("u1")
 _CODES = {dtype: code for code, dtype in DTYPES.items()}
 
 
+def vocabulary_of(source: str) -> str:
+    """The name of the tensor that holds an input's word pieces."""
+    return f"{source}.vocabulary"
+
+
 class Tensors:
     """Dtype and shape of every tensor of a file, before any data is read. Remembers which were asked for."""
 
@@ -39,10 +44,16 @@ class Tensors:
 
     def expect(self, node: Node, what: str, dtype: str, *shape: int | None) -> Shape:
         """Shape of the tensor <node>.<what>; None in `shape` stands for any size from 1 to MAX_CHANNELS."""
-        name = f"{node.name}.{what}"
+        return self._expect(f"{node.name}.{what}", f"node {node.name!r} ({node.op})", dtype, shape)
+
+    def expect_vocabulary(self, source: str) -> None:
+        """The word pieces of an input."""
+        self._expect(vocabulary_of(source), f"input {source!r}", "U8", (None,))
+
+    def _expect(self, name: str, owner: str, dtype: str, shape: tuple[int | None, ...]) -> Shape:
         self.used.add(name)
         if name not in self._found:
-            raise FormatError(f"tensor {name} is missing; node {node.name!r} ({node.op}) needs it")
+            raise FormatError(f"tensor {name} is missing; {owner} needs it")
         found_dtype, found = self._found[name]
         if found_dtype != dtype:
             raise FormatError(f"tensor {name} must be {dtype}, got {found_dtype}")
