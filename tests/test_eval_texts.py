@@ -106,7 +106,11 @@ REFUSED = {
         ["--data", "digits", "--glue", "rte"],
         "--glue has no effect here: it is for --data glue",
     ),
-    "corrupted texts": ("two", ["--data", "glue", "--corruptions"], "--corruptions is for the task classification, not for text"),
+    "corrupted texts": (
+        "two",
+        ["--data", "glue", "--corruptions"],
+        "--corruptions is for the task classification, not for text",
+    ),
     "no folder": ("two", ["--data", "glue", "--root", "absent"], "absent/SST-2 must hold train.tsv"),
     "another vocabulary": ("two", ["--data", "glue", "--root", "other"], "the network by another one of"),
 }
