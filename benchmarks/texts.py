@@ -81,7 +81,13 @@ def quiet() -> Iterator[None]:
 
 def onnxruntime_calls(parent: nn.Module, samples: list[Batch], threads: int, folder: str) -> dict[str, Call]:
     import onnxruntime
-    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
+    from onnxruntime.quantization import (
+        CalibrationDataReader,
+        QuantFormat,
+        QuantType,
+        quantize_dynamic,
+        quantize_static,
+    )
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     class Reader(CalibrationDataReader):
