@@ -131,7 +131,7 @@ def check_idle(percent: float | None) -> None:
 
 def speed_table(result: dict[str, Any]) -> str:
     """The result of bench_speed as text: a line a row, with the ratio to our best row at the same number of threads."""
-    text = result["input"].startswith("text")
+    text = any("per_second" in row for row in result["rows"])
     lines = [
         f"{result['machine']}; medians of {result['rounds']} interleaved rounds{'; ' + result['input'] if text else ''}"
     ]
