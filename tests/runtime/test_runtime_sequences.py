@@ -19,8 +19,14 @@ if not native.available():
 isas = pytest.mark.parametrize("isa", native.supported())
 
 
-def texts(random: np.random.Generator, batch: int, length: int, count: int, mask: str = "some") -> dict[str, np.ndarray]:
-    there = {"some": random.integers(0, 2, (batch, length)), "all": np.ones((batch, length)), "none": np.zeros((batch, length))}
+def texts(
+    random: np.random.Generator, batch: int, length: int, count: int, mask: str = "some"
+) -> dict[str, np.ndarray]:
+    there = {
+        "some": random.integers(0, 2, (batch, length)),
+        "all": np.ones((batch, length)),
+        "none": np.zeros((batch, length)),
+    }
     return {
         "ids": random.integers(0, count, (batch, length), np.int32),
         "types": random.integers(0, 2, (batch, length), np.int32),
@@ -110,7 +116,11 @@ def test_binary_attention(tmp_path: Path, isa: str, case: int) -> None:
     for mask in (np.ones(keys), random.integers(0, 2, keys), np.arange(keys) < keys // 2, np.zeros(keys)):
         given = {
             name: random.normal(size=(1, channels, length, 1)).astype(np.float32)
-            for name, channels, length in (("q", heads * depth, queries), ("k", heads * depth, keys), ("v", heads * values, keys))
+            for name, channels, length in (
+                ("q", heads * depth, queries),
+                ("k", heads * depth, keys),
+                ("v", heads * values, keys),
+            )
         }
         same(tmp_path / "net.onebit", isa, {**given, "mask": mask[None].astype(np.int32)}, (1, 2))
 
