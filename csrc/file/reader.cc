@@ -115,7 +115,7 @@ class Builder {
     const int count = list.is(Kind::array) ? static_cast<int>(list.size()) : -1;
     if (count < least || count > most) {
       const std::string wanted =
-        std::to_string(least) + (kind.more ? " to " + std::to_string(most) + " inputs" : " input(s)");
+          std::to_string(least) + (kind.more ? " to " + std::to_string(most) + " inputs" : " input(s)");
       refuse(where, "takes " + wanted + ", got " + json::show(list));
     }
     std::vector<int> found;

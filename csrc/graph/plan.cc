@@ -9,7 +9,8 @@ namespace {
 constexpr int64_t kGroupBytes = 256 << 10;  // a quarter of a usual L2 cache
 constexpr int kGroupStages = 64;            // Graph::advance recurses once a stage
 
-constexpr int64_t kStrip = 16;  // rows of a sequence computed at once: of 384 channels they fill half a first-level cache
+constexpr int64_t kStrip =
+    16;  // rows of a sequence computed at once: of 384 channels they fill half a first-level cache
 
 // Number of readers of each node's value, the caller of the network included.
 std::vector<int> count_readers(const std::vector<Node>& nodes, const std::vector<int>& outputs) {

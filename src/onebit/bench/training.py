@@ -20,7 +20,7 @@ from rich.progress import Progress
 from torch import Tensor
 
 from onebit import models, tasks
-from onebit.bench.networks import machine, random_inputs
+from onebit.bench.networks import machine, random_images
 from onebit.data.dataset import Batch
 from onebit.data.inputs import Images, Normalization
 from onebit.errors import UserError
@@ -68,7 +68,7 @@ class Trainee:
     def batch(self, size: int, examples: int) -> Batch:
         """A random batch for this network, on its device, NHWC."""
         generator = torch.Generator().manual_seed(0)
-        inputs = torch.from_numpy(random_inputs(Image((3, size, size)), examples, 1).engine)
+        inputs = torch.from_numpy(random_images(Image((3, size, size)), examples, 1).engine[0])
         targets = self.task.random_targets(examples, generator)
         return Batch(inputs.to(self.device), targets.to(self.device)).laid_out(torch.channels_last)
 
