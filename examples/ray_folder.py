@@ -14,7 +14,7 @@ import ray
 from onebit import runtime
 from onebit.errors import UserError
 from onebit.runtime.pictures import SUFFIXES
-from onebit.runtime.run import READERS, answered
+from onebit.runtime.run import answered, reader_of
 
 READING = 0.25  # of a processor, to read and write: a worker that took a whole one would wait for ever where it is the only one
 
@@ -24,7 +24,7 @@ class Answers:
 
     def __init__(self, model: runtime.Model):
         self.model = model  # it travels as its file's bytes; the engine here takes this machine's instruction set
-        self.reader = READERS[model.input_kind]
+        self.reader = reader_of(model)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         inputs, problems = [], []
@@ -50,7 +50,7 @@ def main() -> None:
     options = parser.parse_args()
     try:
         model = runtime.load(options.model, threads=1)  # a worker a processor, each with one thread
-        READERS[model.input_kind].check_model(model)
+        reader_of(model).check_model(model)
     except UserError as error:
         parser.error(str(error))
 

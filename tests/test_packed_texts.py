@@ -18,7 +18,7 @@ from onebit.checkpoints.checkpoint import Checkpoint
 from onebit.cli import main as cli
 from onebit.data.inputs import Words
 from onebit.errors import UserError
-from onebit.methods.bit import ElasticSign, ElasticStep
+from onebit.methods.elastic import ElasticSign, ElasticStep
 from onebit.nn.attention import BinaryAttention
 from onebit.nn.embedding import BinaryEmbedding
 from onebit.packing.attention import close

@@ -150,7 +150,8 @@ def words_build(name: str, r: Recipe) -> None:
     """On few words; one-bit networks start from the default folder of their parent, which teaches them."""
     arguments = {**r.arguments, "vocabulary": 20, "positions": 8}
     model = models.create(r.model, r.method, options=r.options, structure=r.structure, **arguments)
-    parent = None if r.method == "float" else f"runs/glue-{r.model}-float-{r.seed}/last.ckpt"
+    before = name.replace("step2", "step1") if name.endswith("step2") else f"glue-{r.model}-float"
+    parent = None if r.method == "float" else f"runs/{before}-{r.seed}/last.ckpt"
     assert r.initial == r.teacher == parent
     with torch.no_grad():
         assert model(torch.arange(8)[None]).isfinite().all()

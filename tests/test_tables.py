@@ -2,6 +2,7 @@
 the engine as in PyTorch; the pages of docs/results say what their records and the tables say."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
+import glue_files
 from networks import BACKENDS, Watch
 from onebit import models
 from onebit.data.dataset import Batch
+from onebit.data.glue import LAYOUTS
 from onebit.methods import METHODS
 from onebit.models import alexnet, meliusnet, reactnet_a, resnet_cifar, resnet_imagenet
 from onebit.models.meliusnet import MeliusNet
@@ -29,12 +32,13 @@ from onebit.training.objective import Objective
 from onebit.training.optimizer import make_optimizer
 from onebit.training.recipe import Recipe
 from onebit.training.step import Step
+from onebit.training.train import train
 
 FABRIC = Fabric(accelerator="cpu", devices=1)
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
 TABLES = {name: table.read(name) for name in table.shipped()}
 EXPECTED = {"rbnn-cifar10", "rbnn-imagenet", "rbnn-ablation", "adabin-cifar10", "adabin-imagenet", "rebnn-imagenet"}
-EXPECTED |= {"digits", "methods", "ours", "bccd", "adabin-voc"}
+EXPECTED |= {"digits", "methods", "ours", "bccd", "adabin-voc", "glue"}
 INPUTS = {
     "digits": (1, 8),
     "cifar10": (3, 16),
@@ -70,13 +74,13 @@ def network_of(row: Row) -> dict[str, Any]:
     return {**names, "binarize": recipe.binarize, "classes": CLASSES, "in_channels": channels, "image_size": size}
 
 
-def classifiers(one: ResultTable) -> list[Row]:
-    return [row for row in one.trained() if models.MODELS[Recipe(**row.values).model].task == "classification"]
+def of_task(one: ResultTable, task: str) -> list[Row]:
+    return [row for row in one.trained() if models.MODELS[Recipe(**row.values).model].task == task]
 
 
 def detectors() -> list[Any]:
     """The rows of detectors, one for each network."""
-    rows = [(name, row) for name, one in TABLES.items() for row in one.trained() if row not in classifiers(one)]
+    rows = [(name, row) for name, one in TABLES.items() for row in of_task(one, "detection")]
     return [pytest.param(row, id=f"{name}:{row.name}") for name, row in rows]
 
 
@@ -84,7 +88,7 @@ def cases() -> list[Any]:
     """One row for each network, with the rows that have the same."""
     groups: dict[str, list[tuple[str, Row]]] = {}
     for name, one in TABLES.items():
-        for row in classifiers(one):
+        for row in of_task(one, "classification"):
             groups.setdefault(json.dumps(network_of(row), sort_keys=True), []).append((name, row))
     return [
         pytest.param([row for _, row in group], id=" ".join(f"{name}:{row.name}" for name, row in group))
@@ -158,6 +162,25 @@ def test_a_row_of_a_detector_trains(row):
     loss, outputs = step(Batch(x, task.random_targets(2, torch.Generator().manual_seed(0))))
     moved = [name for name, p in model.named_parameters() if not torch.equal(p, before[name])]
     assert torch.isfinite(loss) and outputs is None and len(moved) > len(before) / 2
+
+
+def test_rows_of_texts_train_from_their_parents(tmp_path):
+    """What a row names stays, but for a small network, on made-up files of the true layout."""
+    pytest.importorskip("tokenizers", reason="pip install 'onebit[text]'")
+    root = glue_files.write(tmp_path / "glue")
+    small = {"model": "bert", "arguments": {"layers": 1, "width": 16, "heads": 2, "hidden": 32, "dropout": 0.0}}
+    small |= {"batch_size": 8, "precision": "32-true", "length": 32, "warmup_epochs": 0.0}
+    runs = wanted(TABLES["glue"], ["cola-bit", "stsb-rebnn", "sst2-linears"], [0], 1, tmp_path / "runs", root=str(root))
+    assert [run.row.name for run in runs] == [
+        *("cola-float", "cola-bit", "stsb-float", "stsb-rebnn", "sst2-float", "sst2-linears")
+    ]
+    for run in runs:
+        initial = run.recipe.initial if run.needs else ""
+        result = train(replace(run.recipe, **small, initial=initial), quiet=True)
+        assert result["scores"][0] == LAYOUTS[run.recipe.glue].scores[0] and (run.folder / "last.ckpt").exists()
+        assert {run.recipe.initial, run.recipe.teacher or ""} == (
+            {str(run.needs[0].folder / "last.ckpt")} if run.needs else {"runs/minilm.safetensors", ""}
+        )
 
 
 def test_the_tables_that_there_are():

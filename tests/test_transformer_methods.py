@@ -7,7 +7,7 @@ import torch
 
 from onebit import methods
 from onebit.methods.bibert import Boolean
-from onebit.methods.bit import LEAST, ElasticSign, ElasticStep
+from onebit.methods.elastic import LEAST, ElasticLevels, ElasticSign, ElasticStep
 from onebit.nn.attention import Attention, BinaryAttention
 from onebit.nn.embedding import BinaryEmbedding
 from onebit.nn.sign import scaled_gradient, sign
@@ -106,6 +106,34 @@ def test_elastic_steps(shifts):
     torch.testing.assert_close(binarizer.alpha.grad, expected, atol=1e-5, rtol=1e-4)
     (form,) = binarizer.freeze()
     assert torch.equal(form.activation(x), value) and form.scale == form.offset
+
+
+@pytest.mark.parametrize(("low", "high"), ((-2, 1), (0, 3)))
+def test_elastic_levels(low, high):
+    """Four levels, with LSQ's gradient of alpha; three forms, which add up to them."""
+    x = X if low else X.abs()
+    binarizer = ElasticLevels(6, low, high)
+    binarizer.initialize(x)
+    torch.testing.assert_close(binarizer.alpha.detach(), (2 if low else 4) * x.abs().mean() / math.sqrt(high))
+    with torch.no_grad():
+        binarizer.alpha.mul_(0.6)
+        binarizer.shift.copy_(torch.randn(6) / 4)
+    alpha, b = binarizer.alpha.detach(), binarizer.shift.detach().reshape(1, 6, 1)
+    u = (x + b) / alpha
+    value, (gradient,) = differentiated(binarizer, x)
+    torch.testing.assert_close(value, alpha * u.round().clamp(low, high))
+    assert len(value.unique()) == 4
+    inside = (u >= low) & (u <= high)
+    torch.testing.assert_close(gradient, inside * upstream(x.shape))
+    torch.testing.assert_close(binarizer.shift.grad, gradient.sum((0, 2)))
+    of_alpha = torch.where(inside, u.round() - u, torch.where(u > high, high, low).float())
+    expected = (upstream(x.shape) * of_alpha).sum() / math.sqrt(x.numel() * high)
+    torch.testing.assert_close(binarizer.alpha.grad, expected, atol=1e-5, rtol=1e-4)
+    forms = binarizer.freeze()
+    assert len(forms) == 3
+    torch.testing.assert_close(sum(form.activation(x) for form in forms), value)
+    probabilities = ElasticLevels(2, low, high, shifts=False)
+    assert all(isinstance(form.threshold, float) for form in probabilities.freeze())
 
 
 def test_alpha_is_bounded_from_below():

@@ -16,7 +16,7 @@ pytest.importorskip("onnx", reason="the package onnx is not installed: pip insta
 pytest.importorskip("onnxruntime", reason="the package onnxruntime is not installed: pip install '.[peers]'")
 import onnxruntime as ort
 
-from nets import Builder, random_net
+from nets import Builder, random_net, text_net
 from onebit.errors import UserError
 from onebit.export.onnx import model as exported
 from onebit.export.onnx.model import Form
@@ -176,6 +176,16 @@ CASES: list[tuple[str, list[tuple[int, ...]], dict[str, Any], dict[str, tuple[in
     ("transposed_conv", [MAP], WINDOW | {"groups": 2, "output_padding": [1, 0]}, {"weight": (4, 3, 3, 2)}),
     ("attention", [(8, 5, 1), (8, 7, 1), (6, 7, 1)], {"heads": 2, "scale": 0.5}, {}),
     *[
+        (
+            "binary_attention",
+            [(8, 5, 1), (8, 7, 1), (6, 7, 1)],
+            {"heads": 2, "scale": 0.5, "level": level, "factor": 0.3, "softmax": softmax},
+            {"query": (8,), "key": (8,), "value": (6,)},
+        )
+        for softmax, level in ((True, 0.2), (False, 0.4))
+    ],
+    *[("positions", [shape], {}, {"weight": (9, 6)}) for shape in ((6, 7, 1), MAP)],
+    *[
         ("proposals", [(1, 42, 1), (4, 42, 1)], PROPOSALS | changed, {"anchors": (2, 2, 4)})
         for changed in ({}, {"candidates": 3}, {"most": 40})
     ],
@@ -203,10 +213,34 @@ def test_operators(index: int) -> None:
     check_every_node({**net.graph("?"), "inputs": sources}, net.tensors, values)
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_texts(seed: int) -> None:
+    """Filled up by masks, one of them of no token at all; attention of floats and of bits, whose whole numbers are exact."""
+    graph, tensors = text_net(
+        seed, heads=1 + seed % 3, depth=5 + seed, bits_of_attention=seed % 4 != 3, softmax=seed % 4 != 2
+    )
+    random = np.random.default_rng(seed)
+    count, lengths = graph["inputs"][0]["count"], np.array([7, 4, 1, 0, 6])
+    places = np.arange(7)
+    inputs = {
+        "ids": random.integers(0, count, (5, 7)),
+        "types": (places >= random.integers(1, 7, (5, 1))).astype(np.int64),
+        "mask": (places < lengths[:, None]).astype(np.int64),
+    }
+    check_every_node(graph, tensors, inputs)
+    made = exported.model(format.validate(graph, tensors), tensors)
+    held = json.loads({entry.key: entry.value for entry in made.metadata_props}["texts"])
+    pieces = {"holds": "pieces", "lowercase": True}
+    assert held == {"ids": pieces, "types": {"holds": "types"}, "mask": {"holds": "mask"}}
+    assert exported.words(made.graph.input[0]) == "int64 (batch, 7)"
+    with pytest.raises(UserError, match="pixels are of images, and test takes ids"):
+        exported.model(format.validate(graph, tensors), tensors, Form(pixels=True))
+
+
 def test_every_operator_of_the_format_has_a_form() -> None:
     """And is drawn in a test above or below."""
     assert set(OPERATORS) == set(exported.OPERATORS)
-    elsewhere = {"binary_conv", "binary_linear", "embedding", "global_avg_pool", "constant"}
+    elsewhere = {"binary_conv", "binary_linear", "embedding", "binary_embedding", "global_avg_pool", "constant"}
     assert {case[0] for case in CASES} | elsewhere == set(OPERATORS)
 
 
@@ -324,3 +358,25 @@ def test_qonnx(tmp_path: Path, seed: int) -> None:
     np.testing.assert_allclose(
         found, load(tmp_path / "net.safetensors", backend="reference")(image), rtol=1e-5, atol=1e-5
     )
+
+
+@pytest.mark.filterwarnings("ignore")  # of a package that we do not make
+@pytest.mark.parametrize("seed", range(2))
+def test_qonnx_of_texts(tmp_path: Path, seed: int) -> None:
+    pytest.importorskip("qonnx", reason="the package qonnx is not installed: pip install qonnx")
+    from qonnx.core.modelwrapper import ModelWrapper
+    from qonnx.core.onnx_exec import execute_onnx
+    from qonnx.util.cleanup import cleanup_model
+
+    graph, tensors = text_net(seed, softmax=seed == 0)
+    format.write(tmp_path / "net.safetensors", {**graph, "outputs": graph["outputs"][:1]}, tensors)
+    wrapper = cleanup_model(ModelWrapper(exported.model(*format.read(tmp_path / "net.safetensors"), Form(qonnx=True))))
+    places = np.arange(7)[None]
+    values = [
+        np.random.default_rng(seed).integers(0, graph["inputs"][0]["count"], (1, 7)),
+        places // 3 % 2,
+        places // 6 ^ 1,
+    ]
+    (found,) = execute_onnx(wrapper, {i.name: value for i, value in zip(wrapper.graph.input, values)}).values()
+    expected = load(tmp_path / "net.safetensors", backend="reference")(*values)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)

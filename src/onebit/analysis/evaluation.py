@@ -26,15 +26,17 @@ def evaluate(
     isa: str | None = None,
     backend: str = "auto",
     limit: int | None = None,
+    glue: str | None = None,
 ) -> dict[str, Any]:
-    """Evaluate the file `path` on the data set `name` in `root`, or on `limit` of its test examples, evenly spaced.
+    """Evaluate the file `path` on the data set `name` in `root`, or on `limit` of its test examples, evenly spaced. `glue`: a task
+    of the data set glue beside the network's own.
 
     Returns its scores in percent by name, and {"examples", "of_examples", "runtime", "seconds", "model", "method"}; of a network
     whose answer is one label also "calibration", what `calibration.calibration` returns. Raises UserError for a model that does
     not fit the data.
     """
     subject = opened(
-        path, name, root, checkpoint=checkpoint, download=download, threads=threads, isa=isa, backend=backend
+        path, name, root, checkpoint=checkpoint, download=download, threads=threads, isa=isa, backend=backend, glue=glue
     )
     return scored(subject, batch_size, limit)
 

@@ -23,7 +23,7 @@ class Subject:
     """A network and the test examples for it.
 
     path      of its file, for messages
-    network   inputs float32 (B, C, H, W), normalised as the network takes them -> its outputs (B, ...)
+    network   inputs as the network takes them, float32 (B, C, H, W), normalised, or texts, int64 (B, 3, T) -> its outputs (B, ...)
     task      of both
     test      the examples, cut as the network takes them; normalised as the data set has them
     ours      inputs of the data set
@@ -61,27 +61,39 @@ def opened(
     threads: int | None = None,
     isa: str | None = None,
     backend: str = "auto",
+    glue: str | None = None,
 ) -> Subject:
-    """The file `path`, a checkpoint or a packed file, and the data set `name` in `root`. Raises UserError for a model that
-    does not fit the data."""
+    """The file `path`, a checkpoint or a packed file, and the data set `name` in `root`, of glue the task `glue`, by default the
+    network's own. Raises UserError for a model that does not fit the data."""
+    keys: dict[str, Any] = {"download": download, **({} if glue is None else {"glue": glue})}
     if checkpoint:
-        return of_checkpoint(path, name, root, download, threads)
+        return of_checkpoint(path, name, root, keys, threads)
     packed = runtime.load(path, threads=threads, isa=isa, backend=backend)
-    channels, height, width = packed.input_shape
-    source = loaded(name, root, data.LoadOptions(download, height, **split_of(packed.training)))
+    keys = {**split_of(packed.training), **keys}
+    theirs: Inputs
+    if packed.input_kind == "text":
+        (pieces,) = (source for source in packed.inputs if isinstance(source, runtime.Tokens) and source.vocabulary)
+        theirs = Words(pieces.vocabulary, pieces.length, pieces.lowercase)
+        source = loaded(name, root, data.LoadOptions(length=pieces.length, **keys))
+    else:
+        (image,) = (source for source in packed.inputs if isinstance(source, runtime.Image))
+        theirs = Images(image.shape[0], image.shape[1], Normalization(image.mean, image.std))
+        source = loaded(name, root, data.LoadOptions(image_size=theirs.size, **keys))
     task = task_of(packed.task.name, packed.labels, source, path, packed.task.settings)
-    check_inputs(path, channels, source)
-    (image,) = (source for source in packed.inputs if isinstance(source, runtime.Image))
-    theirs = Images(channels, height, Normalization(image.mean, image.std))
-    test = source.test.cut(height, width, packed.resize)  # as `onebit run` does
+    if isinstance(theirs, Words):
+        source.inputs.change_to(theirs)
+        test = source.test
+    else:
+        check_inputs(path, theirs.channels, source)
+        test = source.test.cut(*packed.input_shape[1:], packed.resize)  # as `onebit run` does
     described = {"model": packed.name, "method": packed.method}
     return Subject(path, task.outputs_of(packed), task, test, source.inputs, theirs, packed.isa, described)
 
 
-def of_checkpoint(path: str, name: str, root: str, download: bool, threads: int | None) -> Subject:
+def of_checkpoint(path: str, name: str, root: str, keys: Mapping[str, Any], threads: int | None) -> Subject:
     saved = checkpoints.load(path)
     model, config = saved.network(), saved.config
-    source, theirs, task, test = data_for(saved, name, root, path, download)
+    source, theirs, task, test = data_for(saved, name, root, path, keys)
     if threads:
         torch.set_num_threads(processor.usable(threads))
 
@@ -93,13 +105,16 @@ def of_checkpoint(path: str, name: str, root: str, download: bool, threads: int 
 
 
 def data_for(
-    saved: Checkpoint, name: str, root: str, where: str, download: bool = False
+    saved: Checkpoint, name: str, root: str, where: str, keys: Mapping[str, Any] | None = None
 ) -> tuple[Data, Inputs, Task, Examples]:
     """(the data set, inputs of the network, task of both, test examples cut as the training cut photographs) for the network of
-    a checkpoint. Raises UserError, which starts with `where`, for a data set of another task, labels or channels."""
+    a checkpoint. Raises UserError, which starts with `where`, for a data set of another task, labels or channels.
+
+    keys   of LoadOptions, where they are not those of the training
+    """
     config = saved.config
     trained = saved.progress.recipe if saved.progress is not None else {}
-    asked: dict[str, Any] = {"download": download, **split_of(trained)}
+    asked: dict[str, Any] = {**split_of(trained), **(keys or {})}
     if isinstance(saved.inputs, Words):
         asked["length"] = saved.inputs.length
     else:

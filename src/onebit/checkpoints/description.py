@@ -6,7 +6,7 @@ from typing import Any
 from onebit.checkpoints import checkpoint
 from onebit.errors import UserError
 from onebit.models.summary import summary
-from onebit.nn.layers import binary_layers, float32_bytes
+from onebit.nn.layers import float32_bytes
 from onebit.runtime.layers import Summary
 
 
@@ -14,7 +14,8 @@ def describe(path: str | Path) -> dict[str, Any]:
     """Architecture, progress, numbers of parameters and sizes in bytes. Raises UserError for what is no checkpoint."""
     saved = checkpoint.load(path)
     model = saved.network()
-    layers = [layer for _, layer in binary_layers(model) if layer.weight_binarizer is not None]
+    # rows of words count, too, which are no product
+    binary: list[Any] = [layer for layer in model.modules() if getattr(layer, "weight_binarizer", None) is not None]
     return {
         "file": str(path),
         "kind": "checkpoint",
@@ -24,7 +25,7 @@ def describe(path: str | Path) -> dict[str, Any]:
         "epoch": None if saved.progress is None else saved.progress.epoch,
         **(saved.scores or {}),
         "parameters": sum(p.numel() for p in model.parameters()),
-        "binary_weights": sum(layer.weight.numel() for layer in layers),
+        "binary_weights": sum(layer.weight.numel() for layer in binary),
         "bytes": Path(path).stat().st_size,
         "float32_bytes": float32_bytes(model),
     }

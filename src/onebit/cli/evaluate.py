@@ -10,6 +10,7 @@ from onebit.errors import UserError
 DETAILS = """MODEL is a checkpoint (evaluated with PyTorch) or a packed file (run by the engine):
   onebit eval runs/cifar/last.ckpt --data cifar10 --root data
   onebit eval cifar.safetensors --data cifar10 --root data --threads 2
+  onebit eval sst2.safetensors --data glue --root glue              on the task that it was trained for
 With --corruptions also its accuracy on the pictures corrupted as in ImageNet-C, at severities 1 to 5:
   onebit eval cifar.safetensors --root data --corruptions                       the fifteen common ones
   onebit eval cifar.safetensors --root data --corruptions fog,blur --severities 1,3,5 --limit 1000
@@ -22,6 +23,7 @@ def add(verbs: Any) -> None:
     )
     add_model(parser, "checkpoint (.ckpt), packed file (.safetensors)")
     add_data(parser)
+    parser.add_argument("--glue", metavar="TASK", help="of --data glue: another task than the network's own")
     add_engine(parser)
     parser.add_argument("--batch-size", type=positive, default=100, help="examples at a time (default 100)")
     parser.add_argument(
@@ -54,6 +56,8 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     from onebit.analysis.subject import opened
 
     checkpoint = is_checkpoint(options.model)
+    if options.data != "glue":
+        refuse(options, "it is for --data glue", glue=None)
     if checkpoint:
         refuse(options, f"{options.model} is a checkpoint, which PyTorch runs", isa=None, backend="auto")
     if options.corruptions is None:
@@ -71,6 +75,7 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
         threads=usable_threads(options.threads),
         isa=options.isa,
         backend=options.backend,
+        glue=options.glue,
     )
     if options.reliability is not None and subject.task.answer != "one":
         raise UserError(f"--reliability is for networks that answer one label, not for the task {subject.task.name}")

@@ -16,8 +16,8 @@ from onebit.data.loading.class_names import check_names
 from onebit.data.loading.photographs import Labelled, photographs
 from onebit.data.options import VAL_SPLIT, LoadOptions
 from onebit.errors import UserError
+from onebit.runtime.contents import content_of
 from onebit.runtime.folders import walk
-from onebit.runtime.pictures import content_of
 
 
 class FolderSamples(Labelled):

@@ -42,12 +42,14 @@ class Images:
     """Pictures, float32 (B, channels, size, size), normalised.
 
     resize: shorter side in pixels before the centre crop of evaluation; None where pictures have the network's size
+    even: whether all batches are of one size
     """
 
     channels: int
     size: int
     normalization: Normalization
     resize: int | None = None
+    even: ClassVar[bool] = True
 
     def arguments(self) -> dict[str, Any]:
         """What a network for these inputs is built with: arguments of `models.create`."""
@@ -92,6 +94,7 @@ class Words:
     length: int
     lowercase: bool = True
     resize: ClassVar[None] = None
+    even: ClassVar[bool] = False
 
     def arguments(self) -> dict[str, Any]:
         """What a network for these inputs is built with: arguments of `models.create`."""

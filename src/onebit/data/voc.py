@@ -18,10 +18,10 @@ import numpy as np
 from onebit.data.dataset import Data
 from onebit.data.loading.class_names import check_names, read_names
 from onebit.data.loading.objects import Annotated, ObjectSamples, objects
-from onebit.data.loading.utf8 import text_of
 from onebit.data.loading.voc_annotations import Annotation, read
 from onebit.data.options import LoadOptions
 from onebit.errors import UserError
+from onebit.runtime.contents import text_of
 from onebit.runtime.folders import walk
 from onebit.runtime.pictures import SUFFIXES
 

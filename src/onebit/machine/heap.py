@@ -3,7 +3,9 @@
 A training step frees what it allocated, some gigabyte in tensors of many megabytes, and the next step asks for it again.
 glibc hands such memory back to the system at once, and every page that comes anew costs a fault and 4 KiB of zeros: 87,000
 faults in an eager ResNet-20 step at batch 128, none in a compiled one (benchmarks/heap.py). PyTorch caches GPU memory for the
-same reason.
+same reason. Not where batches have many sizes, as those of texts: memory that is kept is cut into pieces which fit none of the next, and
+grows from step to step, beyond 18 GB within two epochs of SST-2 with MiniLM,
+where it stays at 1.5 GB without.
 """
 
 import ctypes

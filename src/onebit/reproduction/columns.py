@@ -4,13 +4,21 @@ line is left out."""
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
+from onebit.data.glue import LAYOUTS
 from onebit.models import MODELS
 from onebit.reproduction.lines import Line
 from onebit.reproduction.table import Paper
 
 Value = str | int | float | None
 FIRST = {"detection": "map_50"}  # by task, where it is not the accuracy
+OF_TEXTS = {  # score: its title
+    "f1": "F1",
+    "matthews": "Matthews correlation",
+    "pearson": "Pearson correlation",
+    "spearman": "Spearman correlation",
+}
 
 
 def spread(values: Sequence[float], digits: int = 2) -> str:
@@ -60,7 +68,10 @@ def first_score(line: Line) -> str:
     """The score that the line's networks are compared by: that of the paper, or of the network's task."""
     if line.row.paper is not None:
         return next(iter(line.row.paper.scores))
-    return FIRST.get(MODELS[line.setting("model")].task, "accuracy") if line.setting("model") else "accuracy"
+    if not line.setting("model"):
+        return "accuracy"
+    task = MODELS[line.setting("model")].task
+    return LAYOUTS[line.setting("glue")].scores[0] if task == "text" else FIRST.get(task, "accuracy")
 
 
 def link(line: Line, name: str) -> str:
@@ -102,6 +113,13 @@ class Column:
     short: bool = False
 
 
+def of_texts(score: str, title: str) -> tuple[Column, Column]:
+    return (
+        Column(f"our {title}, %", lambda line: ours(line, score), short=True),
+        Column(f"{title} in the engine, %", lambda line: spread(line.measured("engine", score))),
+    )
+
+
 COLUMNS = (
     Column("row", lambda line: line.row.label),
     Column("the paper's accuracy, %", lambda line: papers(line.row.paper, "accuracy"), short=True),
@@ -113,6 +131,7 @@ COLUMNS = (
     Column("our AP, %", lambda line: spread(line.score("map"))),
     Column("the paper's VOC 2007 AP50, %", lambda line: papers(line.row.paper, "voc07_map_50")),
     Column("our VOC 2007 AP50, %", lambda line: ours(line, "voc07_map_50")),
+    *(column for score, title in OF_TEXTS.items() for column in of_texts(score, title)),
     Column("the paper's top-5, %", lambda line: papers(line.row.paper, "accuracy_top5")),
     Column("our top-5, %", lambda line: ours(line, "accuracy_top5") if line.score("accuracy_top5") else ""),
     Column("calibration error, %", lambda line: spread(line.measured("engine", "ece"))),
@@ -142,6 +161,10 @@ def first(values: Sequence[float], of: Callable[[Sequence[float]], float], least
     return round(of(values), 4) if len(values) >= least else None
 
 
+def mean_of(score: str, line: Line, engine: bool = False) -> float | None:
+    return first(line.measured("engine", score) if engine else line.score(score), statistics.fmean)
+
+
 NUMBERS: dict[str, Callable[[Line], Value]] = {  # of the CSV file: one value a column, empty where there is none
     "row": lambda line: line.row.name,
     "group": lambda line: line.row.group,
@@ -162,6 +185,8 @@ NUMBERS: dict[str, Callable[[Line], Value]] = {  # of the CSV file: one value a 
     "map_50_std": lambda line: first(line.score("map_50"), statistics.stdev, 2),
     "map_mean": lambda line: first(line.score("map"), statistics.fmean),
     "engine_map_50_mean": lambda line: first(line.measured("engine", "map_50"), statistics.fmean),
+    **{f"{score}_mean": partial(mean_of, score) for score in OF_TEXTS},
+    **{f"engine_{score}_mean": partial(mean_of, score, engine=True) for score in OF_TEXTS},
     "block": lambda line: line.structure.get("block"),
     "shortcut": lambda line: line.structure.get("shortcut"),
     "nonlinearity": lambda line: line.structure.get("nonlinearity"),

@@ -22,6 +22,7 @@ from onebit.machine.load import OtherLoad
 from onebit.machine.timing import times_ms
 from onebit.packing.from_checkpoint import pack_checkpoint
 from onebit.reproduction.int8 import installed, int8
+from onebit.runtime.examples import made_up
 from onebit.training.recipe import Recipe
 
 PACKED = "model.safetensors"
@@ -50,13 +51,16 @@ def speed(folder: Path, recipe: Recipe) -> dict[str, Any]:
     "other_load": percent of a CPU that other processes took meanwhile, None where the system does not tell}."""
     model = checkpoint.load(folder / "last.ckpt").network()
     network = runtime.load(folder / PACKED, threads=1)
-    image = np.random.default_rng(0).standard_normal((1, *network.input_shape), np.float32)
-    tensor = torch.from_numpy(image)
+    given = made_up(network.inputs, 1, np.random.default_rng(0))
+    text = network.input_kind == "text"
+    tensor = (
+        torch.from_numpy(np.stack(given, 1)).long() if text else torch.from_numpy(given[0])
+    )  # (1, 3, T), (1, C, H, W)
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         load = OtherLoad()
-        ms = median_ms(lambda: network(image))
+        ms = median_ms(lambda: network(*given))
         with torch.inference_mode():
             ms_pytorch = median_ms(lambda: model(tensor))
         other = load.percent()

@@ -109,6 +109,12 @@ class Description:
         first = self.inputs[0]
         return first if len(self.inputs) == 1 and isinstance(first, Image) else None
 
+    @property
+    def pieces(self) -> Tokens | None:
+        """The input of word pieces of a network that takes a text, and nothing else."""
+        held = {source.holds: source for source in self.inputs if isinstance(source, Tokens) and source.holds}
+        return held.get(PIECES) if len(held) == len(self.inputs) else None
+
     def needs(self) -> str:
         """The inputs in words, for messages."""
         return f"{self.name} takes " + ", ".join(f"{source.name} ({source.words()})" for source in self.inputs)

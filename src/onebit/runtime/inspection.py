@@ -12,6 +12,8 @@ from onebit.runtime.layers import Layer, Summary
 from onebit.runtime.operators import infer_shapes
 from onebit.runtime.tensors import Shape, Tensors
 
+ROWS = ("embedding", "binary_embedding", "positions")  # of tokens and places
+
 
 def describe(path: str) -> dict[str, Any]:
     """Name, method, inputs, outputs, sizes in bytes and numbers of weights of a packed file; of a network of one image, also
@@ -21,7 +23,7 @@ def describe(path: str) -> dict[str, Any]:
         graph, tensors = format.decode(data)
     shapes = {source.name: source.map for source in graph.inputs} | infer_shapes(graph, Tensors.of(tensors))
     binary = sum(
-        len(tensors[f"{node.name}.bits"]) * products(node, shapes[node.inputs[0]][-1])
+        len(tensors[f"{node.name}.bits"]) * _signs(node, shapes)
         for node in graph.nodes
         if f"{node.name}.bits" in tensors
     )
@@ -67,17 +69,24 @@ def _layer(node: Node, shapes: dict[str, Shape], tensors: dict[str, np.ndarray])
         if name.rpartition(".")[0] == node.name
     }
     weight, bits, out = own.get("weight"), own.get("bits"), shapes[node.name]
-    outputs = int(np.prod(out))
-    binary = products(node, shapes[node.inputs[0]][-1]) if bits is not None else 0
-    real = 0 if weight is None or node.op == "embedding" else int(np.prod(weight.shape[1:]))
+    outputs = int(np.prod(out)) if node.op not in ROWS else 0  # what rows are added to or picked from is no product
+    binary = _signs(node, shapes) if bits is not None else 0
+    real = 0 if weight is None else int(np.prod(weight.shape[1:]))
     floats = 4 * sum(array.size for name, array in own.items() if name not in ("bits", "weight_scale"))
     if bits is not None:
         floats += 4 * len(bits) * binary
-    kind = (
-        "1/1" if binary else "" if not real else "8/32" if weight is not None and weight.dtype == np.int8 else "32/32"
-    )
+    kind = "" if not outputs else "1/1" if binary else "" if not real else "8/32" if _eight(weight) else "32/32"
     packed = sum(array.nbytes for array in own.values())
     return Layer(node.name, node.op, tuple(_shape(out)), kind, outputs * binary, outputs * real, floats, packed)
+
+
+def _signs(node: Node, shapes: dict[str, Shape]) -> int:
+    """The one-bit weights of an output channel; of a word its row."""
+    return node["width"] if node.op == "binary_embedding" else products(node, shapes[node.inputs[0]][-1])
+
+
+def _eight(weight: np.ndarray | None) -> bool:
+    return weight is not None and weight.dtype == np.int8
 
 
 def _plain(value: float | str) -> float | int | str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,9 +15,10 @@ from onebit.runtime import format as file_format
 from onebit.runtime.answers import Answer, Asked
 from onebit.runtime.backend import Backend
 from onebit.runtime.graph import Description, TaskRecord, to_dict
-from onebit.runtime.inputs import Image, Input
+from onebit.runtime.inputs import Image, Input, Tokens
 from onebit.runtime.operators import OPERATORS
 from onebit.runtime.reference import Reference
+from onebit.runtime.word_pieces import TextForm, WordPieces
 
 MAX_SIZES = 1000  # of inputs that are remembered as fitting
 BACKENDS = ("auto", "engine", "reference")
@@ -82,7 +84,7 @@ def _opened(data: bytes, request: Request) -> tuple[Description, Backend]:
 
 class Model:
     """A loaded network. `model(images)` gives float32 logits (B, classes), or (B, C, H, W) if the output is a map;
-    `model.predict(pictures)` gives answers.
+    `model.predict(pictures)`, or of a network of texts `model.predict(texts)`, gives answers.
 
     It can be pickled and copied: what travel are the file's bytes and the arguments of `load`, from which the other side
     makes its own engine. In the child of a fork it starts its own threads.
@@ -135,8 +137,8 @@ class Model:
 
     @property
     def input_kind(self) -> str:
-        """What goes in: "image". Raises UserError for a network of other or several inputs."""
-        return self._image().type
+        """What goes in: "image" or "text". Raises UserError for a network of other or several inputs."""
+        return "text" if self._description.pieces is not None else self._image().type
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -148,6 +150,17 @@ class Model:
         """Pixels of the shorter side before the centre crop; None where pictures are resized to the network's input. Raises
         UserError for a network of other or several inputs."""
         return self._image().resize
+
+    @cached_property
+    def texts(self) -> TextForm:
+        """How texts become what goes in. Raises UserError for a network that takes no text."""
+        source = self._description.pieces
+        if source is None:
+            raise UserError(self._description.takes())
+        vocabulary = source.vocabulary
+        holds = tuple(entry.holds for entry in self.inputs if isinstance(entry, Tokens))
+        encoder = WordPieces(vocabulary, source.lowercase)
+        return TextForm(encoder, vocabulary.index("[PAD]"), holds, source.length)
 
     @property
     def isa(self) -> str:
@@ -187,17 +200,19 @@ class Model:
         return {name: channels_first(x) for name, x in found.items()}
 
     def predict(self, x: Any, top: int | None = None, threshold: float | None = None) -> list[Any]:
-        """The answer to a picture, [{"label", "score"}, ...], the best first; a detector's parts have "box", too, [x1, y1, x2, y2]
-        in pixels of the picture. For several pictures a list of answers.
+        """The answer to a picture or a text, [{"label", "score"}, ...], the best first; a detector's parts have "box", too, [x1, y1,
+        x2, y2] in pixels of the picture. For several of them a list of answers.
 
-        x            a path, the bytes of an image file, a Pillow image, or an array uint8 (H, W, C); or several: a list of these,
-                     or uint8 (B, H, W, C). Each is decoded, turned upright, resized and cut as `onebit run` does, so any size
-                     will do.
+        x            of a network of texts: a str, or a pair of texts as a tuple of two; or several: a list of these. What has more
+                     tokens than the network takes is cut, with a warning.
+                     Of a network of images: a path, the bytes of an image file, a Pillow image, or an array uint8 (H, W, C); or
+                     several: a list of these, or uint8 (B, H, W, C). Each is decoded, turned upright, resized and cut as
+                     `onebit run` does, so any size will do.
         top          so many of the answer, by default one label, or all boxes
         threshold    of a detector: the least score of a box, by default 0.5
 
-        Needs Pillow. Raises UserError for what is no picture, and for a network whose first output is a map, or that takes
-        anything but one image.
+        Pictures need Pillow. Raises UserError for what is no picture, or no text, and for a network whose first output is a map, or
+        that takes anything but one image or one text.
         """
         from onebit.runtime.run import predict
 
@@ -210,9 +225,9 @@ class Model:
         ):
             raise UserError(f"threshold must be a number from 0 to 1, got {threshold!r}")
         asked = Asked(None if top is None else int(top), None if threshold is None else float(threshold))
-        if isinstance(x, list | tuple):
+        if isinstance(x, list) or (isinstance(x, tuple) and self.input_kind == "image"):
             return predict(self, x, asked)
-        if not isinstance(x, str | os.PathLike) and hasattr(x, "__array__") and len(np.shape(x)) == 4:
+        if not isinstance(x, str | tuple | os.PathLike) and hasattr(x, "__array__") and len(np.shape(x)) == 4:
             return predict(self, np.asarray(x), asked)  # type: ignore[arg-type]
         found: list[Answer] = predict(self, [x], asked)
         return found[0]
@@ -275,6 +290,14 @@ class Model:
             raise UserError(f"the batches differ: {', '.join(f'{name} {count}' for name, count in batches.items())}")
         self._check_sizes({source.name: source.sizes(checked[source.name]) for source in self.inputs})
         return checked
+
+    def fits(self, *sizes: tuple[int, ...]) -> bool:
+        """Whether inputs of these sizes, in order, fit: (H, W, C), (T, 1, 1) of tokens, (C,) of a vector."""
+        try:
+            self._check_sizes({source.name: size for source, size in zip(self.inputs, sizes, strict=True)})
+        except UserError:
+            return False
+        return True
 
     def _check_sizes(self, sizes: dict[str, tuple[int, ...]]) -> None:
         key = tuple(sizes.values())

@@ -5,6 +5,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from onebit.runtime.graph import TaskRecord
+from onebit.runtime.word_pieces import TextForm
 
 
 class Network(Protocol):
@@ -23,6 +24,9 @@ class Network(Protocol):
     def resize(self) -> int | None: ...
 
     @property
+    def texts(self) -> TextForm: ...
+
+    @property
     def labels(self) -> tuple[str, ...] | None: ...
 
     @property
@@ -31,10 +35,12 @@ class Network(Protocol):
     @property
     def outputs(self) -> tuple[str, ...]: ...
 
-    def __call__(self, images: np.ndarray) -> Any: ...
+    def fits(self, *sizes: tuple[int, ...]) -> bool: ...
+
+    def __call__(self, *values: np.ndarray) -> Any: ...
 
 
-def first_output(model: Network, images: np.ndarray) -> np.ndarray:
+def first_output(model: Network, *values: np.ndarray) -> np.ndarray:
     """The output that the network's task reads, of several the first."""
-    found: np.ndarray | dict[str, np.ndarray] = model(images)
+    found: np.ndarray | dict[str, np.ndarray] = model(*values)
     return found[model.outputs[0]] if isinstance(found, dict) else found

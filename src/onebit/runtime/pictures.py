@@ -2,7 +2,6 @@
 
 import math
 import os
-import stat
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -12,12 +11,13 @@ import numpy as np
 
 from onebit.errors import UserError
 from onebit.runtime.answers import Frame
+from onebit.runtime.contents import content_of
 from onebit.runtime.decoding import Image, converted, decode
 from onebit.runtime.folders import Found, walk
 from onebit.runtime.network import Network
 
+MANY = 64  # read at a time
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-MAX_FILE = 2**30  # bytes
 LONG = 8  # times as long as wide: from here on a picture is not enlarged as a whole
 ARRAYS = "(H, W, C) with 1, 3 or 4 channels, or (H, W)"
 
@@ -60,6 +60,27 @@ class Seen(NamedTuple):
     frame: Frame
 
 
+def opened(file: Found, model: Network) -> Seen:
+    """`seen`, of a file that was found."""
+    if file.problem:
+        raise UserError(f"{file.path} cannot be read as an image: {file.problem}")
+    return seen(file.path, model)
+
+
+def groups(inputs: Sequence[Seen]) -> list[list[int]]:
+    """Numbers of those that run together: all."""
+    return [[*range(len(inputs))]] if inputs else []
+
+
+def given(inputs: Sequence[Seen], model: Network) -> list[np.ndarray]:
+    """Pictures as a call takes them: uint8 (B, H, W, C)."""
+    return [np.stack([source.pixels for source in inputs])]
+
+
+def frame(source: Seen) -> Frame:
+    return source.frame
+
+
 def read(source: Any, model: Network) -> np.ndarray:
     """The pixels of `seen`."""
     return seen(source, model).pixels
@@ -79,7 +100,7 @@ def seen(source: Any, model: Network) -> Seen:
     picture = upright(source, "L" if channels == 1 else "RGB")
     pixels = np.asarray(cut(picture, height, width, model.resize), np.uint8)
     pixels = pixels.reshape(height, width, channels)  # grey images have no last axis yet
-    return Seen(pixels, frame(picture.size, height, width, model.resize))
+    return Seen(pixels, shown(picture.size, height, width, model.resize))
 
 
 def upright(source: Any, mode: str) -> Image.Image:
@@ -92,18 +113,6 @@ def upright(source: Any, mode: str) -> Image.Image:
         what = f"{len(source)} bytes" if isinstance(source, bytes) else os.fspath(source)
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{what} cannot be read as an image: {reason}") from error
-
-
-def content_of(path: str | os.PathLike[str]) -> bytes:
-    """What is in a file. Raises OSError; opening a pipe does not wait for its writer."""
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    with open(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if stat.S_ISDIR(status.st_mode) or not stat.S_ISREG(status.st_mode):
-            raise OSError("it is not a file")
-        if status.st_size > MAX_FILE:
-            raise OSError(f"it has {status.st_size} bytes; at most {MAX_FILE} are read")
-        return file.read()
 
 
 def picture_of(source: Any, mode: str) -> Image.Image:
@@ -158,7 +167,7 @@ def centred(size: tuple[int, int], height: int, width: int, resize: int) -> tupl
     return scaled, round((scaled[0] - width) / 2), round((scaled[1] - height) / 2)
 
 
-def frame(size: tuple[int, int], height: int, width: int, resize: int | None) -> Frame:
+def shown(size: tuple[int, int], height: int, width: int, resize: int | None) -> Frame:
     """The part of a picture of a size (width, height) that `cut` leaves, in its pixels."""
     if resize is None:
         return 0, 0, *size

@@ -6,14 +6,19 @@ error. Scores are those that the data set wants, of `text_scores.SCORES`, as GLU
 Distances from a teacher: those of classification, of quantities always the squared error.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import MetricCollection
 
+from onebit.runtime import texts
+from onebit.runtime.model import Model
+from onebit.runtime.network import first_output
+from onebit.runtime.word_pieces import Encoded
 from onebit.tasks.classification import logits_distance
 from onebit.tasks.task import Task
 from onebit.tasks.text_scores import TextScores
@@ -37,6 +42,26 @@ class Text(Task):
 
     def scores(self) -> tuple[str, ...]:
         return self.wanted or (("pearson", "spearman") if self.quantity else ("accuracy",))
+
+    def outputs_of(self, packed: Model) -> Callable[[Tensor], Tensor]:
+        """A packed network as a function of texts as `onebit.data.inputs.Words` has them, int64 (B, 3, T). They run as `onebit run`
+        runs them: each with its own tokens."""
+
+        def outputs(inputs: Tensor) -> Tensor:
+            ids, types, there = inputs.unbind(1)  # (B, T) each
+            lengths = there.sum(1)  # (B,)
+            seconds = lengths - types.sum(1)
+            rows = [
+                Encoded(row[:length].tolist(), int(second), cut=False, empty=False)
+                for row, length, second in zip(ids, lengths, seconds, strict=True)
+            ]
+            found: dict[int, np.ndarray] = {}
+            for numbers in texts.groups(rows):
+                group = texts.given([rows[number] for number in numbers], packed)
+                found |= zip(numbers, first_output(packed, *group), strict=True)
+            return torch.from_numpy(np.stack([found[number] for number in range(len(rows))]))
+
+        return outputs
 
     def random_targets(self, count: int, generator: torch.Generator) -> Tensor:
         if self.quantity:

@@ -25,7 +25,8 @@ def make_optimizer(model: nn.Module, options: OptimizerOptions) -> torch.optim.O
     groups, lr = parameter_groups(model, options), peak_learning_rate(options)
     if options.optimizer == "sgd":
         return torch.optim.SGD(groups, lr, options.momentum)
-    return (torch.optim.Adam if options.optimizer == "adam" else torch.optim.AdamW)(groups, lr)
+    # fused: one pass over a parameter and its three other tensors, in place of ten
+    return (torch.optim.Adam if options.optimizer == "adam" else torch.optim.AdamW)(groups, lr, fused=True)
 
 
 def peak_learning_rate(options: OptimizerOptions) -> float:

@@ -4,9 +4,9 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from onebit.data.loading.utf8 import text_of
 from onebit.errors import FormatError, UserError
 from onebit.runtime import fields
+from onebit.runtime.contents import text_of
 
 
 def check_names(names: Sequence[str], where: str, remedy: str) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from onebit.errors import UserError
-from onebit.runtime.pictures import content_of
+from onebit.runtime.contents import content_of
 
 LARGEST = 1_000_000  # pixels of a side
 LISTS = ("images", "categories", "annotations")

@@ -29,7 +29,7 @@ from onebit.data.loading.warning import warn
 from onebit.data.loading.windows import Window, Windows, boxes_in, part_in
 from onebit.data.options import LoadOptions
 from onebit.errors import UserError
-from onebit.runtime.pictures import content_of
+from onebit.runtime.contents import content_of
 
 SMALLEST = 0.01  # pixels: a side shorter than this is none
 FILL = tuple(round(255 * value) for value in IMAGENET_MEAN)  # of the canvas around a picture: 0 once normalised

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from onebit.data.loading.utf8 import text_of
 from onebit.errors import UserError
+from onebit.runtime.contents import lines_of
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 MOST = 2**20  # word pieces
@@ -14,15 +14,6 @@ MOST = 2**20  # word pieces
 class Row(NamedTuple):
     line: int  # from 1
     cells: list[str]
-
-
-def lines_of(path: Path, where: str) -> list[str]:
-    """The lines of a file, a byte order mark and the ends of lines left out. Lines end with a newline alone: some texts hold
-    other characters that Python would cut at. Raises UserError, which starts with `where`."""
-    text = text_of(path, where)
-    if not text.strip():
-        raise UserError(f"{where}: {path} is empty; copy it again")
-    return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
 
 
 def table(path: Path, names: Sequence[str | int], where: str, short: list[int] | None = None) -> Iterator[Row]:

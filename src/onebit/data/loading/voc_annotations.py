@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 from onebit.errors import UserError
-from onebit.runtime.pictures import content_of
+from onebit.runtime.contents import content_of
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 LARGEST = 1_000_000  # pixels of a side

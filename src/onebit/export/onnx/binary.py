@@ -43,8 +43,13 @@ def level(draw: Drawing, node: Node, arrays: Arrays, x: Value) -> str:
 
 
 def activation(draw: Drawing, node: Node, arrays: Arrays, x: Value) -> str:
-    """A, of x's shape. (x − threshold is 0 only where both are equal: float32 has subnormal numbers for that.)"""
-    threshold, one = level(draw, node, arrays, x), draw.constant(1)
+    """A, of x's shape."""
+    return signs_at(draw, x, level(draw, node, arrays, x))
+
+
+def signs_at(draw: Drawing, x: Value, threshold: str) -> str:
+    """+1 where x >= threshold, else −1. (x − threshold is 0 only where both are equal: float32 has subnormal numbers for that.)"""
+    one = draw.constant(1)
     if not draw.bipolar:
         return draw.add("Where", draw.add("GreaterOrEqual", x, threshold), one, draw.constant(-1))
     zero = threshold == draw.constant(0)
@@ -57,8 +62,7 @@ def weight(draw: Drawing, bits: np.ndarray, own: int, kernel: tuple[int, int] | 
         found = unpack(bits, own) if kernel is None else unpack_weight(bits, own, kernel)
         return draw.add("BipolarQuant", draw.tensor("weight", found.astype(np.float32)), draw.constant(1), domain=QONNX)
     out, count = len(bits), own * int(np.prod(kernel or 1))
-    indices = draw.cast(draw.tensor("bits", bits), TensorProto.INT32)  # (O, bytes)
-    signs = draw.add("Gather", draw.once("signs", lambda: _table(draw)), indices)  # (O, bytes, 8)
+    signs = signs_of_bytes(draw, draw.tensor("bits", bits))  # (O, bytes, 8)
     if count % 8:
         flat = draw.reshape(signs, out, -1)  # (O, 8·bytes)
         limits = (draw.constant([number], np.int64) for number in (0, count, 1))  # start, end, axis
@@ -68,6 +72,12 @@ def weight(draw: Drawing, bits: np.ndarray, own: int, kernel: tuple[int, int] | 
     if kernel == (1, 1):
         return draw.reshape(signs, out, own, 1, 1)
     return draw.add("Transpose", draw.reshape(signs, out, *kernel, own), perm=[0, 3, 1, 2])  # (O, I/g, KH, KW)
+
+
+def signs_of_bytes(draw: Drawing, bits: str) -> str:
+    """The eight signs of each byte: uint8 (...) -> float32 (..., 8)."""
+    indices = draw.cast(bits, TensorProto.INT32)
+    return draw.add("Gather", draw.once("signs", lambda: _table(draw)), indices)
 
 
 def _table(draw: Drawing) -> str:

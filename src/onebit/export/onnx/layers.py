@@ -1,4 +1,4 @@
-"""Layers of real weights in ONNX: convolutions, linear layers, embeddings, attention. Weights in 8 bits stay so in the file;
+"""Layers of real weights in ONNX: convolutions and linear layers. Weights in 8 bits stay so in the file;
 the graph multiplies them by their scales, exactly, which runtimes do once, when they load it.
 """
 
@@ -63,26 +63,6 @@ def linear(draw: Drawing, node: Node, arrays: Arrays, x: Value) -> str:
     return draw.add("Gemm", x, weight, *bias_of(draw, arrays), transB=1)
 
 
-def embedding(draw: Drawing, node: Node, arrays: Arrays, tokens: Value) -> str:
-    """The row of each token; of weights in 8 bits the rows are multiplied, not the table."""
-    rows = draw.add("Gather", draw.tensor("weight", arrays["weight"]), tokens)  # (B, T, C)
-    if "weight_scale" in arrays:
-        scale = draw.add("Gather", draw.tensor("weight_scale", arrays["weight_scale"][:, None]), tokens)  # (B, T, 1)
-        rows = draw.add("Mul", draw.cast(rows), scale)
-    columns = draw.add("Transpose", rows, perm=[0, 2, 1])  # (B, C, T)
-    return draw.add("Unsqueeze", columns, draw.constant([3], np.int64))  # (B, C, T, 1)
-
-
-def attention(draw: Drawing, node: Node, arrays: Arrays, q: Value, k: Value, v: Value) -> str:
-    """softmax(scale·q·kᵀ)·v for each head; maps (T, 1, C) are (B, C, T, 1) here, with one head's channels side by side."""
-    heads, outputs = node["heads"], v.shape[2]
-    q_, k_, v_ = (draw.reshape(x, 0, heads, x.shape[2] // heads, x.shape[0]) for x in (q, k, v))  # (B, h, C/h, T)
-    products = draw.add("MatMul", draw.add("Transpose", q_, perm=[0, 1, 3, 2]), k_)  # (B, h, Tq, Tk)
-    weights = draw.add("Softmax", draw.add("Mul", products, draw.constant(node["scale"])), axis=-1)
-    y = draw.add("MatMul", v_, draw.add("Transpose", weights, perm=[0, 1, 3, 2]))  # (B, h, Cv/h, Tq)
-    return draw.reshape(y, 0, outputs, q.shape[0], 1)  # (B, Cv, Tq, 1)
-
-
 def batch_of(draw: Drawing, source: str) -> str:
     """The number of samples of an input, int64 (1)."""
     return draw.once("batch", lambda: draw.add("Shape", source, start=0, end=1))
@@ -103,7 +83,5 @@ LAYERS: dict[str, Callable[..., str]] = {
     "conv": conv,
     "transposed_conv": transposed_conv,
     "linear": linear,
-    "embedding": embedding,
-    "attention": attention,
     "constant": constant,
 }

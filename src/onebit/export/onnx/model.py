@@ -23,6 +23,7 @@ from onebit.export.onnx.elementwise import ELEMENTWISE
 from onebit.export.onnx.layers import LAYERS
 from onebit.export.onnx.maps import MAPS
 from onebit.export.onnx.regions import REGIONS
+from onebit.export.onnx.sequences import SEQUENCES
 from onebit.runtime import format
 from onebit.runtime.graph import Graph
 from onebit.runtime.inputs import Image, Input, Tokens
@@ -32,7 +33,7 @@ from onebit.runtime.tensors import Arrays, Shape, Tensors, by_node
 OPSET, IR = 18, 8  # IR 8 is the one that came with this opset: readers of 2022 and later know both
 MAX_BYTES = 2**31 - 1  # of one protobuf
 # Operator of the file -> (drawing, node, its tensors, its inputs) -> name of the value.
-OPERATORS: dict[str, Callable[..., str]] = {**LAYERS, **BINARY, **ELEMENTWISE, **MAPS, **REGIONS}
+OPERATORS: dict[str, Callable[..., str]] = {**LAYERS, **BINARY, **SEQUENCES, **ELEMENTWISE, **MAPS, **REGIONS}
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,8 @@ def model(graph: Graph, tensors: Arrays, form: Form = DEFAULT) -> ModelProto:
     underscore behind it, since names are unique in ONNX. Raises UserError as `write` does."""
     if unknown := sorted({node.op for node in graph.nodes} - OPERATORS.keys()):
         raise UserError(f"the operator {unknown[0]} has no form in ONNX; add a row in src/onebit/export/onnx")
+    if form.pixels and not any(isinstance(source, Image) for source in graph.inputs):
+        raise UserError(f"pixels are of images, and {graph.needs()}; leave --pixels out")
     factors = {name: 32 if form.qonnx and name.endswith(".bits") else 1 for name in tensors}  # float32 instead of bits
     if (size := sum(factors[name] * array.nbytes for name, array in tensors.items())) > MAX_BYTES:
         raise UserError(
@@ -163,12 +166,18 @@ def declared(source: Input, form: Form) -> ValueInfoProto:
 
 
 def properties(graph: Graph, pixels: bool) -> dict[str, str]:
-    """What the file says of itself, as texts; what is not a text is JSON: labels, scores, training, and for each image how it is
-    normalised and what the shorter side measured before the centre crop."""
+    """What the file says of itself, as texts; what is not a text is JSON: labels, scores, training, for each image how it is
+    normalised and what the shorter side measured before the centre crop, and for tokens of texts what they hold. (The word pieces
+    themselves are not there: who gives their numbers has them.)"""
     images: Mapping[str, Any] = {
         source.name: {"mean": source.mean, "std": source.std, "resize": source.resize, "normalised_inside": pixels}
         for source in graph.inputs
         if isinstance(source, Image)
+    }
+    texts = {
+        source.name: {"holds": source.holds, **({"lowercase": source.lowercase} if source.vocabulary else {})}
+        for source in graph.inputs
+        if isinstance(source, Tokens) and source.holds
     }
     found: dict[str, Any] = {
         "method": graph.method,
@@ -180,6 +189,7 @@ def properties(graph: Graph, pixels: bool) -> dict[str, str]:
         "settings": dict(graph.task.settings),
         "training": dict(graph.training),
         "images": images,
+        "texts": texts,
     }
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in found.items() if value}
 
