@@ -24,6 +24,7 @@ from onebit.runtime import load, native, pictures
 
 ROOT = Path(__file__).parents[1]
 OLD = ROOT / "tests" / "old"
+LEFT_OUT = ("embedding", "binary_embedding", "positions", "binary_attention", "proposals", "roi_align")
 NAMES = ("adabin", "adabin-int8", "rbnn", "reactnet", "rebnn")
 sys.path[:0] = [str(ROOT / "tests" / "fuzz"), str(ROOT / "tests" / "runtime")]
 
@@ -115,7 +116,8 @@ def without_numbers(result: dict[str, str]) -> dict[str, str]:
 
 
 def test_hostile_files_are_refused_with_the_same_words(built, tmp_path):
-    """Files of the fuzzer: those that the engine refuses here are refused there, with its message."""
+    """Files of the fuzzer: those that the engine refuses here are refused there, with its message; and those with operators that
+    the page's build leaves out."""
     if not native.available():
         pytest.skip("the engine is not built")
     from sources import sources
@@ -132,7 +134,15 @@ def test_hostile_files_are_refused_with_the_same_words(built, tmp_path):
         except (module.FormatError, ValueError) as error:
             expected.append({"kind": "OnebitError", "error": str(error)})
     assert len([result for result in expected if result]) > 100
-    assert [without_numbers(result) for result in run(built, tmp_path, jobs)] == list(map(without_numbers, expected))
+    left_out = set()
+    for found, wanted in zip(run(built, tmp_path, jobs), expected, strict=True):
+        if operator := re.search(
+            r'has the operator "(\w+)", which this build of the engine leaves out; use another', str(found)
+        ):
+            left_out.add(operator[1])
+        else:
+            assert without_numbers(found) == without_numbers(wanted)
+    assert {"embedding", "binary_embedding"} <= left_out <= set(LEFT_OUT)
 
 
 @pytest.mark.parametrize(("mode", "channels"), [("RGB", 3), ("L", 1)])
