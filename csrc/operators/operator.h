@@ -149,4 +149,7 @@ constexpr unsigned kFirst = 1, kFourth = 8;  // as `tokens` of an OperatorKind
 // The kind of that name; null if there is none.
 const OperatorKind* find_operator(const std::string& name);
 
+// Whether the build was told to do without that operator.
+bool left_out(const std::string& name);
+
 }  // namespace onebit

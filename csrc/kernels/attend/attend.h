@@ -11,8 +11,8 @@
 //   keys     (blocks of 16 u, words, 16);  values  (blocks of 16 c, words of the keys, 16)
 //   table    (kTableRoom): of all n that can be, then zeros
 //   out      y of query t at out + t·out_step
-// Contract: 1 <= keys_count <= kMaxKeys, n < kTableRoom, level > 0, 0 <= slack < 1; keys, values and ones are aligned
-// to 64 bytes.
+// Contract: 1 <= keys_count <= kMaxKeys, n < kTableRoom, what is looked up and level are above 0, 0 <= slack < 1; keys,
+// values and ones are aligned to 64 bytes.
 #pragma once
 
 #include <cstddef>
