@@ -24,7 +24,6 @@ from onebit.bench.networks import machine, random_images
 from onebit.data.dataset import Batch
 from onebit.data.inputs import Images, Normalization
 from onebit.errors import UserError
-from onebit.machine.heap import keep_freed_memory
 from onebit.nn import layers
 from onebit.runtime import Image
 from onebit.training import environment
@@ -109,7 +108,6 @@ def bench_training(
     recipe = Recipe(precision=precision, accelerator=where.type, devices=number, threads=threads)  # type: ignore[arg-type]
     recipe.precision = environment.precision(recipe)
     environment.prepare(recipe, recipe.seed)
-    keep_freed_memory()
     trainees = [Trainee(model, name, size, classes, recipe, where) for name in dict.fromkeys(["float", *methods])]
     for trainee in trainees:
         check_fits(trainee.network, Images(3, size, Normalization((0.0,) * 3, (1.0,) * 3)), batch, f"--batch {batch}")
