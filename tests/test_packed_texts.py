@@ -70,7 +70,7 @@ def check(model, path, texts=([1], [5, 8, 3], [16, 7])):
     return [node["op"] for node in packed.graph["nodes"]]
 
 
-@pytest.mark.parametrize("method", ["float", "xnor", "bibert", "bit", "adabin", "rebnn", "abcnet"])
+@pytest.mark.parametrize("method", ["float", "bnn", "xnor", "bibert", "bit", "adabin", "rebnn", "abcnet"])
 def test_every_method_packs(method, tmp_path):
     model = bert(method)
     result = pack(model, tmp_path / "net", inputs=INPUTS, task="text", labels=["a", "b", "c"])

@@ -4,12 +4,14 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
 from onebit import methods
 from onebit.methods.bibert import Boolean
 from onebit.methods.elastic import LEAST, ElasticLevels, ElasticSign, ElasticStep
 from onebit.nn.attention import Attention, BinaryAttention
 from onebit.nn.embedding import BinaryEmbedding
+from onebit.nn.nonlinearities import ClippedGELU
 from onebit.nn.sign import scaled_gradient, sign
 
 torch.manual_seed(0)
@@ -219,3 +221,14 @@ def test_rows_of_words_are_those_of_the_frozen_matrix(name):
     torch.testing.assert_close(rows.detach(), form.weight()[ids])
     (rows * torch.arange(6)).sum().backward()
     assert not layer.weight.grad[[3, 4, 5, 6, 7]].any() and layer.weight.grad[[0, 1, 2, 8]].abs().sum() > 0
+
+
+@pytest.mark.parametrize("dtype", (torch.float32, torch.bfloat16))
+def test_gelu_is_negative_where_its_input_is(dtype):
+    """PyTorch's is -0 far below 0, and the sign of that +1: layers behind it would see no negative sign."""
+    x = torch.cat([-torch.logspace(-3, 3, 200), torch.logspace(-3, 1, 50)]).to(dtype)
+    assert (nn.functional.gelu(x)[x < -6] == 0).all()
+    y = ClippedGELU()(x)
+    assert torch.equal(sign(y), sign(x))
+    exact = x.double() * (1 + torch.erf(x.double() / math.sqrt(2))) / 2
+    torch.testing.assert_close(y.double(), exact, atol=2e-6, rtol=1e-2 if dtype == torch.bfloat16 else 1e-6)

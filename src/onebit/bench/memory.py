@@ -21,7 +21,7 @@ import numpy as np
 
 from onebit import runtime
 from onebit.bench.contenders import check
-from onebit.bench.networks import machine, network, random_inputs
+from onebit.bench.networks import check_peers, machine, network, random_inputs
 from onebit.bench.outputs import joined
 from onebit.bench.peers import PEERS, versions
 from onebit.bench.peers.peer import Call, FilePeer, calibration_batches
@@ -51,14 +51,14 @@ def bench_memory(
     """
     if status("VmHWM") is None:
         raise UserError("--memory reads /proc/self/status, which is not there: it needs Linux")
-    kinds = file_peers(peers)
     with tempfile.TemporaryDirectory() as folder:
         path, networks = network(model, method, size, folder, random=random, int8=int8, length=length)
+        if peers:
+            check_peers(path)
+        kinds = file_peers(peers)
         reference = runtime.load(path, backend="reference")
         batches = calibration_batches(batch) if peers else 1
         text = reference.input_kind == "text"
-        if text and kinds:
-            raise UserError("--peers is for networks of images; leave it out")
         in_bytes = int8 and not (text and networks)
         inputs, samples = random_inputs(reference, batch, batches, in_bytes=in_bytes, length=length)
         expected = joined(reference(*(values[:1] for values in inputs)))

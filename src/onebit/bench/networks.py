@@ -14,7 +14,7 @@ import numpy as np
 from onebit.bench.outputs import joined_tensors
 from onebit.errors import UserError
 from onebit.machine import processor
-from onebit.runtime import Image, Model, native, zoo
+from onebit.runtime import Image, Model, load, native, zoo
 from onebit.runtime.examples import made_up
 from onebit.runtime.tensors import float_weight
 from onebit.runtime.vocabulary import SPECIAL
@@ -36,6 +36,12 @@ def network(
     if "/" in model or "." in model:
         raise UserError(f"{model} does not exist; give a packed file or the name of a model")
     return random_network(model, method, size, folder, int8, length or LENGTH)
+
+
+def check_peers(path: str) -> None:
+    """Raises UserError where other engines are asked for, and the network is one of texts."""
+    if load(path, backend="reference").input_kind == "text":
+        raise UserError("--peers is for networks of images; benchmarks/texts.py times texts in other engines")
 
 
 def random_network(

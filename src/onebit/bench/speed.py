@@ -13,7 +13,7 @@ from typing import Any
 
 from onebit import runtime
 from onebit.bench.contenders import MAX_ISA, Contender, check, check_signs
-from onebit.bench.networks import eager, instruction_sets, machine, network, random_inputs, what
+from onebit.bench.networks import check_peers, eager, instruction_sets, machine, network, random_inputs, what
 from onebit.bench.outputs import joined
 from onebit.bench.peers import versions
 from onebit.bench.peers.peer import calibration_batches
@@ -52,14 +52,15 @@ def bench_speed(
     if require_idle:
         check_idle(load)
     result: dict[str, Any] = {"model": model}
-    if peers:
-        result["peers"] = versions(peers)
-        if limit := os.environ.get(MAX_ISA):
-            result[MAX_ISA] = limit
     with tempfile.TemporaryDirectory() as folder:
         path, networks = network(model, method, size, folder, random=random, int8=int8, length=length)
         if networks:
             result["method"] = method
+        if peers:
+            check_peers(path)
+            result["peers"] = versions(peers)
+            if limit := os.environ.get(MAX_ISA):
+                result[MAX_ISA] = limit
         contenders, doubts, given = checked_contenders(path, networks, batch, threads, isa, peers, folder, int8, length)
         rows, other = measure(contenders, batch, rounds)
     if given.startswith("text"):
@@ -87,8 +88,6 @@ def checked_contenders(
     reference = runtime.load(path, backend="reference")
     batches = calibration_batches(batch) if peers else 1
     text = reference.input_kind == "text"
-    if text and peers:
-        raise UserError("--peers is for networks of images; benchmarks/texts.py times texts in other engines")
     in_bytes = int8 and not (text and networks)
     inputs, samples = random_inputs(reference, batch, batches, in_bytes=in_bytes, length=length)
     expected = joined(reference(*(values[:1] for values in inputs)))

@@ -46,6 +46,19 @@ class Hardtanh(nn.Module):
         return _Hardtanh.apply(x)
 
 
+class ClippedGELU(nn.GELU):
+    """GELU of max(x, -5), within 1.5e-6 of GELU: negative for every negative x, so that its sign is x's.
+
+    GELU itself is x (1 + erf(x / sqrt 2)) / 2 in PyTorch, whose float32 sum is 0 below about -5.5: there the signs of what
+    a binary layer sees would all be +1, by rounding alone, and -1 where GELU is computed more exactly.
+    """
+
+    least = -5.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.clamp(min=self.least))
+
+
 def _over_channels(x: Tensor) -> tuple[int, ...]:
     """The dimensions of x (B, C, ...) other than its channels."""
     return (0, *range(2, x.dim()))

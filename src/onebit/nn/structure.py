@@ -8,10 +8,10 @@ from typing import Literal
 from torch import nn
 
 from onebit.errors import UserError
-from onebit.nn.nonlinearities import Hardtanh, Maxout, RPReLU
+from onebit.nn.nonlinearities import ClippedGELU, Hardtanh, Maxout, RPReLU
 
 NONLINEARITIES: dict[str, Callable[[int], nn.Module]] = {
-    "gelu": lambda channels: nn.GELU(),
+    "gelu": lambda channels: ClippedGELU(),
     "hardtanh": lambda channels: Hardtanh(),
     "identity": lambda channels: nn.Identity(),
     "maxout": Maxout,
