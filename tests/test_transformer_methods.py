@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from onebit import methods
+from onebit.errors import UserError
 from onebit.methods.bibert import Boolean
 from onebit.methods.elastic import LEAST, ElasticLevels, ElasticSign, ElasticStep
 from onebit.nn.attention import Attention, BinaryAttention
@@ -232,3 +233,9 @@ def test_gelu_is_negative_where_its_input_is(dtype):
     assert torch.equal(sign(y), sign(x))
     exact = x.double() * (1 + torch.erf(x.double() / math.sqrt(2))) / 2
     torch.testing.assert_close(y.double(), exact, atol=2e-6, rtol=1e-2 if dtype == torch.bfloat16 else 1e-6)
+
+
+@pytest.mark.parametrize("bits", [0, 3, "x", 2.0, True])
+def test_other_bits_are_refused(bits):
+    with pytest.raises(UserError, match="bits must be 1 or 2, got"):
+        methods.create("bit", bits=bits)

@@ -157,3 +157,11 @@ def test_twenty_thousand_words_a_second(vocabulary, sentences):
     for text in texts:
         ours.encode(text, None, 128)
     assert sum(len(text.split()) for text in texts) > 20_000 * (time.process_time() - began)
+
+
+def test_many_marks_behind_each_other_take_no_time():
+    """Of which to put n in order takes n²: 50,000 took 7 s."""
+    pieces = WordPieces(("[UNK]", "[CLS]", "[SEP]", "[PAD]", "a"))
+    start = time.process_time()
+    assert pieces.encode("a" + "\u0315\u0301" * 50_000, None, 8).ids == [1, 4, 2]
+    assert time.process_time() - start < 2

@@ -22,6 +22,7 @@ here they begin at 0. Formulas are otherwise as in that code, but for the limits
 from functools import partial
 from typing import Any, Literal
 
+from onebit.errors import UserError
 from onebit.methods.centred_sign import CentredSign
 from onebit.methods.elastic import ElasticLevels, ElasticSign, ElasticStep
 from onebit.methods.method import AttentionMethod, Method
@@ -33,7 +34,11 @@ def bit(*, bits: Literal[1, 2] = 1) -> Method:
     """BiT; in networks of images, its binarizers with a shortcut around each convolution.
 
     bits    of activations: 2 for a network from which one of 1 starts and learns
+
+    Raises UserError for another number of bits.
     """
+    if type(bits) is not int or bits not in (1, 2):
+        raise UserError(f"method 'bit': bits must be 1 or 2, got {bits!r}")
     signed: Any = ElasticSign if bits == 1 else partial(ElasticLevels, low=-2, high=1)
     unsigned: Any = ElasticStep if bits == 1 else partial(ElasticLevels, low=0, high=3)
     return Method(

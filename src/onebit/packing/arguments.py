@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 from typing import Any
 
@@ -73,13 +73,23 @@ def tokens(given: Tokens, name: str, where: str) -> Tokens:
     try:
         Tokens.parse(found.to_dict(), f"pack: {where}")
         if given.holds == PIECES:
-            words = tuple(given.vocabulary)
+            words = listed(given.vocabulary, f"pack: {where}: vocabulary")
             found = replace(found, vocabulary=vocabulary.given(words, count, f"pack: {where}: vocabulary"))
     except (TypeError, FormatError) as error:
         raise UserError(str(error)) from error
-    if given.vocabulary and given.holds != PIECES:
+    if given.holds != PIECES and given.vocabulary is not None and len(given.vocabulary):
         raise UserError(f'pack: {where} has a vocabulary; give holds="{PIECES}" with it, or leave it out')
     return found
+
+
+def listed(given: Any, where: str) -> tuple[Any, ...]:
+    """The pieces in the order of their numbers, which neither a dict of the numbers, a set nor a file's name has."""
+    if isinstance(given, str | bytes | Mapping | Set) or not isinstance(given, Iterable):
+        raise UserError(
+            f"{where} = {fields.show(given)} must be a list of the pieces in the order of their numbers; of a tokenizer's "
+            "dict give sorted(vocabulary, key=vocabulary.get)"
+        )
+    return tuple(given)
 
 
 def image(shape: Any, mean: Any, std: Any, resize: Any, name: str, what: str) -> Image:

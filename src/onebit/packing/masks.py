@@ -28,6 +28,9 @@ class Mask(NamedTuple):
     def axes(self) -> Axes:
         return self.source.axes
 
+    def permuted(self, lowering: Lowering, node: fx.Node, order: list[int]) -> Mask:
+        return self._replace(source=self.source._replace(axes=tuple(self.axes[axis] for axis in order)))
+
 
 def keys(lowering: Lowering, node: fx.Node, given: Any, axes: Axes, there: bool) -> list[Value]:
     """The input of tokens that a mask, given to an attention, is of; nothing where none is given.

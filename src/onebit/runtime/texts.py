@@ -62,6 +62,7 @@ def opened(line: Line, model: Network) -> Encoded:
 
 def seen(source: Any, model: Network) -> Encoded:
     """A text, or a pair, as the network takes it. Raises UserError for anything else, and where it holds no word."""
+    check_model(model)
     pair = source if isinstance(source, tuple) else (source,)
     if not all(isinstance(part, str) for part in pair):
         raise UserError(
