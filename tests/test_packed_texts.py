@@ -467,3 +467,24 @@ def test_a_checkpoint_of_no_vocabulary_of_bert_is_refused(tmp_path, capsys):
     assert cli.main(["pack", str(tmp_path / "net.ckpt"), "--out", str(tmp_path / "net")]) == 2
     message = capsys.readouterr().err
     assert "lacks [SEP]" in message and message.count("\n") == 1
+
+
+def test_a_bert_of_transformers_packs(tmp_path):
+    """As docs/own-model.md says: with a mask that is made outside of it."""
+    transformers = pytest.importorskip("transformers", reason="pip install transformers")
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
+    config = transformers.BertConfig(vocab_size=COUNT, max_position_embeddings=16, attn_implementation="sdpa", **sizes)
+
+    class Classifier(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.bert = transformers.BertForSequenceClassification(config)
+
+        def forward(self, ids, types, mask):
+            given = {"token_type_ids": types, "attention_mask": (mask != 0)[:, None, None]}
+            return self.bert(input_ids=ids, **given).logits
+
+    model = Classifier().eval()
+    pack(model, tmp_path / "net", inputs=INPUTS)
+    assert check(model, tmp_path / "net").count("attention") == 2

@@ -1,6 +1,7 @@
 """Texts to answers: `Model.predict`, `onebit run --text`, and one line for whatever is no text."""
 
 import csv
+import io
 import json
 import os
 import pickle
@@ -243,6 +244,22 @@ def test_a_network_of_images_takes_no_texts(arguments, images, capsys):
     code, out, err = run(capsys, images, *arguments)
     says = "takes images, no texts" if arguments else "has nothing to answer to"
     assert (code, out, len(err)) == (2, [], 1) and f"{says}; give image files or folders" in err[0]
+
+
+def test_texts_of_standard_input(net, capsys, monkeypatch):
+    """ "-" is standard input, whose lines are named as those of a file."""
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"a\n\nb\n")))
+    code, out, err = run(capsys, net, "--text-file", "-")
+    assert code == 2 and [line.split("  ")[0] for line in out] == ["a", "b"]
+    assert "standard input, line 2, is empty" in err[0]
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xff\xfea\0")))
+    assert "standard input is UTF-16 text; save it as UTF-8" in run(capsys, net, "--text-file", "-")[2][0]
+
+
+def test_of_several_texts_the_one_that_is_none_is_named(net, model, capsys):
+    with pytest.raises(UserError, match="number 2 of 3: the text is empty"):
+        model.predict(["a", "", "b"])
+    assert "text 2 of --text is empty" in run(capsys, net, "--text", "a", "--text", "")[2][0]
 
 
 def test_python_refuses_likewise(model, images):

@@ -36,7 +36,11 @@ def add(verbs: Any) -> None:
         "--text", action="append", default=[], help="a text, or two with a tab between them; may be given again"
     )
     parser.add_argument(
-        "--text-file", metavar="FILE", action="append", default=[], help="a file with a text a line; may be given again"
+        "--text-file",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="a file with a text a line, - for standard input; may be given again",
     )
     parser.add_argument(
         "--top",
@@ -154,7 +158,9 @@ def inputs_of(model: "Model", options: argparse.Namespace) -> list[Any]:
         )
     if not given:
         raise UserError(f"{model.name} has nothing to answer to; give --text TEXT, or --text-file FILE")
-    lines = [texts.Line(line, "the text of --text") for line in options.text]
+    count = len(options.text)
+    places = [f"text {number} of --text" for number in range(1, count + 1)] if count > 1 else ["the text of --text"]
+    lines = [texts.Line(line, place) for line, place in zip(options.text, places)]
     return [*lines, *(line for file in options.text_file for line in texts.lines(file))]
 
 

@@ -30,6 +30,11 @@ def text_of(path: Path, where: str = "") -> str:
         content = content_of(path)
     except (OSError, ValueError) as error:  # ValueError: a null character
         raise UserError(f"{named} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    return decoded(content, named)
+
+
+def decoded(content: bytes, named: str) -> str:
+    """`text_of` of the bytes of what is called so."""
     if encoding := MARKS.get(content[:2]):
         raise UserError(f"{named} is {encoding} text; save it as UTF-8")
     if (zero := content.find(b"\0")) >= 0:
@@ -46,6 +51,11 @@ def lines_of(path: Path, where: str = "") -> list[str]:
     text = text_of(path, where)
     if not text.strip():
         raise UserError(f"{where}: {path} is empty; copy it again" if where else f"{path} is empty; copy it again")
+    return cut(text)
+
+
+def cut(text: str) -> list[str]:
+    """The lines of a text."""
     return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
 
 

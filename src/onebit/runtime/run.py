@@ -126,7 +126,12 @@ def predict(model: Network, sources: Sequence[Any], asked: Asked) -> list[Answer
     found: list[Answer] = []
     cut = 0
     for start in range(0, len(sources), reader.MANY):
-        inputs = [reader.seen(source, model) for source in sources[start : start + reader.MANY]]
+        inputs = []
+        for number, source in enumerate(sources[start : start + reader.MANY], start + 1):
+            try:
+                inputs.append(reader.seen(source, model))
+            except UserError as error:
+                raise UserError(f"number {number} of {len(sources)}: {error}" if len(sources) > 1 else error) from error
         cut += sum(getattr(source, "cut", False) for source in inputs)
         found += answered(model, inputs, asked)
     if cut:

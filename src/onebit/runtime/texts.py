@@ -6,6 +6,7 @@ such length, they are filled up to the one it was made for.
 
 from __future__ import annotations
 
+import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np
 
 from onebit.errors import UserError
 from onebit.runtime.answers import Frame
-from onebit.runtime.contents import lines_of
+from onebit.runtime.contents import cut, decoded, lines_of
 from onebit.runtime.fields import show
 from onebit.runtime.inputs import KINDS, MASK, PIECES
 from onebit.runtime.network import Network
@@ -24,6 +25,7 @@ from onebit.runtime.word_pieces import Encoded
 SHORTEST = 3  # tokens: [CLS], something and [SEP]
 MANY, TOGETHER = 1024, 64  # read at a time, of which so many of one length run in a call
 BETWEEN = "\t"  # the two texts of a pair
+STANDARD = "-"  # in place of a file's name
 Text = str | tuple[str, str]
 
 
@@ -40,7 +42,10 @@ def find(given: Sequence[Any]) -> list[Line]:
 
 
 def lines(path: str) -> list[Line]:
-    """The texts of a file, one a line. Raises UserError for a file that cannot be read or is no text."""
+    """The texts of a file, or of standard input ("-"), one a line. Raises UserError for what cannot be read or is no text."""
+    if path == STANDARD:
+        given = cut(decoded(sys.stdin.buffer.read(), "standard input"))
+        return [Line(text, f"standard input, line {number},") for number, text in enumerate(given, 1)]
     if not path:
         raise UserError("the name of the file of texts is empty; give a file with a text a line")
     return [Line(text, f"{path}, line {number},") for number, text in enumerate(lines_of(Path(path)), 1)]
@@ -127,7 +132,8 @@ def frame(source: Encoded) -> Frame:
     return 0.0, 0.0, 0.0, 0.0
 
 
-def said(cut: int, count: int, length: int) -> str:
+def said(shortened: int, count: int, length: int) -> str:
     """How many of some texts were cut, in words."""
-    texts = f"{cut} of {count} texts {'have' if cut > 1 else 'has'}" if count > 1 else "the text has"
-    return f"{texts} more than {length} tokens and {'are' if cut > 1 else 'is'} cut there"
+    several = shortened > 1
+    texts = f"{shortened} of {count} texts {'have' if several else 'has'}" if count > 1 else "the text has"
+    return f"{texts} more than {length} tokens and {'are' if several else 'is'} cut there"
