@@ -79,8 +79,7 @@ def quiet() -> Iterator[None]:
             logging.disable(logging.NOTSET)
 
 
-def onnxruntime_calls(parent: nn.Module, samples: list[Batch], threads: int, folder: str) -> dict[str, Call]:
-    import onnxruntime
+def onnxruntime_files(parent: nn.Module, samples: list[Batch], folder: Path) -> dict[str, Path]:
     from onnxruntime.quantization import (
         CalibrationDataReader,
         QuantFormat,
@@ -97,76 +96,84 @@ def onnxruntime_calls(parent: nn.Module, samples: list[Batch], threads: int, fol
         def get_next(self) -> Batch | None:
             return next(self.rest, None)
 
-    names = ("float32", "prepared", "dynamic", "static")
-    paths = {name: str(Path(folder) / f"{name}{samples[0]['ids'].shape[1]}.onnx") for name in names}
+    precisions = {"float32": "float32", "int8, dynamic": "dynamic", "int8, static": "static"}
+    paths = {precision: folder / f"{name}.onnx" for precision, name in precisions.items()}
+    if all(path.exists() for path in paths.values()):
+        return paths
+    float32, dynamic, static = paths.values()
     settings: dict[str, Any] = {"dynamo": True, "external_data": False, "verbose": False}
     example = tuple(torch.from_numpy(samples[0][name]) for name in NAMES)
-    torch.onnx.export(parent, example, paths["float32"], input_names=list(NAMES), **settings)
-    quant_pre_process(paths["float32"], paths["prepared"], skip_symbolic_shape=True)
-    quantize_dynamic(paths["prepared"], paths["dynamic"], weight_type=QuantType.QInt8)
-    types = {"activation_type": QuantType.QUInt8, "weight_type": QuantType.QInt8}
+    torch.onnx.export(parent, example, str(float32), input_names=list(NAMES), **settings)
+    prepared = folder / "prepared.onnx"
+    quant_pre_process(str(float32), str(prepared), skip_symbolic_shape=True)
+    quantize_dynamic(prepared, dynamic, weight_type=QuantType.QInt8)
     quantize_static(
-        paths["prepared"],
-        paths["static"],
+        prepared,
+        static,
         Reader(),
         quant_format=QuantFormat.QDQ,
         per_channel=True,
         op_types_to_quantize=["MatMul", "Gemm"],
-        **types,
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
     )
+    return paths
+
+
+def onnxruntime_call(path: Path, precision: str, threads: int) -> Call:
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    calls: dict[str, Call] = {}
-    for precision, name in (("float32", "float32"), ("int8, dynamic", "dynamic"), ("int8, static", "static")):
-        session = onnxruntime.InferenceSession(paths[name], options, providers=["CPUExecutionProvider"])
-        wanted = {each.name for each in session.get_inputs()}
-        calls[precision] = lambda batch, run=session.run, wanted=wanted: run(
-            None, {name: value for name, value in batch.items() if name in wanted}
-        )[0]
-    return calls
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    wanted = {each.name for each in session.get_inputs()}
+    return lambda batch: session.run(None, {name: value for name, value in batch.items() if name in wanted})[0]
 
 
-def openvino_calls(parent: nn.Module, samples: list[Batch], threads: int, folder: str) -> dict[str, Call]:
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+def openvino_files(parent: nn.Module, samples: list[Batch], folder: Path) -> dict[str, Path]:
     import nncf
     import openvino
 
+    paths = {precision: folder / f"{precision}.xml" for precision in ("float32", "bf16", "int8")}
+    if all(path.exists() for path in paths.values()):
+        return paths
     nncf.set_log_level(logging.ERROR)
-    length = samples[0]["ids"].shape[1]
+    shape = list(samples[0]["ids"].shape)
     example = {name: torch.from_numpy(samples[0][name]) for name in NAMES}
-    network = openvino.convert_model(parent, example_input=example, input=[(name, [1, length]) for name in NAMES])
+    network = openvino.convert_model(parent, example_input=example, input=[(name, shape) for name in NAMES])
     kind = nncf.ModelType.TRANSFORMER
     int8 = nncf.quantize(network, nncf.Dataset(samples), subset_size=len(samples), model_type=kind)
-    calls: dict[str, Call] = {}
-    for precision, model, hint in (("float32", network, "f32"), ("bf16", network, "bf16"), ("int8", int8, None)):
-        settings: dict[str, Any] = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
-        if hint:
-            settings["INFERENCE_PRECISION_HINT"] = hint
-        path = str(Path(folder) / f"{precision}{length}.xml")
+    for model, path in zip((network, network, int8), paths.values(), strict=True):
         openvino.save_model(model, path, compress_to_fp16=False)
-        request = openvino.Core().compile_model(path, "CPU", settings).create_infer_request()
-
-        def call(batch: Batch, request: Any = request) -> np.ndarray:
-            for name, value in batch.items():
-                request.set_tensor(name, openvino.Tensor(value, shared_memory=True))
-            request.infer()
-            found: np.ndarray = request.get_output_tensor().data.copy()
-            return found
-
-        calls[precision] = call
-    return calls
+    return paths
 
 
-def torch_calls(parent: nn.Module, samples: list[Batch], threads: int, folder: str) -> dict[str, Call]:
+def openvino_call(path: Path, precision: str, threads: int) -> Call:
+    import openvino
+
+    settings: dict[str, Any] = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
+    if precision != "int8":
+        settings["INFERENCE_PRECISION_HINT"] = {"float32": "f32", "bf16": "bf16"}[precision]
+    request = openvino.Core().compile_model(path, "CPU", settings).create_infer_request()
+
     def call(batch: Batch) -> np.ndarray:
-        with torch.inference_mode():
-            found: np.ndarray = parent(*(torch.from_numpy(batch[name]) for name in NAMES)).numpy()
+        for name, value in batch.items():
+            request.set_tensor(name, openvino.Tensor(value, shared_memory=True))
+        request.infer()
+        found: np.ndarray = request.get_output_tensor().data.copy()
         return found
 
-    return {"float32": call}
+    return call
 
 
-ENGINES = {"onnxruntime": onnxruntime_calls, "openvino": openvino_calls, "torch": torch_calls}
+def torch_call(parent: nn.Module, batch: Batch) -> np.ndarray:
+    with torch.inference_mode():
+        found: np.ndarray = parent(*(torch.from_numpy(batch[name]) for name in NAMES)).numpy()
+    return found
+
+
+# How the parent becomes files, by precision, and what answers with one of them.
+ENGINES = {"onnxruntime": (onnxruntime_files, onnxruntime_call), "openvino": (openvino_files, openvino_call)}
 
 
 def checked(engine: str, precision: str, call: Call, expected: Call, samples: list[Batch]) -> None:
@@ -195,9 +202,9 @@ def packed_calls(path: str, samples: list[Batch], threads: int, isas: list[str])
     for isa in native.supported():
         for count in {1, 2, threads}:
             model = runtime.load(path, threads=count, isa=isa)
-            for batch, answer in zip(few, expected, strict=True):
+            for batch, wanted in zip(few, expected, strict=True):
                 found = answer(model, batch)
-                if found.tobytes() != answer.tobytes():
+                if found.tobytes() != wanted.tobytes():
                     raise UserError(f"onebit {isa} on {count} threads answers otherwise than the reference")
             if count == threads and (not isas or isa in isas):
                 calls[isa] = partial(answer, model)
@@ -215,31 +222,42 @@ def main() -> None:
     parser.add_argument("--isa", default="", help="instruction sets of ours; the best")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--keep", help="folder that keeps the converted networks for the next time")
     parser.add_argument("--without", default="", help="engines to leave out")
     options = parser.parse_args()
+    # OpenVINO and NNCF report their use to their makers through this package, and do without where it is missing.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     torch.set_num_threads(options.threads)
-    bert = models.create(options.model, "float", dropout=0.0).eval()
     torch.manual_seed(0)
+    bert = models.create(options.model, "float", dropout=0.0).eval()
     initialize_from(bert, options.parent)
     parent = Parent(bert).eval()
     isas = [isa for isa in options.isa.split(",") if isa]
+    expected = partial(torch_call, parent)
     for length in map(int, options.lengths.split(",")):
         samples = batches(options.texts, options.vocabulary, length)
         contenders = []
-        with tempfile.TemporaryDirectory() as folder:
-            if options.packed:
-                values = {name: value.astype(np.int32) for name, value in samples[0].items()}
-                for isa, call in packed_calls(options.packed, samples, options.threads, isas).items():
-                    row = {"engine": "onebit", "precision": "1 bit", "isa": isa, "threads": options.threads}
-                    contenders.append(Contender(row, partial(call, values)))
-            expected = torch_calls(parent, samples, options.threads, folder)["float32"]
+        if options.packed:
+            values = {name: value.astype(np.int32) for name, value in samples[0].items()}
+            for isa, call in packed_calls(options.packed, samples, options.threads, isas).items():
+                row = {"engine": "onebit", "precision": "1 bit", "isa": isa, "threads": options.threads}
+                contenders.append(Contender(row, partial(call, values)))
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(options.keep or temporary) / str(length)
+            folder.mkdir(parents=True, exist_ok=True)
             for engine in [name for name in ENGINES if name not in options.without.split(",")]:
+                convert, open_file = ENGINES[engine]
                 with quiet():
-                    calls = ENGINES[engine](parent, samples, options.threads, folder)
-                for precision, call in calls.items():
+                    paths = convert(parent, samples, folder)
+                for precision, path in paths.items():
+                    call = open_file(path, precision, options.threads)
                     checked(engine, precision, call, expected, samples)
                     row = {"engine": engine, "precision": precision, "isa": "its choice", "threads": options.threads}
                     contenders.append(Contender(row, partial(call, samples[0])))
+            if "torch" not in options.without.split(","):
+                row = {"engine": "torch", "precision": "float32", "isa": "its choice", "threads": options.threads}
+                contenders.append(Contender(row, partial(expected, samples[0])))
+            print(f"timing {length} tokens", file=sys.stderr, flush=True)
             rows, other = timed(contenders, options.rounds)
         print(f"\n{length} tokens, one text, {options.threads} thread(s)\n")
         print("| engine | precision | instruction set | ms (quartiles) | texts/s | ratio |\n|---|---|---|---|---|---|")

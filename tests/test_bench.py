@@ -14,7 +14,7 @@ import torch
 from onebit import models, pack
 from onebit.bench import turns
 from onebit.bench.contenders import MAX_ISA, Contender
-from onebit.bench.networks import random_inputs
+from onebit.bench.networks import random_images
 from onebit.bench.peers import PEERS
 from onebit.bench.peers.torch import Compiled, Eager
 from onebit.bench.speed import bench_speed, speed_table
@@ -85,7 +85,7 @@ def test_weights_of_8_bits_take_images_of_bytes(capsys):
 @pytest.mark.parametrize("in_bytes", [False, True])
 def test_our_engine_and_the_others_get_the_same_inputs(in_bytes):
     image = Image((3, 5, 4), mean=(0.5, 0.4, 0.3), std=(0.25, 0.2, 0.1))
-    ours, batches = random_inputs(image, 2, 3, in_bytes=in_bytes)
+    (ours,), batches = random_images(image, 2, 3, in_bytes=in_bytes)
     assert [(x.shape, x.dtype, x.flags.c_contiguous) for x in batches] == [((2, 3, 5, 4), np.float32, True)] * 3
     if in_bytes:
         assert ours.shape == (2, 5, 4, 3) and ours.dtype == np.uint8

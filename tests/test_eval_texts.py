@@ -15,6 +15,7 @@ from onebit.checkpoints.checkpoint import Checkpoint
 from onebit.cli.main import main
 from onebit.data.inputs import Words
 from onebit.packing.from_checkpoint import pack_checkpoint, sources
+from onebit.runtime import load
 
 pytest.importorskip("tokenizers", reason="pip install 'onebit[text]'")
 WORDS = Words(glue_files.VOCABULARY, 24)
@@ -83,6 +84,24 @@ def test_its_own_task_and_another_one(folder, capsys):
     assert (own["of_examples"], other["of_examples"]) == (40, 12)
     some = evaluated(capsys, folder, "three.safetensors", "--backend", BACKEND, "--limit", "5")
     assert (some["examples"], some["of_examples"]) == (5, 40)
+
+
+def test_reports_and_tables_time_a_text(folder, tmp_path):
+    """Of as many tokens as the network takes."""
+    from onebit.analysis import deployment
+    from onebit.reproduction import measurements
+    from onebit.training.recipe import Recipe
+
+    shutil.copy(folder / "two.ckpt", tmp_path / "last.ckpt")
+    recipe = Recipe(data="glue", root=str(folder / "glue"))
+    assert measurements.packed(tmp_path, recipe)["bytes"] > 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(measurements, "SECONDS", 0.05)
+        patch.setattr(deployment, "SECONDS", 0.05)
+        found = measurements.speed(tmp_path, recipe)
+        sizes = deployment.speed(load(folder / "two.safetensors"))
+    assert min(found["ms"], found["ms_pytorch"], sizes["ms"]) > 0 and found["isa"] == sizes["isa"]
+    assert measurements.engine(tmp_path, recipe)["examples"] == 40
 
 
 def other_words(folder):

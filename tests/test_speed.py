@@ -260,6 +260,35 @@ print(faults() - before)
     assert faults < 1000 if keep else faults > 10_000
 
 
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's heap is asked to give memory back")
+def test_memory_in_pieces_goes_back_to_the_system():
+    """Freed tensors between small ones that stay."""
+    script = """
+import torch
+from onebit.machine.heap import give_back, keep_freed_memory
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * 4096
+
+keep_freed_memory()
+torch.ones(1)
+stays, goes = [], []
+for _ in range(100):
+    goes.append(torch.ones(1 << 19))  # 2 MiB
+    stays.append(torch.ones(1 << 8))
+full = resident()
+goes.clear()
+freed = resident()
+assert give_back()
+print(full - freed, freed - resident())
+"""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")}
+    result = subprocess.run([sys.executable, "-c", script], env=environment, check=True, capture_output=True, text=True)
+    kept, returned = map(int, result.stdout.split())
+    assert kept < 20 << 20 and returned > 150 << 20
+
+
 def test_malloc_settings_of_the_environment_are_left_alone(monkeypatch):
     monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "100000000")
     assert not keep_freed_memory()

@@ -11,6 +11,7 @@ from onebit.checkpoints import checkpoint
 from onebit.cli import main as cli
 from onebit.data.inputs import Words
 from onebit.errors import Stopped, UserError
+from onebit.training import train as train_module
 from onebit.training.recipe import Recipe, read
 from onebit.training.train import train
 
@@ -76,6 +77,16 @@ def test_it_resumes_to_the_same_bits(parent, root, tmp_path, monkeypatch):
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
     rows = [(folder / "metrics.csv").read_text().splitlines() for folder in (tmp_path / "again", out)]
     assert [row.split(",")[:4] for row in rows[0]] == [row.split(",")[:4] for row in rows[1]]
+
+
+def test_batches_of_many_sizes_give_their_memory_back(root, tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(train_module, "give_back", lambda: calls.append(True))
+    monkeypatch.setattr(train_module, "UNEVEN", 2)
+    result = train(recipe_of("glue-minilm-float", root, tmp_path / "run", epochs=2), quiet=True)
+    assert result["epochs"] == 2
+    examples = len((root / "SST-2" / "train.tsv").read_text().splitlines()) - 1
+    assert len(calls) == 2 * (examples // SMALL["batch_size"] // 2)
 
 
 def test_evaluation_of_the_checkpoint(parent, root, capsys):

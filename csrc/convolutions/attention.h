@@ -21,7 +21,7 @@ struct AttentionScratch {
   Buffer<float> scores;  // (tile, Tk)
   Buffer<double> exponentials;
   Buffer<float> there;  // (Tk): scores of keys that are there
-  Buffer<float> sums;  // (band, Cv), from row `first` on
+  Buffer<float> sums;   // (band, Cv), from row `first` on
   int64_t first = 0;
 };
 
@@ -38,8 +38,8 @@ class Attention {
   void reserve(Shape q, Shape k, Shape v, AttentionScratch& scratch) const;
   int64_t products(Shape k, Shape v) const { return k.h + k.h * k.c / v.c; }
 
-  // These rows of the output -> scratch.sums. All rows of the maps are there. The mask (Tk) has a 0 for each key that is
-  // not, or is null.
+  // These rows of the output -> scratch.sums. All rows of the maps are there. The mask (Tk) has a 0 for each key that
+  // is not, or is null.
   void run(const Map& q, Shape k_shape, const Map& k, Shape v_shape, const Map& v, const float* mask, Range rows,
            AttentionScratch& scratch) const;
 

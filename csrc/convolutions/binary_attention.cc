@@ -12,7 +12,8 @@ namespace {
 constexpr int64_t kLanes = static_cast<int64_t>(kBinaryLanes), kWord = 32;
 constexpr int64_t kTile = 32;             // rows of q at once
 constexpr int64_t kMaxScratch = 1 << 20;  // floats of what is computed at once, unless one row has more
-constexpr float kLeastLevel = 1e-30f, kLeastEntry = 1e-33f;  // of the table: less is left out of sums of 1 and more
+constexpr float kLeastLevel = 1e-11f, kLeastEntry = 1e-12f;  // of the table: less is left out of sums of 1 and more
+constexpr float kMostWhole = 40;                             // of scale·d: floats hold e^40 and e^-40
 constexpr float kMostSlack = 1.0f / 16;
 
 int64_t blocks_of(int64_t outputs) { return (outputs + kLanes - 1) / kLanes; }
@@ -56,6 +57,7 @@ BinaryAttention::BinaryAttention(BinaryAttentionWeights weights, Isa isa)
       pack_(select_pack(isa)),
       count_(select_count(isa)),
       choose_(select_choose(isa)),
+      attend_(select_attend(isa)),
       steps_(select_steps(isa)) {
   weights_.scale = std::fabs(weights_.scale);
   for (int64_t k = 0; k < std::max(words_, words_of(int64_t{1} << 15)); ++k) offsets_.push_back(4 * k);
@@ -77,6 +79,13 @@ BinaryAttention::BinaryAttention(BinaryAttentionWeights weights, Isa isa)
   constexpr int64_t kStep = static_cast<int64_t>(kTableStep);
   table_ = Buffer<float>((entries_ + kStep - 1) / kStep * kStep);
   std::copy(table.begin(), table.end(), table_.data());
+  const bool held = weights_.scale * static_cast<float>(depth_) <= kMostWhole;
+  if (!attend_ || !held || depth_ >= static_cast<int64_t>(kTableRoom) || weights_.level < kLeastLevel) return;
+  whole_table_ = Buffer<float>(kTableRoom);
+  for (int64_t n = 0; n <= depth_; ++n) {
+    const double from_middle = static_cast<double>(n) - static_cast<double>(depth_) / 2;
+    whole_table_[n] = static_cast<float>(std::exp(-each * from_middle));
+  }
 }
 
 int64_t BinaryAttention::band(Shape q, Shape v) const { return std::clamp<int64_t>(kMaxScratch / v.c, 1, q.h); }
@@ -90,6 +99,7 @@ void BinaryAttention::reserve(Shape q, Shape k, Shape v, BinaryAttentionScratch&
   grow(scratch.ones, heads * of_values * kLanes);
   grow(scratch.queries, tile * heads * words_);
   grow(scratch.chosen, tile * words_of(k.h));
+  grow(scratch.unsure, tile);
   grow(scratch.counts, tile * lanes);
   grow(scratch.there, k.h);
   grow(scratch.scores, k.h);
@@ -112,7 +122,6 @@ void BinaryAttention::pack_keys(const Map& k, int64_t count, BinaryAttentionScra
 void BinaryAttention::pack_values(const Map& v, int64_t count, BinaryAttentionScratch& scratch) const {
   const int64_t channels = outputs_ * weights_.heads, words = words_of(count), blocks = blocks_of(outputs_);
   const int64_t row_words = words_for(channels);
-  std::fill_n(scratch.ones.data(), weights_.heads * blocks * kLanes, 0);
   for (int64_t word = 0; word < words; ++word) {
     const int64_t begin = word * kWord, keys = std::min(count - begin, kWord);
     for (int64_t j = 0; j < keys; ++j) {
@@ -128,9 +137,22 @@ void BinaryAttention::pack_values(const Map& v, int64_t count, BinaryAttentionSc
       for (int64_t i = 0; i < std::min(channels - at, kWord); ++i) {
         const int64_t head = (at + i) / outputs_, c = (at + i) % outputs_;
         scratch.values[((head * blocks + c / kLanes) * words + word) * kLanes + c % kLanes] = square[i];
-        scratch.ones[head * blocks * kLanes + c] += popcount(square[i]);
       }
     }
+  }
+  Count c;  // of bits that differ from none
+  std::fill_n(scratch.chosen.data(), words, 0);
+  c.bits = reinterpret_cast<const char*>(scratch.chosen.data());
+  c.step = 0;
+  c.offsets = offsets_.data();
+  c.masks = nullptr;
+  c.words = words;
+  c.pixels = 1;
+  c.blocks = blocks;
+  for (int64_t head = 0; head < weights_.heads; ++head) {
+    c.weights = scratch.values.data() + head * blocks * words * kLanes;
+    c.counts = scratch.ones.data() + head * blocks * kLanes;
+    count_.run(c);
   }
 }
 
@@ -146,11 +168,9 @@ void BinaryAttention::choose(const int32_t* counts, int64_t count, BinaryAttenti
   const float level = weights_.level;
   if (!weights_.softmax) return choose_.below(counts, count, limit_, bits);
   if (level <= 0) return choose_.below(counts, count, INT32_MAX, bits);  // no p is less
-  const float size = weights_.scale * static_cast<float>(depth_);
-  const float slack = 0x1p-23f * (static_cast<float>(count) + 4 * size + 16);
-  if (level >= kLeastLevel && slack <= kMostSlack) {
+  if (level >= kLeastLevel && slack(count) <= kMostSlack) {
     const Weighed found = choose_.sum(counts, count, table_.data(), entries_);
-    const float bound = level * found.sum, low = bound * (1 - slack), high = bound * (1 + slack);
+    const float bound = level * found.sum, low = bound * (1 - slack(count)), high = bound * (1 + slack(count));
     int32_t limit = 0;
     while (limit < entries_ && table_[limit] >= high) ++limit;
     if (limit == entries_ || table_[limit] < low) return choose_.below(counts, count, found.least + limit, bits);
@@ -175,42 +195,77 @@ void BinaryAttention::run(const Map& q, Shape k_shape, const Map& k, Shape v_sha
   }
   pack_keys(k, count, scratch);
   pack_values(v, count, scratch);
-  const int64_t heads = weights_.heads, of_keys = blocks_of(count), of_values = blocks_of(outputs_);
-  const int64_t chosen_words = words_of(count);
+  const int64_t heads = weights_.heads, of_values = blocks_of(outputs_);
   const int64_t tile = tile_of(std::max(blocks_of(k_shape.h), of_values) * kLanes);
-  Count c;
-  c.offsets = offsets_.data();
-  c.masks = nullptr;
-  c.counts = scratch.counts.data();
+  Attend a;
+  a.step = heads * words_;
+  a.words = words_;
+  a.keys_count = count;
+  a.table = whole_table_.data();
+  a.level = weights_.level;
+  a.slack = slack(count);
+  a.factor = weights_.factor;
+  a.outputs = outputs_;
+  a.out_step = v_shape.c;
+  a.unsure = scratch.unsure.data();
   for (int64_t begin = rows.begin, end; begin < rows.end; begin = end) {
     end = std::min(begin + tile, rows.end);
-    c.pixels = end - begin;
+    a.count = end - begin;
     for (int64_t t = begin; t < end; ++t) {
       pack_query(q.at(t), scratch.queries.data() + (t - begin) * heads * words_, scratch);
     }
     for (int64_t head = 0; head < heads; ++head) {
-      c.bits = reinterpret_cast<const char*>(scratch.queries.data() + head * words_);
-      c.step = heads * words_ * 4;
-      c.words = words_;
-      c.weights = scratch.keys.data() + head * of_keys * words_ * kLanes;
-      c.blocks = of_keys;
-      count_.run(c);
-      for (int64_t t = 0; t < end - begin; ++t) {
-        choose(c.counts + t * of_keys * kLanes, count, scratch, scratch.chosen.data() + t * chosen_words);
-      }
-      c.bits = reinterpret_cast<const char*>(scratch.chosen.data());
-      c.step = chosen_words * 4;
-      c.words = chosen_words;
-      c.weights = scratch.values.data() + head * of_values * chosen_words * kLanes;
-      c.blocks = of_values;
-      count_.run(c);
-      const int32_t* ones = scratch.ones.data() + head * of_values * kLanes;
-      for (int64_t t = 0; t < end - begin; ++t) {
-        const int32_t* counts = c.counts + t * of_values * kLanes;
-        float* y = scratch.sums.data() + (begin - rows.begin + t) * v_shape.c + head * outputs_;
-        for (int64_t i = 0; i < outputs_; ++i) y[i] = weights_.factor * static_cast<float>(counts[i] - ones[i]);
-      }
+      a.queries = scratch.queries.data() + head * words_;
+      a.keys = scratch.keys.data() + head * blocks_of(count) * words_ * kLanes;
+      a.values = scratch.values.data() + head * of_values * words_of(count) * kLanes;
+      a.ones = scratch.ones.data() + head * of_values * kLanes;
+      a.out = scratch.sums.data() + (begin - rows.begin) * v_shape.c + head * outputs_;
+      attend(a, scratch);
     }
+  }
+}
+
+void BinaryAttention::attend(const Attend& a, BinaryAttentionScratch& scratch) const {
+  const bool fits = a.keys_count <= kMaxKeys && a.slack <= kMostSlack;
+  if (whole_table_.size() == 0 || !fits) return attend_slowly(a, scratch);
+  attend_->run(a);
+  for (size_t t = 0; t < a.count; ++t) {
+    if (!a.unsure[t]) continue;
+    Attend one = a;
+    one.queries += t * a.step;
+    one.out += t * a.out_step;
+    one.count = 1;
+    attend_slowly(one, scratch);
+  }
+}
+
+void BinaryAttention::attend_slowly(const Attend& a, BinaryAttentionScratch& scratch) const {
+  const size_t keys = a.keys_count;
+  const int64_t of_keys = blocks_of(keys), of_values = blocks_of(outputs_), words = words_of(keys);
+  Count c;
+  c.bits = reinterpret_cast<const char*>(a.queries);
+  c.step = a.step * 4;
+  c.offsets = offsets_.data();
+  c.masks = nullptr;
+  c.words = a.words;
+  c.pixels = a.count;
+  c.weights = a.keys;
+  c.blocks = of_keys;
+  c.counts = scratch.counts.data();
+  count_.run(c);
+  for (size_t t = 0; t < a.count; ++t) {
+    choose(c.counts + t * of_keys * kLanes, keys, scratch, scratch.chosen.data() + t * words);
+  }
+  c.bits = reinterpret_cast<const char*>(scratch.chosen.data());
+  c.step = words * 4;
+  c.words = words;
+  c.weights = a.values;
+  c.blocks = of_values;
+  count_.run(c);
+  for (size_t t = 0; t < a.count; ++t) {
+    const int32_t* counts = c.counts + t * of_values * kLanes;
+    float* y = a.out + t * a.out_step;
+    for (int64_t i = 0; i < outputs_; ++i) y[i] = a.factor * static_cast<float>(counts[i] - a.ones[i]);
   }
 }
 

@@ -109,8 +109,8 @@ class BinaryConv {
     if (product_) product_->count(plan.product, image.bytes, rows, scratch.product);
   }
 
-  // Output row y, or, of sequences and where it is pointwise, `rows` of them, followed by `step`, which `finish` describes for the whole row (OW, O); also A·B into accumulators
-  // (OW, O) unless null.
+  // Output row y, or, of sequences and where it is pointwise, `rows` of them, followed by `step`, which `finish`
+  // describes for the whole row (OW, O); also A·B into accumulators (OW, O) unless null.
   void row(const BinaryPlan& plan, const BitImage& image, int64_t y, int64_t rows, Step step, const Finish& finish,
            BinaryScratch& scratch, int32_t* accumulators) const;
 

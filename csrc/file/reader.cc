@@ -58,6 +58,9 @@ class Builder {
     const Value* op = entry.is(Kind::object) ? entry.find("op") : nullptr;
     if (!op || !op->is(Kind::string)) refuse_value(where, "an object with a string \"op\"", entry);
     const OperatorKind* kind = find_operator(std::string(op->text()));
+    if (!kind && left_out(std::string(op->text()))) {
+      refuse(where, "has the operator " + json::show(*op) + ", which this build of the engine leaves out; use another");
+    }
     if (!kind)
       refuse(where, "has the unknown operator " + json::show(*op) + "; a newer onebit may know it: update this one");
     for (const char* key : {"name", "inputs"}) {
@@ -115,7 +118,7 @@ class Builder {
     const int count = list.is(Kind::array) ? static_cast<int>(list.size()) : -1;
     if (count < least || count > most) {
       const std::string wanted =
-        std::to_string(least) + (kind.more ? " to " + std::to_string(most) + " inputs" : " input(s)");
+          std::to_string(least) + (kind.more ? " to " + std::to_string(most) + " inputs" : " input(s)");
       refuse(where, "takes " + wanted + ", got " + json::show(list));
     }
     std::vector<int> found;

@@ -167,8 +167,8 @@ void Graph::pack(const Plan& plan, int index, Arena& arena) const {
   for (int64_t y = 0; y < stage.layout.in[0].h; ++y) op.pack(stage.layout, x.at(y), y, threshold, arena.packed[index]);
 }
 
-// A row, or a strip of them, is made in the worker's memory, which stays in cache; the last step writes it to where it is
-// kept.
+// A row, or a strip of them, is made in the worker's memory, which stays in cache; the last step writes it to where it
+// is kept.
 void Graph::rows(const Plan& plan, int index, Range range, Arena& arena, Worker& worker) const {
   const Stage& stage = plan.stages[index];
   const Layout& layout = stage.layout;
@@ -360,6 +360,7 @@ Memory Graph::memory(const std::vector<Shape>& inputs) {
   add(of_bits.ones);
   add(of_bits.queries);
   add(of_bits.chosen);
+  add(of_bits.unsure);
   add(of_bits.counts);
   add(of_bits.there);
   add(of_bits.scores);
@@ -367,6 +368,7 @@ Memory Graph::memory(const std::vector<Shape>& inputs) {
   add(of_bits.sums);
   add(scratch.boxes);
   add(scratch.moments);
+  add(scratch.turned);
   add(scratch.binary.windows);
   add(scratch.binary.counts);
   add(scratch.binary.product.panel);

@@ -94,8 +94,11 @@ void set_needed(Plan& plan, bool all) {
     if (all) ask(j, stage.layout.out.h);
     if (stage.needed == 0) continue;
     for (size_t i = 0; i < stage.inputs.size(); ++i) {
-      const int64_t rows = stage.op->rows_needed(stage.layout, static_cast<int>(i), stage.needed - 1);
-      ask(stage.inputs[i], i == 0 && stage.packs_itself ? stage.layout.in[0].h : rows);
+      int64_t rows = i == 0 && stage.packs_itself ? stage.layout.in[0].h : 0;
+      for (int64_t y = 0; y < stage.needed; ++y) {  // of padding that reflects or repeats, the last is not the most
+        rows = std::max(rows, stage.op->rows_needed(stage.layout, static_cast<int>(i), y));
+      }
+      ask(stage.inputs[i], rows);
     }
     for (const FusedStep& step : stage.steps) ask(step.other, stage.needed);
   }

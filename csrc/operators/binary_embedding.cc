@@ -1,5 +1,5 @@
-// Of T tokens, which are whole numbers below V: (T, 1, 1) -> (T, 1, C), for each scale[v]·B[v] (+ offset[v]), where B are
-// the signs of its row of bits.
+// Of T tokens, which are whole numbers below V: (T, 1, 1) -> (T, 1, C), for each scale[v]·B[v] (+ offset[v]), where B
+// are the signs of its row of bits.
 
 #include <string>
 #include <utility>

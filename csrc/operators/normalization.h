@@ -47,8 +47,6 @@ class Normalization : public Operator {
   const StepKernels& steps_;
   const int64_t channels_;
   const double eps_;
-
- private:
   const std::vector<float> params_;  // (2, C): scale, bias
 };
 

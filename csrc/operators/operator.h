@@ -52,7 +52,8 @@ struct Scratch {
   AttentionScratch attention;
   BinaryAttentionScratch binary_attention;
   Buffer<float> boxes;     // of proposals: all rows
-  Buffer<double> moments;  // of normalisations: the mean and the deviation that each channel is normalised by
+  Buffer<double> moments;  // of group_norm: the mean and the deviation that each channel is normalised by
+  Buffer<float> turned;    // of layer_norm: pixels, side by side in each channel
 };
 
 // Row y of an operator's output, and how it goes on. Of layout.strip above 1: `count` rows from y on.
@@ -152,5 +153,8 @@ constexpr unsigned kFirst = 1, kFourth = 8;  // as `tokens` of an OperatorKind
 
 // The kind of that name; null if there is none.
 const OperatorKind* find_operator(const std::string& name);
+
+// Whether the build was told to do without that operator.
+bool left_out(const std::string& name);
 
 }  // namespace onebit

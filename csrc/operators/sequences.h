@@ -1,5 +1,5 @@
-// What the attentions share: a sequence q (Tq, 1, C) that looks at another, k (Tk, 1, C), with values v (Tk, 1, Cv), and
-// perhaps a mask of Tk tokens, 0 for keys that are not there.
+// What the attentions share: a sequence q (Tq, 1, C) that looks at another, k (Tk, 1, C), with values v (Tk, 1, Cv),
+// and perhaps a mask of Tk tokens, 0 for keys that are not there.
 #pragma once
 
 #include <string>

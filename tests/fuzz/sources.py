@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nets import moving_net, random_net
+from nets import moving_net, random_net, text_net
 from test_runtime_hostile import BYTES, MUTATIONS, parts, raw
 from test_runtime_hostile_activations import MUTATIONS as ACTIVATIONS
 from test_runtime_hostile_activations import parts as of_activations
@@ -13,6 +13,7 @@ from test_runtime_hostile_moves import parts as of_moves
 from test_runtime_hostile_several import MUTATIONS as MUTATIONS2
 from test_runtime_hostile_several import parts as parts2
 from test_runtime_hostile_several import raw as raw2
+from test_runtime_hostile_texts import MUTATIONS as TEXTS
 from test_runtime_regions import MUTATIONS as REGIONS
 from test_runtime_regions import parts as of_regions
 
@@ -33,6 +34,7 @@ def sources() -> dict[str, bytes]:
         ("moves", of_moves, raw2, MOVES),
         ("boxes", of_boxes, raw2, BOXES),
         ("regions", of_regions, raw2, REGIONS),
+        ("texts", text_net, raw2, TEXTS),
     ):
         found[kind] = write(*source())
         for index, (change, _) in enumerate(changes.values()):

@@ -8,6 +8,8 @@
 #include <vector>
 
 #include "arrays.h"
+#include "attention_kernels.h"
+#include "compare.h"
 #include "kernels/bconv/bconv.h"
 #include "kernels/bproduct/bproduct.h"
 #include "kernels/dwconv/dwconv.h"
@@ -18,37 +20,6 @@
 
 namespace onebit {
 namespace {
-
-// The rows of a table that this CPU can run, the scalar one last; counts them. `some`: only some CPUs have another one.
-template <typename Kernel>
-std::vector<Kernel> runnable(std::vector<Kernel> table, size_t& ran, bool some = false) {
-  std::vector<Kernel> kernels;
-  for (const Kernel& kernel : table) {
-    if (kernel.isa > best_isa()) continue;
-    kernels.push_back(kernel);
-    std::printf(" %s", kernel.name);
-  }
-  if (kernels.empty() || kernels.back().isa != Isa::scalar) fail("a table without a scalar kernel");
-  if (best_isa() != Isa::scalar && kernels.size() == 1 && !some) fail("a table with nothing but the scalar kernel");
-  std::printf("\n");
-  ran += kernels.size() - 1;
-  return kernels;
-}
-
-// Runs all kernels on an output made by `make` and compares each with the scalar one, the last.
-template <typename T, typename Kernel, typename Run>
-void compare(const std::vector<Kernel>& kernels, size_t n, const T* start, Run run, const std::string& what) {
-  Output<T> expected(n);
-  if (start) expected.set(start);
-  run(kernels.back(), expected.data());
-  expected.add_to_digest();
-  for (const Kernel& kernel : kernels) {
-    Output<T> out(n);
-    if (start) out.set(start);
-    run(kernel, out.data());
-    if (!(out == expected)) fail(std::string(kernel.name) + " differs from " + kernels.back().name + ": " + what);
-  }
-}
 
 void test_count(const std::vector<CountKernel>& kernels, size_t words, size_t max_pixels, bool all_differ,
                 bool masked = false) {
@@ -487,6 +458,28 @@ int run_all() {
     test_pools(steps);
     test_norms(steps);
   }
+
+  for (int round = 0; round < 40; ++round) test_layer_norm(steps);
+
+#define ONEBIT_KERNEL(function, isa) {#function, Isa::isa, function##_below, function##_sum},
+  std::printf("choose:");
+  const auto choose = runnable<ChooseKernel>(
+      {
+#include "kernels/choose/kernels.inc"
+      },
+      ran, true);
+#undef ONEBIT_KERNEL
+  for (int round = 0; round < 400; ++round) test_choose(choose);
+
+#define ONEBIT_KERNEL(function, isa) {#function, Isa::isa, function},
+  std::printf("attend:");
+  const auto attend = runnable<AttendKernel>(
+      {
+#include "kernels/attend/kernels.inc"
+      },
+      ran, true);
+#undef ONEBIT_KERNEL
+  for (int round = 0; round < 400; ++round) test_attend(attend);
 
   if (ran == 0) fail("this CPU runs no kernel but the scalar ones: nothing was compared");
   std::printf("%zu kernels equal the scalar ones; digest %016llx\n", ran, static_cast<unsigned long long>(digest));

@@ -28,8 +28,8 @@ struct ChooseKernel {
   Weighed (*sum)(const int32_t* counts, size_t n, const float* table, size_t entries);
 };
 
-#define ONEBIT_KERNEL(function, isa)                                        \
-  void function##_below(const int32_t*, size_t, int32_t, uint32_t*);        \
+#define ONEBIT_KERNEL(function, isa)                                 \
+  void function##_below(const int32_t*, size_t, int32_t, uint32_t*); \
   Weighed function##_sum(const int32_t*, size_t, const float*, size_t);
 #include "kernels/choose/kernels.inc"
 #undef ONEBIT_KERNEL

@@ -76,6 +76,20 @@ struct Normalize {
   float* out;
 };
 
+// Pixels (pixels, channels) that are each normalised over their channels, in the arithmetic of Normalize; all in
+// double,
+//   mean = Σ x[c] / channels,  deviation = sqrt(Σ (x[c] - mean)² / channels + eps),  sums over the channels in order
+constexpr size_t kNormPixels = 16;  // that are summed together
+
+struct LayerNormalize {
+  const float* x;
+  size_t pixels, channels;
+  double eps;
+  const float *scale, *bias;
+  float* turned;  // room for (channels, kNormPixels)
+  float* out;     // not x
+};
+
 struct StepKernels {
   const char* name;
   Isa isa;
@@ -91,6 +105,7 @@ struct StepKernels {
   // out[i] = exp(x[i]) in double
   void (*exponential)(const float* x, size_t n, float* out);
   void (*normalize)(const Normalize&);
+  void (*layer_norm)(const LayerNormalize&);
 };
 
 #define ONEBIT_KERNEL(table, isa) extern const StepKernels table;

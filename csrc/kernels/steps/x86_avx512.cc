@@ -1,3 +1,5 @@
+#include <immintrin.h>
+
 #include "kernels/steps/steps.h"
 
 #define ONEBIT_TABLE steps_avx512

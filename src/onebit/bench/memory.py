@@ -21,7 +21,7 @@ import numpy as np
 
 from onebit import runtime
 from onebit.bench.contenders import check
-from onebit.bench.networks import image_of, machine, network, random_inputs
+from onebit.bench.networks import machine, network, random_inputs
 from onebit.bench.outputs import joined
 from onebit.bench.peers import PEERS, versions
 from onebit.bench.peers.peer import Call, FilePeer, calibration_batches
@@ -42,6 +42,7 @@ def bench_memory(
     peers: Sequence[str] = (),
     random: bool = False,
     int8: bool = False,
+    length: int | None = None,
 ) -> dict[str, Any]:
     """{"machine", "rows"}: for each engine, precision and number of threads {"engine", "precision", "threads", "batch",
     "peak_mb", "resident_mb"} in 10^6 bytes, "load_ms" and "read_ms"; ours also "weights_mb" and "maps_mb" (of one thread).
@@ -52,11 +53,16 @@ def bench_memory(
         raise UserError("--memory reads /proc/self/status, which is not there: it needs Linux")
     kinds = file_peers(peers)
     with tempfile.TemporaryDirectory() as folder:
-        path, networks = network(model, method, size, folder, random=random, int8=int8)
+        path, networks = network(model, method, size, folder, random=random, int8=int8, length=length)
         reference = runtime.load(path, backend="reference")
         batches = calibration_batches(batch) if peers else 1
-        inputs, samples = random_inputs(image_of(reference), batch, batches, in_bytes=int8)
-        check("engine", joined(runtime.load(path, backend="engine")(inputs))[:1], joined(reference(inputs[:1])))
+        text = reference.input_kind == "text"
+        if text and kinds:
+            raise UserError("--peers is for networks of images; leave it out")
+        in_bytes = int8 and not (text and networks)
+        inputs, samples = random_inputs(reference, batch, batches, in_bytes=in_bytes, length=length)
+        expected = joined(reference(*(values[:1] for values in inputs)))
+        check("engine", joined(runtime.load(path, backend="engine")(*inputs))[:1], expected)
         precision = "1 bit, else int8" if int8 else "1 bit"
         rows = [row_of("onebit", precision, path, count, inputs, folder) for count in threads]
         if kinds:
@@ -100,23 +106,27 @@ def rows_of_peers(
             peer = kind(parent, samples, folder)
             peer_contenders.add_packed(name, peer, path, samples, folder)
         for count in threads:
-            rows += [row_of(name, precision, file, count, samples[0], folder) for precision, file in peer.paths.items()]
+            rows += [
+                row_of(name, precision, file, count, samples[:1], folder) for precision, file in peer.paths.items()
+            ]
     return rows
 
 
-def row_of(engine: str, precision: str, path: str, threads: int, inputs: np.ndarray, folder: str) -> dict[str, Any]:
+def row_of(
+    engine: str, precision: str, path: str, threads: int, inputs: list[np.ndarray], folder: str
+) -> dict[str, Any]:
     """A row of bench_memory: runs this module on the file in a new process. Raises UserError where that fails."""
-    saved = os.path.join(folder, "inputs.npy")
-    np.save(saved, inputs)
+    saved = os.path.join(folder, "inputs.npz")
+    np.savez(saved, *inputs)
     command = [sys.executable, "-m", __name__, engine, precision, path, str(threads), saved]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise UserError(f"{engine} ({precision}) fails in a process of its own: {done.stderr.strip()[-500:]}")
-    row = {"engine": engine, "precision": precision, "threads": threads, "batch": len(inputs)}
+    row = {"engine": engine, "precision": precision, "threads": threads, "batch": len(inputs[0])}
     return row | json.loads(done.stdout.splitlines()[-1])
 
 
-def measured(engine: str, precision: str, path: str, threads: int, inputs: np.ndarray) -> dict[str, float]:
+def measured(engine: str, precision: str, path: str, threads: int, inputs: list[np.ndarray]) -> dict[str, float]:
     """What `row_of` measures, in this process, in 10^6 bytes and ms."""
     if engine == "onebit":
         native.extension()
@@ -124,13 +134,13 @@ def measured(engine: str, precision: str, path: str, threads: int, inputs: np.nd
         import_module(PEERS[engine].packages[0])
     before = status("VmRSS") or 0
     Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
-    call, own = opened(engine, precision, path, threads)
+    call, own = opened(engine, precision, path, threads, inputs)
     for _ in range(RUNS):
-        call(inputs)
+        call(*inputs)
     peak, after = (status(key) or 0 for key in ("VmHWM", "VmRSS"))
     peak = max(peak, after)  # Linux counts in portions: either may lag
     times = {
-        "load_ms": shortest(lambda: opened(engine, precision, path, threads)),
+        "load_ms": shortest(lambda: opened(engine, precision, path, threads, inputs)),
         "read_ms": shortest(Path(path).read_bytes),
     }
     return {"peak_mb": (peak - before) / 1e6, "resident_mb": (after - before) / 1e6, **times, **own}
@@ -147,15 +157,17 @@ def shortest(call: Callable[[], object]) -> float:
     return 1e3 * min(times)
 
 
-def opened(engine: str, precision: str, path: str, threads: int) -> tuple[Call, dict[str, float]]:
-    """(the call of a file in one of the engines, what ours tells of its memory: {"weights_mb", "maps_mb"})."""
+def opened(
+    engine: str, precision: str, path: str, threads: int, inputs: list[np.ndarray]
+) -> tuple[Call, dict[str, float]]:
+    """(the call of a file in one of the engines, what ours tells of its memory: {"weights_mb", "maps_mb"} for such inputs)."""
     if engine != "onebit":
         kind = PEERS[engine]  # checked by file_peers in the process that made the file: here it would count as memory
         assert issubclass(kind, FilePeer)
         return kind.open(path, precision, threads), {}
     model = runtime.load(path, threads=threads, backend="engine")
     assert isinstance(model.backend, native.Engine)
-    sizes = {source.name: source.map for source in model.inputs}
+    sizes = {source.name: source.sizes(values) for source, values in zip(model.inputs, inputs, strict=True)}
     return model, {f"{key}_mb": value / 1e6 for key, value in model.backend.memory(sizes).items()}
 
 
@@ -184,4 +196,6 @@ def memory_table(result: dict[str, Any]) -> str:
 
 if __name__ == "__main__":
     engine, precision, path, threads, inputs = sys.argv[1:]
-    print(json.dumps(measured(engine, precision, path, int(threads), np.load(inputs))))
+    with np.load(inputs) as file:
+        given = [file[name] for name in file.files]
+    print(json.dumps(measured(engine, precision, path, int(threads), given)))

@@ -15,11 +15,15 @@ from onebit.bench.outputs import joined_tensors
 from onebit.errors import UserError
 from onebit.machine import processor
 from onebit.runtime import Image, Model, native, zoo
+from onebit.runtime.examples import made_up
 from onebit.runtime.tensors import float_weight
+from onebit.runtime.vocabulary import SPECIAL
+
+WORDS, LENGTH = 30_522, 128  # of a network of texts with random weights: word pieces as BERT has them, tokens
 
 
 def network(
-    model: str, method: str, size: int, folder: str, *, random: bool, int8: bool
+    model: str, method: str, size: int, folder: str, *, random: bool, int8: bool, length: int | None = None
 ) -> tuple[str, tuple[Any, Any] | None]:
     """(packed file, None), or what random_network makes of a name, which `random` says where a file has it too.
 
@@ -31,62 +35,84 @@ def network(
         return model, None
     if "/" in model or "." in model:
         raise UserError(f"{model} does not exist; give a packed file or the name of a model")
-    return random_network(model, method, size, folder, int8)
+    return random_network(model, method, size, folder, int8, length or LENGTH)
 
 
-def random_network(name: str, method: str, size: int, folder: str, int8: bool = False) -> tuple[str, tuple[Any, Any]]:
+def random_network(
+    name: str, method: str, size: int, folder: str, int8: bool = False, length: int = LENGTH
+) -> tuple[str, tuple[Any, Any]]:
     """(packed file of a network with random weights, (the network, its full-precision parent) in PyTorch).
 
-    The file is written into `folder`, for images of size × size pixels. Raises UserError for an unknown name or method.
+    The file is written into `folder`, for images of size × size pixels, or texts of `length` tokens. Raises UserError for an
+    unknown name or method.
     """
     import torch
 
     from onebit import models, pack
+    from onebit.data.inputs import Words
     from onebit.packing import pack as packing
+    from onebit.packing.from_checkpoint import sources
 
     torch.manual_seed(0)
-    binary = models.create(name, method, image_size=size).eval()
-    parent = models.create(name, "float", image_size=size).eval()
+    text = models.MODELS[name].task == "text"
+    words = Words((*SPECIAL, *(str(number) for number in range(WORDS - len(SPECIAL)))), length)
+    own = words.arguments() if text else {"image_size": size}
+    binary = models.create(name, method, **own).eval()
+    parent = models.create(name, "float", **own).eval()
     path = os.path.join(folder, "random.safetensors")
     if int8:  # which packing then takes as they are
         real: list[Any] = [m for m in binary.modules() if type(m) in (torch.nn.Conv2d, torch.nn.Linear)]
         for layer in real:
             weight, scale = packing.quantized(layer.weight.detach().numpy())
             layer.weight.data = torch.from_numpy(float_weight(weight, scale))
-    pack(binary, path, mean=[0.5] * 3, std=[0.25] * 3, int8=int8)
+    asked = {**sources(words), "task": "text"} if text else {"mean": [0.5] * 3, "std": [0.25] * 3}
+    pack(binary, path, **asked, int8=int8)
     return path, (binary, parent)
 
 
 class Inputs(NamedTuple):
     """The same random inputs for every contender."""
 
-    engine: np.ndarray  # the first batch as our engine takes it: float32 (B, C, H, W), or uint8 (B, H, W, C)
-    batches: list[np.ndarray]  # all of them as PyTorch and the peers take them: normalised, float32 (B, C, H, W)
+    engine: list[
+        np.ndarray
+    ]  # the first batch as a call of ours takes it: float32 (B, C, H, W), or uint8 (B, H, W, C); of a text three
+    batches: list[
+        np.ndarray
+    ]  # all as PyTorch and the peers take them: normalised, float32 (B, C, H, W); texts int64 (B, 3, T)
 
 
-def image_of(model: Model) -> Image:
-    """The input of a network. Raises UserError for one of other or several inputs."""
-    shape = model.input_shape
-    return next(source for source in model.inputs if isinstance(source, Image) and source.shape == shape)
+def random_inputs(model: Model, batch: int, count: int, *, in_bytes: bool = False, length: int | None = None) -> Inputs:
+    """`count` batches for a network of one image, or one text, of `length` tokens if it is given. Raises UserError for others."""
+    if model.input_kind == "text":
+        if in_bytes:
+            raise UserError("--int8 is of images, or of a model given by name; leave it out")
+        texts = [made_up(model.inputs, batch, np.random.default_rng(i), length) for i in range(count)]
+        return Inputs(texts[0], [np.stack(text, 1).astype(np.int64) for text in texts])
+    if length is not None:
+        raise UserError(f"--length is of texts, and {model.name} takes images; leave it out")
+    (image,) = (source for source in model.inputs if isinstance(source, Image))
+    return random_images(image, batch, count, in_bytes=in_bytes)
 
 
-def random_inputs(image: Image, batch: int, count: int, *, in_bytes: bool = False) -> Inputs:
-    """`count` batches for a network with this input. The only place in bench that knows what goes into a network.
-
-    An image is noise and a colour of its own, so that logits differ between images. In bytes it is the nearest one whose
-    normalisation is that.
-    """
+def random_images(image: Image, batch: int, count: int, *, in_bytes: bool = False) -> Inputs:
+    """`count` batches of images: noise and a colour of its own each, so that logits differ between images. In bytes they are the
+    nearest ones whose normalisation is that."""
     shape = image.shape
     random = np.random.default_rng(0)
     noise = random.standard_normal((count, batch, *shape), np.float32)
     batches = list(noise + random.standard_normal((count, batch, shape[0], 1, 1), np.float32))
     if not in_bytes:
-        return Inputs(batches[0], batches)
+        return Inputs(batches[:1], batches)
     mean, std = np.array(image.mean, np.float32), np.array(image.std, np.float32)
     pixels = [(images.transpose(0, 2, 3, 1) * std + mean) * 255 for images in batches]  # (B, H, W, C)
     given = [np.clip(np.rint(values), 0, 255).astype(np.uint8) for values in pixels]
     rounded = [image.normalized(images).transpose(0, 3, 1, 2) for images in given]
-    return Inputs(given[0], [np.ascontiguousarray(images) for images in rounded])
+    return Inputs(given[:1], [np.ascontiguousarray(images) for images in rounded])
+
+
+def what(inputs: list[np.ndarray]) -> str:
+    """One of them in words."""
+    return "image" if len(inputs) == 1 else f"text of {inputs[0].shape[1]} tokens"
 
 
 def instruction_sets(isa: str) -> list[str | None]:
@@ -101,7 +127,7 @@ def instruction_sets(isa: str) -> list[str | None]:
 
 
 def eager(network: Any, inputs: np.ndarray) -> Callable[[], Any]:
-    """A call of the PyTorch network on float32 inputs (B, C, H, W) that gives its logits, a tensor (B, classes), or its outputs
+    """A call of the PyTorch network on inputs, float32 (B, C, H, W) or int64 (B, 3, T), that gives its logits, a tensor (B, classes), or its outputs
     joined."""
     import torch
 

@@ -20,11 +20,10 @@ from rich.progress import Progress
 from torch import Tensor
 
 from onebit import models, tasks
-from onebit.bench.networks import machine, random_inputs
+from onebit.bench.networks import machine, random_images
 from onebit.data.dataset import Batch
 from onebit.data.inputs import Images, Normalization
 from onebit.errors import UserError
-from onebit.machine.heap import keep_freed_memory
 from onebit.nn import layers
 from onebit.runtime import Image
 from onebit.training import environment
@@ -68,7 +67,7 @@ class Trainee:
     def batch(self, size: int, examples: int) -> Batch:
         """A random batch for this network, on its device, NHWC."""
         generator = torch.Generator().manual_seed(0)
-        inputs = torch.from_numpy(random_inputs(Image((3, size, size)), examples, 1).engine)
+        inputs = torch.from_numpy(random_images(Image((3, size, size)), examples, 1).engine[0])
         targets = self.task.random_targets(examples, generator)
         return Batch(inputs.to(self.device), targets.to(self.device)).laid_out(torch.channels_last)
 
@@ -109,7 +108,6 @@ def bench_training(
     recipe = Recipe(precision=precision, accelerator=where.type, devices=number, threads=threads)  # type: ignore[arg-type]
     recipe.precision = environment.precision(recipe)
     environment.prepare(recipe, recipe.seed)
-    keep_freed_memory()
     trainees = [Trainee(model, name, size, classes, recipe, where) for name in dict.fromkeys(["float", *methods])]
     for trainee in trainees:
         check_fits(trainee.network, Images(3, size, Normalization((0.0,) * 3, (1.0,) * 3)), batch, f"--batch {batch}")

@@ -15,6 +15,7 @@ from onebit.runtime import zoo
 DETAILS = """MODEL is a packed file, or a name of the model table, built with random weights:
   onebit bench cifar.safetensors --threads 1,2 --isa all
   onebit bench resnet20 --method adabin
+  onebit bench sst2.safetensors --length 32                         texts of 32 tokens, and how many a second
   onebit bench imagenet_resnet18 --size 224 --threads 1,2 --isa all --peers onnxruntime,openvino,torch
 onebit bench train --help: time of training steps, by method.
 Answers are checked before any time is printed; times are medians of interleaved rounds.
@@ -36,7 +37,8 @@ def add(verbs: Any) -> None:
     add_argument("model", metavar="MODEL", help=f"packed file (.safetensors), or a model: {', '.join(MODELS)}")
     add_argument("--method", default="adabin", help=f"of a model given by name: {', '.join(METHODS)} (default adabin)")
     add_argument("--size", type=positive, default=32, help="image size in pixels of a model given by name (default 32)")
-    add_argument("--batch", type=positive, default=1, help="images per call (default 1)")
+    add_argument("--length", type=positive, help="tokens of a text (default: as many as the network takes)")
+    add_argument("--batch", type=positive, default=1, help="images, or texts, per call (default 1)")
     add_argument("--threads", type=numbers, default=[1], help="numbers of CPU threads, such as 1,2 (default 1)")
     add_argument(
         "--isa", default="best", help="instruction sets: best, all, or names such as avx2,scalar (default best)"
@@ -78,10 +80,10 @@ def add(verbs: Any) -> None:
 def run(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     if zoo.is_named(options.model) or (os.path.exists(options.model) and options.model not in MODELS):
         refuse(options, f"{options.model} is a packed file", method="adabin", size=32)
-    shared = {key: getattr(options, key) for key in ("model", "method", "size", "random", "int8")}
+    shared = {key: getattr(options, key) for key in ("model", "method", "size", "length", "random", "int8")}
     if options.layers:
         one_thread = {"threads": [1], "batch": 1, "peers": [], "memory": False, "require_idle": False}
-        refuse(options, "--layers times one image on one thread", **one_thread)
+        refuse(options, "--layers times one image, or text, on one thread", **one_thread)
         from onebit.bench.layers import bench_layers, layer_table
 
         layers = bench_layers(**shared, isa=options.isa, rounds=options.rounds or 50)

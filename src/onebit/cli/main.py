@@ -37,6 +37,7 @@ DESCRIPTION = """Train, pack and run neural networks whose weights and activatio
   onebit pack runs/digits/last.ckpt --out digits.safetensors             turn it into a file of bits
   onebit eval digits.safetensors --data digits                           measure the packed file
   onebit run digits.safetensors image.png folder/                        classify images
+  onebit run sst2.safetensors --text "a gripping film"                   or texts
   onebit export digits.safetensors --to onnx                             write it for another runtime
   onebit reproduce digits                                                train and measure a whole table
   onebit analyze runs/digits                                             see what training did, in a report

@@ -32,6 +32,7 @@ RELATIVE = (
 )
 CANCELLED = 1e-5  # of the largest value before a batch norm, times the norm's scale
 HUGE = 1e30  # a network whose values come near the end of float32, or are not finite, is compared up to there
+ROUNDED = 1e-6  # of what a binary layer's sum could be at most
 MARGIN = 2e-6  # of the root mean square of an input: closer to a mean that PyTorch sums in float32, a sign says nothing
 
 
@@ -70,6 +71,18 @@ def compare(
     comparison = _Comparison(lowering, places, backend, values)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         comparison.run(*(value.clone() for value in values.values()))
+
+
+def terms(layer: nn.Module | None) -> float:
+    """The most that an output of a binary layer could be: products of its largest activations and weights; 0 of other layers."""
+    if not isinstance(layer, BinaryConv2d | BinaryLinear):
+        return 0.0
+    if layer.activation_binarizer is None or layer.weight_binarizer is None:
+        return 0.0
+    activation = sum(form.scale + abs(form.offset) for form in layer.activation_binarizer.freeze())
+    forms = layer.weight_binarizer.freeze(layer.weight.detach())
+    weights = [form.scale.abs() + (0 if form.offset is None else form.offset.abs()) for form in forms]
+    return activation * float(torch.stack(weights).sum(0).amax()) * layer.weight[0].numel()
 
 
 class _Comparison(Calls):
@@ -137,10 +150,10 @@ class _Comparison(Calls):
         return self.env[node.args[0]]  # type: ignore[index]
 
     def cancelled(self, node: fx.Node) -> float:
-        """What rounding may leave where a batch norm takes away most of what comes in."""
+        """What rounding may leave where a batch norm takes away most of what comes in, or the terms of a binary layer each other."""
         scale = self.lowering.norms.get(node)
         if scale is None:
-            return 0.0
+            return ROUNDED * terms(self.layer(node))
         x = self.input(node)
         return CANCELLED * float((x.double().abs() * scale.abs().reshape(1, -1, *[1] * (x.dim() - 2))).amax())
 

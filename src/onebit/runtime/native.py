@@ -16,7 +16,6 @@ from onebit.runtime.extension import available as available
 from onebit.runtime.extension import extension as extension
 from onebit.runtime.graph import Description, Output, TaskRecord
 from onebit.runtime.inputs import PIECES, Floats, Image, Input, Tokens
-from onebit.runtime.tensors import vocabulary_of
 
 # Of the architecture the engine is built for; the other's do not exist.
 ISAS = (
@@ -153,7 +152,7 @@ def _input(entry: Mapping[str, Any]) -> Input:
 
 def _tokens(entry: Mapping[str, Any]) -> Tokens:
     name, count, holds = entry["name"], entry["count"], entry.get("holds", "")
-    pieces = vocabulary.decoded(entry["vocabulary"], count, vocabulary_of(name)) if holds == PIECES else ()
+    pieces = vocabulary.split(entry["vocabulary"].decode()) if holds == PIECES else ()
     return Tokens(
         entry["shape"][0], count, name, holds=holds, lowercase=entry.get("lowercase", True), vocabulary=pieces
     )

@@ -25,7 +25,12 @@ def decoded(data: bytes, count: int, where: str) -> tuple[str, ...]:
         raise FormatError(f"{where} is not valid UTF-8 at byte {error.start}; pack the model again") from None
     if not text.endswith("\n"):
         raise FormatError(f"{where} must end with a line feed; pack the model again")
-    return checked(text[:-1].split("\n"), count, where)
+    return checked(split(text), count, where)
+
+
+def split(text: str) -> tuple[str, ...]:
+    """The pieces of a tensor's text."""
+    return tuple(text[:-1].split("\n"))
 
 
 def checked(pieces: Sequence[str], count: int, where: str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""What a training sets in its process before anything is built: threads, precision, seeds."""
+"""What a training sets in its process before anything is built: threads, memory, precision, seeds."""
 
 import random
 import sys
@@ -7,11 +7,12 @@ from typing import Any
 import torch
 
 from onebit.machine import processor
+from onebit.machine.heap import keep_freed_memory
 from onebit.training.recipe import DeviceOptions
 
 
 def prepare(options: DeviceOptions, seed: int, speaks: bool = True) -> None:
-    """Set threads, denormals, determinism and seeds of this process.
+    """Set threads, the heap, denormals, determinism and seeds of this process.
 
     More threads than it has processors would wait for each other: it gets as many as those, and says so, if it speaks.
     """
@@ -22,6 +23,7 @@ def prepare(options: DeviceOptions, seed: int, speaks: bool = True) -> None:
                 f"threads = {options.threads}: this process has {count} processors, {count} are used", file=sys.stderr
             )
         torch.set_num_threads(count)
+    keep_freed_memory()
     torch.set_flush_denormal(True)  # norm weights of 1e-8 make denormals, which slow a step twentyfold
     if options.deterministic:
         torch.use_deterministic_algorithms(True)

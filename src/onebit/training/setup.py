@@ -13,7 +13,6 @@ from onebit import data, models, tasks
 from onebit.checkpoints.initial import initialize_from
 from onebit.data.dataset import Data, Examples
 from onebit.errors import UserError
-from onebit.machine.heap import keep_freed_memory
 from onebit.models.conversion import Conversion, one_sided
 from onebit.models.thresholds import start_thresholds
 from onebit.tasks.task import Task
@@ -68,8 +67,6 @@ def set_up(fabric: Fabric, recipe: Recipe, out: Path, resumes: bool, quiet: bool
     resumes: a checkpoint of this run will give the weights. Raises UserError for values that do not fit together.
     """
     source = first_alone(fabric, lambda: data.load(recipe.data, recipe.root, recipe))
-    if source.inputs.even:
-        keep_freed_memory()
     task = tasks.of_data(source, recipe)
     train, test = source.train.to(fabric.device), source.test.to(fabric.device)
     share = share_of_batch(recipe.batch_size, recipe.accumulate, fabric.world_size)

@@ -8,6 +8,7 @@ import torch
 
 from onebit.data.loading.workers import deaths_explained
 from onebit.errors import Stopped, UserError
+from onebit.machine.heap import give_back
 from onebit.tasks.score import score_module
 from onebit.training import environment, processes
 from onebit.training.devices import make_fabric, share_buffers
@@ -22,6 +23,8 @@ from onebit.training.run_folder import run_folder, write_run_files
 from onebit.training.setup import Setup, set_up
 from onebit.training.state import State, begin, restore, save
 from onebit.training.stopping import Interrupted, Stop
+
+UNEVEN = 500  # steps after which batches of many sizes give back the memory that they left in pieces
 
 
 @deaths_explained()
@@ -127,6 +130,8 @@ def train_epoch(setup: Setup, state: State, progress: Progress, stop: Stop, prof
         progress.step(number, loss, outputs, batch)
         state.signs.after_step(number)
         profiled.step()
+        if not setup.data.inputs.even and (number + 1) % UNEVEN == 0:
+            give_back()
         state.step = number + 1
         stopped_by = stop.agreed(fabric, checks)
         if saves or stopped_by:
