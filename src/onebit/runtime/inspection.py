@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from onebit.runtime import box_settings, format
-from onebit.runtime.code_conv import INT8
 from onebit.runtime.binary import products
+from onebit.runtime.code_conv import INT8
 from onebit.runtime.graph import Node
 from onebit.runtime.layers import Layer, Summary
 from onebit.runtime.operators import infer_shapes

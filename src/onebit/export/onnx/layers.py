@@ -54,7 +54,9 @@ def read(draw: Drawing, node: Node, x: Value) -> str:
 
 def conv(draw: Drawing, node: Node, arrays: Arrays, x: Value) -> str:
     weight = float_weight(draw, arrays["weight"], arrays.get("weight_scale"))  # (O, I/g, KH, KW)
-    return draw.add("Conv", read(draw, node, x), weight, *bias_of(draw, arrays), **window(node, arrays["weight"].shape[2:]))
+    return draw.add(
+        "Conv", read(draw, node, x), weight, *bias_of(draw, arrays), **window(node, arrays["weight"].shape[2:])
+    )
 
 
 def transposed_conv(draw: Drawing, node: Node, arrays: Arrays, x: Value) -> str:
