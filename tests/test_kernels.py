@@ -58,7 +58,8 @@ def test_kernels_for_arm(tmp_path: Path, native_output: str) -> None:
         "pack_neon",
         "steps_neon",
         "bytes_neon",
-        "6 kernels equal the scalar ones",
+        "codes_neon",
+        "7 kernels equal the scalar ones",
     ):
         assert kernel in output
     assert digest(output) == digest(native_output), "the same numbers on both architectures"
@@ -68,7 +69,7 @@ def test_kernels_for_webassembly(tmp_path: Path, native_output: str, monkeypatch
     need("em++", "node", packages="emscripten nodejs")
     monkeypatch.setenv("NODE_PATH", "/usr/share/nodejs")  # where Debian has what Emscripten's linker needs
     output = build_and_run(tmp_path, f"-DCMAKE_TOOLCHAIN_FILE={ROOT / 'cmake' / 'wasm.cmake'}")
-    for kernel in ("count", "multiply", "depthwise", "pack", "steps", "bytes"):
+    for kernel in ("count", "multiply", "depthwise", "pack", "steps", "bytes", "codes", "quantize"):
         assert f"{kernel}_simd128" in output
-    assert "6 kernels equal the scalar ones" in output
+    assert "8 kernels equal the scalar ones" in output
     assert digest(output) == digest(native_output), "the same numbers as on this processor"

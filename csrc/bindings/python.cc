@@ -279,6 +279,7 @@ nb::dict kernels(const Network& network) {
   names["multiply"] = select_multiply(isa).name;
   names["depthwise"] = select_depthwise(isa).name;
   names["bytes"] = select_bytes(isa).name;
+  names["codes"] = select_codes(isa).name;
   names["steps"] = select_steps(isa).name;
   return names;
 }

@@ -174,13 +174,13 @@ void Graph::rows(const Plan& plan, int index, Range range, Arena& arena, Worker&
   const Layout& layout = stage.layout;
   const Operator& op = *stage.op;
   Map* inputs = worker.inputs.data();
-  if (!stage.reads_bits) {
+  if (!stage.reads_packed) {
     for (size_t i = 0; i < stage.inputs.size(); ++i) inputs[i] = value(stage.inputs[i], arena);
   }
   const Map& out = arena.outputs[index];
   const int64_t row = layout.out.w * layout.out.c;                                // floats
   const size_t steps = stage.steps.size(), applied = stage.applies_step ? 1 : 0;  // by the operator
-  const bool traced = !arena.accumulators.empty() && stage.reads_bits;
+  const bool traced = !arena.accumulators.empty() && op.counts();
   const Step step = steps ? stage.steps[0].step() : Step::add;
   void (*apply)(const Finish&) = steps ? steps_.finish[static_cast<int>(step)] : nullptr;
   Finish finish = stage.row;
@@ -210,8 +210,8 @@ void Graph::rows(const Plan& plan, int index, Range range, Arena& arena, Worker&
       steps_.finish[static_cast<int>(stage.steps[i].step())](finish);
     }
     for (int reader : stage.packs) {
-      const Stage& bits = plan.stages[reader];
-      for (int64_t i = 0; i < count; ++i) bits.op->pack(bits.layout, kept + i * row, y + i, 0.0f, arena.packed[reader]);
+      const Stage& next = plan.stages[reader];
+      for (int64_t i = 0; i < count; ++i) next.op->pack(next.layout, kept + i * row, y + i, 0.0f, arena.packed[reader]);
     }
   }
 }
@@ -334,6 +334,8 @@ Memory Graph::memory(const std::vector<Shape>& inputs) {
   for (const Buffer<float>& slot : arena.slots) add(slot);
   for (const Packed& packed : arena.packed) {
     add(packed.bytes);
+    add(packed.codes.codes);
+    add(packed.codes.scales);
     add(packed.bits.bits);
     add(packed.bits.ones);
     add(packed.bits.bytes);
@@ -342,6 +344,8 @@ Memory Graph::memory(const std::vector<Shape>& inputs) {
   const Scratch& scratch = worker.scratch;
   add(scratch.floats.windows);
   add(scratch.floats.sums);
+  add(scratch.codes.places);
+  add(scratch.codes.sums);
   add(scratch.attention.keys);
   add(scratch.attention.values);
   add(scratch.attention.scores);
@@ -409,8 +413,7 @@ std::vector<Traced> Graph::trace(const std::vector<Values>& inputs, int64_t batc
   for (Worker& worker : now.workers) prepare(cached, worker);
   std::vector<Traced> result;
   for (const Stage& stage : plan.stages) {
-    const bool binary = stage.op->reads_bits();
-    arena.accumulators.emplace_back(binary ? stage.layout.out.elements() : 0);
+    arena.accumulators.emplace_back(stage.op->counts() ? stage.layout.out.elements() : 0);
     result.push_back({stage.node, stage.layout.out, {}, {}});
   }
   for (int64_t sample = 0; sample < batch; ++sample) {

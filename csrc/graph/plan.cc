@@ -53,11 +53,11 @@ bool fuse(const std::vector<Node>& nodes, int index, const std::vector<int>& rea
   return true;
 }
 
-// The stages whose outputs a stage reads as floats: its first input may be read as bits that were packed before.
+// The stages whose outputs a stage reads as floats: its first input may be read as what was packed before.
 std::vector<int> floats_read(const Stage& stage) {
   std::vector<int> read;
-  const bool bits = stage.reads_bits && !stage.packs_itself;
-  for (size_t i = bits ? 1 : 0; i < stage.inputs.size(); ++i) {
+  const bool packed = stage.reads_packed && !stage.packs_itself;
+  for (size_t i = packed ? 1 : 0; i < stage.inputs.size(); ++i) {
     if (is_stage(stage.inputs[i])) read.push_back(stage.inputs[i]);
   }
   for (const FusedStep& step : stage.steps) {
@@ -194,7 +194,7 @@ Plan make_plan(const std::vector<Node>& nodes, const std::vector<int>& outputs, 
     stage.op = node.op.get();
     stage.node = stage.tail = index;
     stage.applies_step = node.op->applies_step();
-    stage.reads_bits = node.op->reads_bits();
+    stage.reads_packed = node.op->reads_packed();
     stage.layout.out = shapes[index];
     for (int input : node.inputs) stage.inputs.push_back(source_of[input]);
     if (elementwise) {
@@ -206,7 +206,7 @@ Plan make_plan(const std::vector<Node>& nodes, const std::vector<int>& outputs, 
     bool sequences = node.op->strips() && stage.layout.out.w == 1;
     for (const Shape& in : stage.layout.in) sequences = sequences && in.w == 1;
     if (sequences) stage.layout.strip = std::min(kStrip, stage.layout.out.h);
-    if (stage.reads_bits) {
+    if (stage.reads_packed) {
       stage.packs_itself = is_input(first) || node.op->packs_whole();
       if (!stage.packs_itself) plan.stages[first].packs.push_back(source_of[index]);
     }

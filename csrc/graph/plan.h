@@ -39,8 +39,8 @@ struct Stage {
   // that needs the whole map (sample_mean), or that read an input of the network, pack their input themselves.
   std::vector<int> packs;
   bool packs_itself = false;
-  bool applies_step = false, reads_bits = false;  // as the operator says
-  Finish row{};                                   // of a row of the output: its sizes
+  bool applies_step = false, reads_packed = false;  // as the operator says
+  Finish row{};                                     // of a row of the output: its sizes
 };
 
 // Stages [begin, end) whose rows one thread computes in an order that uses them while they are in cache: a row as soon

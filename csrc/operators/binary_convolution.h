@@ -32,7 +32,8 @@ class BinaryConvolution : public Operator {
   bool strips() const override { return conv_.pointwise(); }
   bool applies_step() const override { return true; }
 
-  bool reads_bits() const override { return true; }
+  bool reads_packed() const override { return true; }
+  bool counts() const override { return true; }
   bool packs_whole() const override { return conv_.needs_mean(); }
   float threshold(const Layout& layout, const float* x) const override {
     return conv_.needs_mean() ? conv_.mean(layout.binary, x) : 0.0f;

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "convolutions/depthwise_conv.h"
+#include "operators/code_convolution.h"
 #include "operators/float_convolution.h"
 #include "operators/row_convolution.h"
 #include "operators/window_attributes.h"
@@ -37,9 +38,12 @@ std::unique_ptr<ByteConv> of_bytes(const Given* given, const Window& window, int
 
 std::unique_ptr<Operator> make(Source& source) {
   const Shape in = source.map(0);
-  const ConvWeight found(source, in);
+  ConvWeight found(source, in);
   const auto& [window, groups] = found.attributes;
   const Isa isa = source.target().isa;
+  if (in_codes(source, found.weight, groups)) {
+    return code_convolution(source, window, found.weight, std::move(found.bias), false);
+  }
   if (in.c > 1 && groups == in.c) {
     return std::make_unique<RowConvolution<DepthwiseConv>>(
         DepthwiseConv(window, in.c, found.weight.shape[0], found.weight.values, found.bias, isa));

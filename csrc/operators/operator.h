@@ -15,6 +15,7 @@
 #include "convolutions/binary_attention.h"
 #include "convolutions/binary_conv.h"
 #include "convolutions/byte_conv.h"
+#include "convolutions/code_conv.h"
 #include "convolutions/float_conv.h"
 #include "kernels/steps/steps.h"
 
@@ -39,6 +40,7 @@ struct Layout {
 struct Packed {
   BitImage bits;
   ByteImage bytes;
+  CodeImage codes;
   bool in_bytes = false;  // whether the sample is there as bytes
 };
 
@@ -46,6 +48,7 @@ struct Packed {
 struct Scratch {
   BinaryScratch binary;
   FloatScratch floats;
+  CodeScratch codes;
   AttentionScratch attention;
   BinaryAttentionScratch binary_attention;
   Buffer<float> boxes;     // of proposals: all rows
@@ -56,7 +59,7 @@ struct Scratch {
 // Row y of an operator's output, and how it goes on. Of layout.strip above 1: `count` rows from y on.
 struct Row {
   const Layout& layout;
-  const Map* inputs;  // as floats: of operators that read bits they are not there
+  const Map* inputs;  // as floats: of operators that read packed ones they are not there
   const Packed& packed;
   int64_t y, count;
   // Where the row goes (OW, O): finish.out. An operator that applies steps is also given the first one; the function is
@@ -110,9 +113,11 @@ class Operator {
   virtual bool applies_step() const { return false; }
   virtual const Elementwise* elementwise() const { return nullptr; }
 
-  // Whether the first input is read as bits: packed row by row, or, if the threshold depends on it, as a whole.
-  virtual bool reads_bits() const { return false; }
+  // Whether the first input is read as bits or codes: packed row by row, or, if the threshold depends on it, as a
+  // whole.
+  virtual bool reads_packed() const { return false; }
   virtual bool packs_whole() const { return false; }
+  virtual bool counts() const { return false; }                         // whether it is binary: A·B can be traced
   virtual float threshold(const Layout& layout, const float* x) const;  // of the whole map x, for `pack`
   virtual void pack(const Layout& layout, const float* x, int64_t y, float threshold, Packed& packed) const;
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from nets import moving_net, random_net, text_net
+from test_runtime_codes import MUTATIONS as CODES
+from test_runtime_codes import parts as of_codes
 from test_runtime_hostile import BYTES, MUTATIONS, parts, raw
 from test_runtime_hostile_activations import MUTATIONS as ACTIVATIONS
 from test_runtime_hostile_activations import parts as of_activations
@@ -32,6 +34,7 @@ def sources() -> dict[str, bytes]:
         ("version2", parts2, raw2, MUTATIONS2),
         ("activations", of_activations, raw2, ACTIVATIONS),
         ("moves", of_moves, raw2, MOVES),
+        ("codes", of_codes, raw2, CODES),
         ("boxes", of_boxes, raw2, BOXES),
         ("regions", of_regions, raw2, REGIONS),
         ("texts", text_net, raw2, TEXTS),

@@ -9,6 +9,7 @@
 
 #include "arrays.h"
 #include "attention_kernels.h"
+#include "code_kernels.h"
 #include "compare.h"
 #include "kernels/bconv/bconv.h"
 #include "kernels/bproduct/bproduct.h"
@@ -422,6 +423,8 @@ int run_all() {
   for (int round = 0; round < 400; ++round) test_depthwise(depthwise, kDraws[round % 4]);
 
 #undef ONEBIT_KERNEL
+
+  test_code_kernels(ran);
 
 #define ONEBIT_KERNEL(function, isa) {#function, Isa::isa, function, function##_expand},
   std::printf("bproduct:");

@@ -36,7 +36,10 @@ class Builder:
     def conv(self, x: str, in_: int, out: int, kernel: int | tuple[int, int] = 3, **attributes: Any) -> str:
         kernel = (kernel, kernel) if isinstance(kernel, int) else kernel
         weight = self.floats(out, in_ // attributes.get("groups", 1), *kernel)
-        return self.node("conv", [x], self.stored(weight), **attributes)
+        stored = self.stored(weight)
+        if "weight_scale" in stored and weight.shape[1] == in_ and len(self.nodes) % 2:
+            attributes["activations"] = "int8"
+        return self.node("conv", [x], stored, **attributes)
 
     def stored(self, weight: np.ndarray) -> dict[str, np.ndarray]:
         """A float weight (O, ...), one in three in 8 bits."""

@@ -19,7 +19,7 @@ from onebit.runtime import _engine
 
 LEVELS = native.ISAS
 SUPPORTED = native.supported()
-KERNELS = ("pack", "count", "multiply", "depthwise", "steps", "bytes")
+KERNELS = ("pack", "count", "multiply", "depthwise", "steps", "bytes", "codes")
 isas = pytest.mark.parametrize("isa", SUPPORTED)
 
 
@@ -97,6 +97,7 @@ def test_images_of_bytes_go_into_weights_of_8_bits(tmp_path: Path, isa: str, see
         net.tensors[f"{x}.bias"] = net.floats(out)
     if seed % 3 == 0:  # fused behind it, the image's floats read as well
         y = net.conv("input", channels, out, kernel, dilation=net.nodes[0]["dilation"], **attributes)
+        net.nodes[-1].pop("activations", None)
         net.tensors = {name: array for name, array in net.tensors.items() if not name.startswith(f"{y}.")}
         net.tensors[f"{y}.weight"] = net.floats(out, channels, *kernel)
         x = net.node("add", [x, y])
@@ -318,7 +319,12 @@ def test_forced_isa_runs(tmp_path: Path, isa: str, monkeypatch: pytest.MonkeyPat
         kernels = engine_of(model).kernels
         base = "avx512" if isa in ("avx512vnni", "avx512vp", "amx") else isa
         expected = {kernel: f"{kernel}_{base}" for kernel in KERNELS}
-        for level, kernel in (("avx512vnni", "bytes"), ("avx512vp", "count"), ("amx", "product")):
+        for level, kernel in (
+            ("avx512vnni", "bytes"),
+            ("avx512vnni", "codes"),
+            ("avx512vp", "count"),
+            ("amx", "product"),
+        ):
             if isa in LEVELS[1:] and level in LEVELS[: LEVELS.index(isa) + 1]:
                 expected[kernel] = f"{kernel}_{level}"
         assert kernels == expected

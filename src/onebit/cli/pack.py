@@ -25,7 +25,9 @@ def add(verbs: Any) -> None:
     )
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="checkpoint written by onebit train or onebit import")
     parser.add_argument(
-        "--int8", action="store_true", help="store the weights that are not binary in 8 bits instead of 32"
+        "--int8",
+        action="store_true",
+        help="store the weights that are not binary in 8 bits instead of 32; their layers multiply whole numbers",
     )
     parser.add_argument(
         "--labels", metavar="FILE", help="text file of other names for the labels, one a line, in order"

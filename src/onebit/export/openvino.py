@@ -4,6 +4,7 @@ runs a whole network. Nothing else makes such models: NNCF dropped binarization 
 BinaryConvolution takes activations of 0 and 1, for −1 and +1, and weights of one bit; with pad_value 0 a padded tap adds
 nothing, as in ours: it computes A·B. AdaBin's y = scale·(A·B + shift·ΣB) + offset·(A·1 + shift·N) + bias takes a second
 one with a single output, A·1, and a constant map, since ΣB and N depend on the border. RBNN's sample means it cannot say.
+Real layers of weights in 8 bits compute in float, and do not round what they read.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,9 @@ from onebit.packing.lowering import BATCH, Operation
 from onebit.packing.merge import merge_affines
 from onebit.packing.preparation import prepared, unwrapped
 from onebit.packing.variations import Recorded, check_batches, fixed_inputs, lowered
-from onebit.runtime import bits, format
+from onebit.runtime import bits, code_conv, format
 from onebit.runtime.graph import Graph, TaskRecord
-from onebit.runtime.inputs import Input, Tokens
+from onebit.runtime.inputs import Image, Input, Tokens
 from onebit.runtime.operators import infer_shapes
 from onebit.runtime.tensors import Tensors, vocabulary_of
 from onebit.runtime.vocabulary import encoded
@@ -62,8 +62,9 @@ def pack(
                   read texts. input_shape, mean, std and resize are the short form for one image, which
                   the file names "input". Other arguments have their defaults
     int8          store the weights that are not binary, those of float convolutions, linear layers and embeddings, in 8 bits:
-                  q = round(w / scale), scale = max |w| / 127 per output channel (of embeddings, per token); the runtime
-                  computes with scale·q
+                  q = round(w / scale), scale = max |w| / 127 per output channel (of embeddings, per token). Convolutions without
+                  groups and linear layers also round what they read to 8 bits, each pixel by its own largest magnitude, and
+                  multiply whole numbers; the one that reads the image takes its bytes. All others compute with scale·q
     labels        names of what the network tells apart, one for each channel of the first output, but for the background of the
                   answer "boxes"; name and recipe are recorded in the file
     task, answer  what the network is for, and how its outputs are read, a row of `onebit.runtime.answers.ANSWERS`
@@ -141,6 +142,10 @@ def pack(
     if int8:
         tensors, binary = arrays_of(operations, int8=True)
         tensors |= words
+        images = {source.name for source in named.values() if isinstance(source, Image)}
+        for node, operation in zip(graph["nodes"], operations):
+            if in_codes(operation, images):
+                node["activations"] = code_conv.INT8
     format.write(path, graph, tensors)
     return {
         "path": str(path),
@@ -199,6 +204,15 @@ def arrays_of(operations: Sequence[Operation], int8: bool) -> tuple[dict[str, np
             arrays["weight"], arrays["weight_scale"] = quantized(arrays["weight"])
         tensors |= {f"{operation.name}.{what}": array for what, array in arrays.items()}
     return tensors, binary
+
+
+def in_codes(operation: Operation, images: Set[str]) -> bool:
+    """Whether a layer of weights in 8 bits takes values in 8 bits: products of a whole pixel, but for those of an image, whose
+    bytes are taken as they are."""
+    if operation.op not in ("conv", "linear") or operation.attributes.get("groups", 1) != 1:
+        return False
+    channels = operation.tensors["weight"].shape[1]
+    return channels <= code_conv.MAX_CODES and not images & set(operation.inputs)
 
 
 def quantized(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from onebit.runtime.code_conv import FLOAT
 from onebit.runtime.graph import Node
 from onebit.runtime.inputs import Image
 
@@ -37,7 +38,12 @@ class ByteConv:
 def byte_conv(node: Node, tensors: Mapping[str, np.ndarray], image: Image) -> ByteConv | None:
     """The form in which a convolution takes the bytes of an image; None if it must take floats. `tensors` are the node's, by
     their own names."""
-    if node.op != "conv" or node.inputs != (image.name,) or "weight_scale" not in tensors:
+    if (
+        node.op != "conv"
+        or node.inputs != (image.name,)
+        or "weight_scale" not in tensors
+        or node["activations"] != FLOAT
+    ):
         return None
     weight = tensors["weight"]  # (O, I, KH, KW)
     _, channels, height, width = weight.shape

@@ -7,6 +7,7 @@ from __future__ import annotations
 import numpy as np
 
 from onebit.errors import FormatError
+from onebit.runtime import code_conv
 from onebit.runtime.byte_conv import ByteConv
 from onebit.runtime.fields import MAX_CHANNELS, MAX_SIZE
 from onebit.runtime.graph import Node
@@ -37,6 +38,7 @@ def conv_weight_shape(node: Node, shape: Shape, tensors: Tensors) -> tuple[int, 
 
 def conv_shape(node: Node, inputs: list[Shape], tensors: Tensors) -> Shape:
     out, kernel = conv_weight_shape(node, inputs[0], tensors)
+    code_conv.check(node, tensors, inputs[0][-1], node["groups"])
     return *convolved(node, inputs[0], kernel), out
 
 
@@ -45,6 +47,7 @@ def linear_shape(node: Node, inputs: list[Shape], tensors: Tensors) -> Shape:
     if channels > MAX_CHANNELS:
         raise FormatError(f"node {node.name!r} has {channels} inputs, at most {MAX_CHANNELS} are supported")
     out, _ = tensors.expect_weight(node, None, channels)
+    code_conv.check(node, tensors, channels)
     if tensors.has(node, "bias"):
         tensors.expect(node, "bias", "F32", out)
     return (out,)
@@ -68,6 +71,8 @@ def fma(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
 
 def conv(node: Node, tensors: Arrays, x: np.ndarray) -> np.ndarray:
     """y[o] = Σ_{kh, kw, c} x·w[o] (+ bias[o]) with zero padding; (B, H, W, I) -> (B, OH, OW, O)."""
+    if node["activations"] == code_conv.INT8:
+        return conv_of_codes(node, tensors, x)
     weight = float_weight(tensors["weight"], tensors.get("weight_scale"))  # (O, I/g, KH, KW)
     out, own, *kernel = weight.shape
     groups = node["groups"]
@@ -101,8 +106,26 @@ def conv_of_bytes(node: Node, form: ByteConv, x: np.ndarray) -> np.ndarray:
     return y
 
 
+def conv_of_codes(node: Node, tensors: Arrays, x: np.ndarray) -> np.ndarray:
+    """The formula of `code_conv`; (B, H, W, I) -> (B, OH, OW, O)."""
+    weight, scale, bias = code_conv.weights(tensors)  # (O, I, KH, KW)
+    kernel = (weight.shape[2], weight.shape[3])
+    codes, scales = code_conv.quantized(x)
+    taps = zip(conv_taps(node, codes, kernel), conv_taps(node, scales, kernel))
+    total: np.ndarray = np.zeros(1, np.float32)
+    for (kh, kw, pixel), (_, _, own) in taps:  # padded ones see 0
+        sums = (pixel @ weight[:, :, kh, kw].T).astype(np.float32)  # (B, OH, OW, O)
+        total = fma(own, sums, total)
+    return fma(scale, total, bias)
+
+
 def linear(node: Node, tensors: Arrays, x: np.ndarray) -> np.ndarray:
     """y[o] = Σ_i x[i]·w[o, i] (+ bias[o]); (B, I) -> (B, O)."""
+    if node["activations"] == code_conv.INT8:
+        codes, scale, bias = code_conv.weights(tensors)  # (O, I)
+        values, own = code_conv.quantized(x)  # (B, I), (B, 1)
+        sums = (values @ codes.T).astype(np.float32)  # (B, O)
+        return fma(scale, fma(own, sums, np.zeros(1, np.float32)), bias)
     weight = float_weight(tensors["weight"], tensors.get("weight_scale"))  # (O, I)
     y: np.ndarray = tensors.get("bias", np.zeros(len(weight), np.float32))
     for i in range(weight.shape[1]):

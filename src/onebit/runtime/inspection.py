@@ -7,6 +7,7 @@ import numpy as np
 
 from onebit.runtime import box_settings, format
 from onebit.runtime.binary import products
+from onebit.runtime.code_conv import INT8
 from onebit.runtime.graph import Node
 from onebit.runtime.layers import Layer, Summary
 from onebit.runtime.operators import infer_shapes
@@ -75,7 +76,9 @@ def _layer(node: Node, shapes: dict[str, Shape], tensors: dict[str, np.ndarray])
     floats = 4 * sum(array.size for name, array in own.items() if name not in ("bits", "weight_scale"))
     if bits is not None:
         floats += 4 * len(bits) * binary
-    kind = "" if not outputs else "1/1" if binary else "" if not real else "8/32" if _eight(weight) else "32/32"
+    multiplied = 8 if node.attributes.get("activations") == INT8 else 32
+    multiplied_by = "" if not real else f"8/{multiplied}" if _eight(weight) else "32/32"
+    kind = "" if not outputs else "1/1" if binary else multiplied_by
     packed = sum(array.nbytes for array in own.values())
     return Layer(node.name, node.op, tuple(_shape(out)), kind, outputs * binary, outputs * real, floats, packed)
 

@@ -17,6 +17,7 @@ from onebit.errors import FormatError
 from onebit.runtime import (
     attention,
     binary,
+    code_conv,
     convolutions,
     embeddings,
     exponentials,
@@ -158,9 +159,9 @@ def _option_a(node: Node, tensors: Arrays, x: np.ndarray) -> np.ndarray:
 _OPTION_A = {"stride": Attribute(integer(1, MAX_SIZE), 1), "pad": Attribute(pair(0, MAX_SIZE), (0, 0))}
 
 OPERATORS: dict[str, Operator] = {
-    "conv": Operator(1, convolutions.conv_shape, convolutions.conv, windows.CONV),
+    "conv": Operator(1, convolutions.conv_shape, convolutions.conv, {**windows.CONV, **code_conv.ACTIVATIONS}),
     "binary_conv": Operator(1, binary.conv_shape, binary.conv, binary.CONVOLUTION),
-    "linear": Operator(1, convolutions.linear_shape, convolutions.linear),
+    "linear": Operator(1, convolutions.linear_shape, convolutions.linear, code_conv.ACTIVATIONS),
     "binary_linear": Operator(1, binary.linear_shape, binary.linear, binary.LINEAR),
     "embedding": Operator(1, embeddings.embedding_shape, embeddings.embedding, tokens=(0,)),
     "binary_embedding": Operator(

@@ -1,5 +1,6 @@
 """Layers of real weights in ONNX: convolutions and linear layers. Weights in 8 bits stay so in the file;
-the graph multiplies them by their scales, exactly, which runtimes do once, when they load it.
+the graph multiplies them by their scales, exactly, which runtimes do once, when they load it. Where the file's layer rounds what
+it reads to 8 bits, so does the graph, and multiplies the rounded numbers in float32.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from onebit.export.onnx.drawing import Drawing, Value
+from onebit.runtime.code_conv import FLOAT, LEAST, LEVELS
 from onebit.runtime.graph import Node
 from onebit.runtime.tensors import Arrays
 
@@ -39,9 +41,22 @@ def bias_of(draw: Drawing, arrays: Arrays) -> list[str]:
     return [draw.tensor("bias", arrays["bias"])] if "bias" in arrays else []
 
 
+def read(draw: Drawing, node: Node, x: Value) -> str:
+    """What the layer multiplies: x (B, C, ...), or each of its pixels in 8 bits, as float32 (onebit.runtime.code_conv)."""
+    if node["activations"] == FLOAT:
+        return x.name
+    most = draw.add("ReduceMax", draw.add("Abs", x), draw.constant([1], np.int64), keepdims=1)  # (B, 1, ...)
+    most = draw.add("Max", most, draw.constant(LEAST))
+    levels = draw.constant(LEVELS)
+    codes = draw.add("Round", draw.add("Mul", x, draw.add("Div", levels, most)))  # half to even
+    return draw.add("Mul", codes, draw.add("Div", most, levels))
+
+
 def conv(draw: Drawing, node: Node, arrays: Arrays, x: Value) -> str:
     weight = float_weight(draw, arrays["weight"], arrays.get("weight_scale"))  # (O, I/g, KH, KW)
-    return draw.add("Conv", x, weight, *bias_of(draw, arrays), **window(node, arrays["weight"].shape[2:]))
+    return draw.add(
+        "Conv", read(draw, node, x), weight, *bias_of(draw, arrays), **window(node, arrays["weight"].shape[2:])
+    )
 
 
 def transposed_conv(draw: Drawing, node: Node, arrays: Arrays, x: Value) -> str:
@@ -60,7 +75,7 @@ def transposed_conv(draw: Drawing, node: Node, arrays: Arrays, x: Value) -> str:
 
 def linear(draw: Drawing, node: Node, arrays: Arrays, x: Value) -> str:
     weight = float_weight(draw, arrays["weight"], arrays.get("weight_scale"))  # (O, I)
-    return draw.add("Gemm", x, weight, *bias_of(draw, arrays), transB=1)
+    return draw.add("Gemm", read(draw, node, x), weight, *bias_of(draw, arrays), transB=1)
 
 
 def batch_of(draw: Drawing, source: str) -> str:
