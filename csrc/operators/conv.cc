@@ -42,7 +42,7 @@ std::unique_ptr<Operator> make(Source& source) {
   const auto& [window, groups] = found.attributes;
   const Isa isa = source.target().isa;
   if (in_codes(source, found.weight, groups)) {
-    return code_convolution(source, window, found.weight, std::move(found.bias), false);
+    return code_convolution(source, window, std::move(found.weight), std::move(found.bias), false);
   }
   if (in.c > 1 && groups == in.c) {
     return std::make_unique<RowConvolution<DepthwiseConv>>(

@@ -16,7 +16,7 @@ std::unique_ptr<Operator> make(Source& source) {
   const int64_t out = weight.shape[0];
   std::vector<float> bias;
   if (source.has("bias")) bias = source.floats("bias", {out});
-  if (in_codes(source, weight, 1)) return code_convolution(source, Window{}, weight, std::move(bias), true);
+  if (in_codes(source, weight, 1)) return code_convolution(source, Window{}, std::move(weight), std::move(bias), true);
   FloatConv conv(Window{}, in, out, 1, weight.values, bias, source.target().isa);
   return std::make_unique<FloatConvolution>(std::move(conv), nullptr, true);
 }

@@ -1,7 +1,9 @@
 // Products of 16-bit numbers, added in pairs (i32x4.dot_i16x8_s): of each four bytes the even ones, then the odd ones.
 #include <wasm_simd128.h>
 
+#define fma fma_inline
 #include "base/fma_simd128.inc"
+#undef fma
 #include "kernels/iconv/iconv.h"
 
 namespace onebit {
@@ -30,6 +32,8 @@ inline Integers dot(Integers sums, Bytes x, Weights w) {
   return wasm_i32x4_add(sums, wasm_i32x4_add(even, odd));
 }
 inline Vector to_float(Integers x) { return wasm_f32x4_convert_i32x4(x); }
+// Called, not inlined: it is long, and once a tap.
+[[gnu::noinline]] Vector fma(Vector a, Vector b, Vector c) { return fma_inline(a, b, c); }
 inline Vector splat(float x) { return wasm_f32x4_splat(x); }
 inline Integers start_at(const int32_t* p) { return wasm_v128_load(p); }
 
