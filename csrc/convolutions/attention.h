@@ -31,6 +31,8 @@ class Attention {
       : heads_(heads), scale_(scale), multiply_(select_multiply(isa)), steps_(select_steps(isa)) {}
 
   int64_t heads() const { return heads_; }
+  bool fits(int64_t, int64_t) const { return true; }  // it has no numbers of its own for channels
+  int64_t weight_bytes() const { return 0; }
 
   // Of the sequences k (Tk, 1, C) and v (Tk, 1, Cv): how many rows of q are best computed at once, the memory that they
   // need, and how many products an output is a sum of.

@@ -2,7 +2,9 @@
 // and perhaps a mask of Tk tokens, 0 for keys that are not there.
 #pragma once
 
+#include <algorithm>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/require.h"
@@ -45,5 +47,47 @@ inline int64_t checked_heads(Source& source) {
 inline const float* mask_of(const Layout& layout, const Map* inputs) {
   return layout.in.size() == 4 ? inputs[3].data : nullptr;
 }
+
+// The operator of an attention, whose memory is this member of the scratch and whose products are of this kind.
+template <typename Kind, auto Memory>
+class SequenceAttention : public Operator {
+ public:
+  SequenceAttention(Kind attention, const char* products) : attention_(std::move(attention)), products_(products) {}
+
+  Shape infer(const std::vector<Shape>& in) const override {
+    require(attention_.fits(in[0].c, in[2].c), "attention: thresholds of another number of channels");
+    return infer_attention(in, attention_.heads());
+  }
+
+  void plan(Layout& layout, bool) const override { layout.rows = attention_.band(layout.in[0], layout.in[2]); }
+  void reserve(const Layout& layout, Scratch& scratch) const override {
+    attention_.reserve(layout.in[0], layout.in[1], layout.in[2], scratch.*Memory);
+  }
+
+  int64_t rows_needed(const Layout& layout, int input, int64_t y) const override {
+    return input == 0 ? y + 1 : layout.in[input].h;
+  }
+  bool strips() const override { return true; }
+
+  void begin(const Layout& layout, const Map* inputs, const Packed&, Range rows, Scratch& scratch) const override {
+    attention_.run(inputs[0], layout.in[1], inputs[1], layout.in[2], inputs[2], mask_of(layout, inputs), rows,
+                   scratch.*Memory);
+  }
+
+  void row(const Row& r) const override {
+    const auto& made = r.scratch.*Memory;
+    const int64_t channels = r.layout.out.c;
+    std::copy_n(made.sums.data() + (r.y - made.first) * channels, r.count * channels, r.finish.out);
+  }
+
+  int64_t weight_bytes() const override { return attention_.weight_bytes(); }
+  Work work(const Layout& layout, const Packed&) const override {
+    return {products_, attention_.products(layout.in[1], layout.in[2])};
+  }
+
+ private:
+  Kind attention_;
+  const char* products_;
+};
 
 }  // namespace onebit

@@ -42,6 +42,20 @@ def parts() -> Parts:
     return graph, tensors
 
 
+def of(which: str, **changes: Any) -> Callable[[Parts], Any]:
+    """The node of this name, or the first of this operator, with other attributes; None leaves one out."""
+
+    def change(source: Parts) -> None:
+        node = next(node for node in source[0]["nodes"] if which in (node["name"], node["op"]))
+        for key, value in changes.items():
+            if value is None:
+                del node[key]
+            else:
+                node[key] = value
+
+    return change
+
+
 def raw(graph: Any, tensors: dict[str, np.ndarray], **metadata: str) -> bytes:
     text = graph if isinstance(graph, str) else json.dumps(graph)
     return safetensors.numpy.save(tensors, {"format": "onebit", "version": "1", "graph": text} | metadata)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from nets import Builder
-from test_runtime_hostile import Parts, accept, refuse_changed, tensor
+from test_runtime_hostile import Parts, accept, of, refuse_changed, tensor
 from test_runtime_hostile_several import raw
 
 
@@ -46,20 +46,6 @@ def parts() -> Parts:
         "t.bias": net.floats(6),
     }
     return net.graph("l", map="t"), net.tensors
-
-
-def of(name: str, **changes: Any) -> Callable[[Parts], Any]:
-    """The node with other attributes; None leaves one out."""
-
-    def change(source: Parts) -> None:
-        (node,) = (node for node in source[0]["nodes"] if node["name"] == name)
-        for key, value in changes.items():
-            if value is None:
-                del node[key]
-            else:
-                node[key] = value
-
-    return change
 
 
 def put(**tensors: np.ndarray) -> Callable[[Parts], Any]:

@@ -10,24 +10,10 @@ import pytest
 from nets import text_net
 from onebit.runtime import format as file_format
 from onebit.runtime.vocabulary import encoded
-from test_runtime_hostile import Parts, accept, poke, refuse_changed, set_in, tensor
+from test_runtime_hostile import Parts, accept, of, poke, refuse_changed, set_in, tensor
 from test_runtime_hostile_several import entry, more, raw, without
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "##b", "film", "Ärger", "gripping", "##ing", "é"]  # of `text_net`
-
-
-def of(op: str, **changes: Any) -> Callable[[Parts], Any]:
-    """The first node of an operator with other attributes; None leaves one out."""
-
-    def change(source: Parts) -> None:
-        node = next(node for node in source[0]["nodes"] if node["op"] == op)
-        for key, value in changes.items():
-            if value is None:
-                del node[key]
-            else:
-                node[key] = value
-
-    return change
 
 
 def words(*pieces: str, count: int | None = None) -> Callable[[Parts], Any]:

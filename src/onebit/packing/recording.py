@@ -55,9 +55,8 @@ class Recorder(TorchFunctionMode):
         self.nodes: dict[int, fx.Node] = {}  # of tensors that depend on an input, by id
         self.constants: dict[tuple[int, int], fx.Node] = {}  # by id and version: one that is changed later is another
         self.tensors: dict[int, Tensor] = {}  # kept, so that ids stay theirs
-        self.tables: dict[
-            tuple[int, int], Tensor
-        ] = {}  # of constants (..., T, C) by id and version: (P, C), whose first rows they are
+        # of constants (..., T, C), by id and version, the table (P, C) whose first rows they are
+        self.tables: dict[tuple[int, int], Tensor] = {}
         self.changed: dict[int, str] = {}  # tensors whose memory was changed under another name, and by what
         self.inside: list[nn.Module] = []
         self.paused = 0

@@ -8,6 +8,7 @@ e^r − 1 is r times a polynomial of degree 9, of Taylor's coefficients 1/n!: it
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -111,13 +112,10 @@ def softmax(x: np.ndarray, there: np.ndarray | None = None) -> np.ndarray:
     there    bool, of a shape that fits x: where it is false, x counts for nothing and gives 0
     """
     wide = x.astype(np.float64)
-    if there is None:
-        e = exp(wide - wide.max(axis=-1, keepdims=True))
-        total = np.cumsum(e, axis=-1)[..., -1:]
-    else:
-        largest = np.where(there, wide, -np.inf).max(axis=-1, keepdims=True)
-        e = np.where(there, exp(np.where(there, wide - largest, 0.0)), 0.0)
-        total = np.cumsum(e, axis=-1)[..., -1:]
-        total = np.where(total > 0, total, 1.0)  # where nothing is there
+    seen: Any = True if there is None else there
+    largest = np.where(seen, wide, -np.inf).max(axis=-1, keepdims=True)
+    e = np.where(seen, exp(np.where(seen, wide - largest, 0.0)), 0.0)
+    total = np.cumsum(e, axis=-1)[..., -1:]
+    total = np.where(total > 0, total, 1.0)  # where nothing is there
     y: np.ndarray = (e / total).astype(np.float32)
     return y

@@ -151,8 +151,6 @@ def _input(entry: Mapping[str, Any]) -> Input:
 
 
 def _tokens(entry: Mapping[str, Any]) -> Tokens:
-    name, count, holds = entry["name"], entry["count"], entry.get("holds", "")
-    pieces = vocabulary.split(entry["vocabulary"].decode()) if holds == PIECES else ()
-    return Tokens(
-        entry["shape"][0], count, name, holds=holds, lowercase=entry.get("lowercase", True), vocabulary=pieces
-    )
+    pieces = vocabulary.split(entry["vocabulary"].decode()) if entry["holds"] == PIECES else ()
+    length, count = entry["shape"][0], entry["count"]
+    return Tokens(length, count, entry["name"], holds=entry["holds"], lowercase=entry["lowercase"], vocabulary=pieces)
