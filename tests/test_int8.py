@@ -43,6 +43,22 @@ def test_the_engine_runs_the_network_with_rounded_weights_and_pixels(tmp_path):
     assert np.abs(engine - runtime.load(tmp_path / "False.safetensors")(images.numpy())).max() > 0
 
 
+def test_convolutions_of_few_products_keep_their_values(tmp_path):
+    """Where rounding a pixel costs more than its products: few channels, or few outputs and taps. Vectors have one pixel alone."""
+    torch.manual_seed(0)
+    layers = {"stem": (3, 15, 3), "thin": (15, 24, 1), "few": (24, 23, 1), "taps": (23, 8, 3), "point": (8, 16, 3)}
+    layers |= {"whole": (16, 24, 1)}
+    net = torch.nn.Sequential()
+    for name, (inputs, outputs, kernel) in layers.items():
+        net.add_module(name, torch.nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2))
+        net.add_module(f"{name}_relu", torch.nn.ReLU())
+    net.append(torch.nn.AdaptiveAvgPool2d(1)).append(torch.nn.Flatten())
+    net.add_module("classifier", torch.nn.Linear(24, 5))
+    pack(net.eval(), tmp_path / "net", input_shape=(3, 8, 8), int8=True)
+    nodes = runtime.load(tmp_path / "net").graph["nodes"]
+    assert [node["name"] for node in nodes if node.get("activations") == "int8"] == ["taps", "whole", "classifier"]
+
+
 def by_pixel(x: torch.Tensor) -> torch.Tensor:
     """Each pixel (of a vector: all of it) in steps of a 127th of its largest magnitude."""
     step = x.abs().amax(1, keepdim=True) / 127
