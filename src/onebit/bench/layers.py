@@ -40,8 +40,7 @@ def bench_layers(
     with tempfile.TemporaryDirectory() as folder:
         path, networks = network(model, method, size, folder, random=random, int8=int8, length=length)
         reference = runtime.load(path, backend="reference")
-        in_bytes = int8 and not (networks and reference.input_kind == "text")
-        inputs = random_inputs(reference, 1, 1, in_bytes=in_bytes, length=length).engine
+        inputs = random_inputs(reference, 1, 1, int8=int8, named=bool(networks), length=length).engine
         expected = joined(reference(*inputs))
         tables = []
         for name in instruction_sets(isa):

@@ -58,9 +58,7 @@ def bench_memory(
         kinds = file_peers(peers)
         reference = runtime.load(path, backend="reference")
         batches = calibration_batches(batch) if peers else 1
-        text = reference.input_kind == "text"
-        in_bytes = int8 and not (text and networks)
-        inputs, samples = random_inputs(reference, batch, batches, in_bytes=in_bytes, length=length)
+        inputs, samples = random_inputs(reference, batch, batches, int8=int8, named=bool(networks), length=length)
         expected = joined(reference(*(values[:1] for values in inputs)))
         check("engine", joined(runtime.load(path, backend="engine")(*inputs))[:1], expected)
         precision = "1 bit, else int8" if int8 else "1 bit"

@@ -79,25 +79,28 @@ def random_network(
 class Inputs(NamedTuple):
     """The same random inputs for every contender."""
 
-    engine: list[
-        np.ndarray
-    ]  # the first batch as a call of ours takes it: float32 (B, C, H, W), or uint8 (B, H, W, C); of a text three
-    batches: list[
-        np.ndarray
-    ]  # all as PyTorch and the peers take them: normalised, float32 (B, C, H, W); texts int64 (B, 3, T)
+    # the first batch as a call of ours takes it: float32 (B, C, H, W), or uint8 (B, H, W, C); of a text three
+    engine: list[np.ndarray]
+    # all as PyTorch and the peers take them: normalised, float32 (B, C, H, W); texts int64 (B, 3, T)
+    batches: list[np.ndarray]
 
 
-def random_inputs(model: Model, batch: int, count: int, *, in_bytes: bool = False, length: int | None = None) -> Inputs:
-    """`count` batches for a network of one image, or one text, of `length` tokens if it is given. Raises UserError for others."""
+def random_inputs(
+    model: Model, batch: int, count: int, *, int8: bool = False, named: bool = False, length: int | None = None
+) -> Inputs:
+    """`count` batches for a network of one image, or one text, of `length` tokens if it is given. Raises UserError for others.
+
+    int8    --int8: images are bytes; of texts, which never are, it is for a model that was given by name (`named`) alone
+    """
     if model.input_kind == "text":
-        if in_bytes:
+        if int8 and not named:
             raise UserError("--int8 is of images, or of a model given by name; leave it out")
         texts = [made_up(model.inputs, batch, np.random.default_rng(i), length) for i in range(count)]
         return Inputs(texts[0], [np.stack(text, 1).astype(np.int64) for text in texts])
     if length is not None:
         raise UserError(f"--length is of texts, and {model.name} takes images; leave it out")
     (image,) = (source for source in model.inputs if isinstance(source, Image))
-    return random_images(image, batch, count, in_bytes=in_bytes)
+    return random_images(image, batch, count, in_bytes=int8)
 
 
 def random_images(image: Image, batch: int, count: int, *, in_bytes: bool = False) -> Inputs:

@@ -87,9 +87,7 @@ def checked_contenders(
     file."""
     reference = runtime.load(path, backend="reference")
     batches = calibration_batches(batch) if peers else 1
-    text = reference.input_kind == "text"
-    in_bytes = int8 and not (text and networks)
-    inputs, samples = random_inputs(reference, batch, batches, in_bytes=in_bytes, length=length)
+    inputs, samples = random_inputs(reference, batch, batches, int8=int8, named=bool(networks), length=length)
     expected = joined(reference(*(values[:1] for values in inputs)))
     contenders: list[Contender] = []
     doubts: list[str] = []

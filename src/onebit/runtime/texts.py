@@ -26,7 +26,6 @@ SHORTEST = 3  # tokens: [CLS], something and [SEP]
 MANY, TOGETHER = 1024, 64  # read at a time, of which so many of one length run in a call
 BETWEEN = "\t"  # the two texts of a pair
 STANDARD = "-"  # in place of a file's name
-Text = str | tuple[str, str]
 
 
 class Line(NamedTuple):

@@ -22,8 +22,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from onebit.errors import UserError
+from onebit.runtime.vocabulary import SPECIAL
 
-SPECIAL = ("[UNK]", "[SEP]", "[CLS]", "[PAD]", "[MASK]")
+SPELLED = (*SPECIAL, "[MASK]")  # tokens, where a text has them so
 MOST_LETTERS = 100  # of a word that has pieces
 MOST_WORDS = 100_000  # whose pieces are remembered
 CHANGED = {"\u166d": "Po", "\U000111c9": "Po", "\u1734": "Mn"}  # after Unicode 8
@@ -102,7 +103,7 @@ class WordPieces:
         self.numbers = {piece: number for number, piece in enumerate(vocabulary)}
         self.lowercase = lowercase
         self.unknown, self.first, self.last = (self.numbers[piece] for piece in ("[UNK]", "[CLS]", "[SEP]"))
-        special = [re.escape(piece) for piece in SPECIAL if piece in self.numbers]
+        special = [re.escape(piece) for piece in SPELLED if piece in self.numbers]
         self._special = re.compile(f"({'|'.join(special)})")
         self._longest = max(map(len, vocabulary))  # letters
         self._known: dict[str, tuple[int, ...]] = {}  # words
@@ -147,7 +148,7 @@ class WordPieces:
                 yield from clean.translate(APART).split()
 
     def _split(self, word: str) -> tuple[int, ...]:
-        if word in SPECIAL and word in self.numbers:
+        if word in SPELLED and word in self.numbers:
             return (self.numbers[word],)
         if len(word) > MOST_LETTERS:
             return (self.unknown,)
