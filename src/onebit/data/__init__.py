@@ -35,7 +35,7 @@ DATA: "Table[Callable[[Path, LoadOptions], Data]]" = Table(
 # Keys that only some sets read
 PHOTOGRAPHS = ("crop_scale", "color_jitter", "rand_augment", "lighting")
 OBJECTS = ("photometric", "zoom_out", "iou_crop", "mirror")
-TEXTS = ("glue", "length", "vocabulary")
+TEXTS = ("glue", "length", "vocabulary", "replace_words")
 
 
 def load(name: str, root: str | Path = "data", options: LoadOptions | None = None) -> "Data":

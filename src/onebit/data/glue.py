@@ -17,7 +17,7 @@ import torch
 from onebit.data.dataset import Data
 from onebit.data.inputs import Words
 from onebit.data.loading.sentences import Sentences
-from onebit.data.loading.text_files import table, vocabulary
+from onebit.data.loading.text_files import SPECIAL, table, vocabulary
 from onebit.data.loading.warning import warn
 from onebit.data.loading.word_pieces import pieces
 from onebit.data.options import LoadOptions
@@ -86,6 +86,7 @@ def glue(root: Path, options: LoadOptions) -> Data:
         raise UserError(f"{name}: {folder} must hold {wanted}; --root names the folder that contains {layout.folder}/")
     words = Words(vocabulary(vocabulary_file(root, options.vocabulary, name), name), options.length)
     train, test = (sentences(folder / file, layout, words, name) for file in there[0])
+    train.replaced = options.replace_words
     labels = tuple(layout.labels.values()) or ("similarity",)
     return Data("glue", train, test, words, labels, "text", layout.scores)
 
@@ -130,7 +131,7 @@ def sentences(path: Path, layout: Layout, words: Words, where: str) -> Sentences
             f"{where}: {found.cut} of {rows} texts of {path.name} have more than length = {words.length} tokens and are cut there"
         )
     kind = torch.int64 if layout.labels else torch.float32
-    return Sentences(found, torch.tensor(targets, dtype=kind), words.vocabulary.index("[PAD]"))
+    return Sentences(found, torch.tensor(targets, dtype=kind), [words.vocabulary.index(mark) for mark in SPECIAL])
 
 
 def target(label: str, layout: Layout, where: str) -> float:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from onebit.options import NATURAL, POSITIVE, SHARE, Bounds, Options, key
+from onebit.options import FRACTION, NATURAL, POSITIVE, SHARE, Bounds, Options, key
 
 VAL_SPLIT = 0.1
 OPEN = Bounds(lambda v: 0 < v < 1, "in (0, 1)")
@@ -56,6 +56,9 @@ class LoadOptions(Options):
         "",
         "file of word pieces, a line each; empty means vocab.txt or bert-base-uncased-vocab.txt in the root folder or beside it",
         free=True,
+    )
+    replace_words: float = key(
+        0.0, "share of the word pieces of training texts that others replace at random; 0 means none", FRACTION
     )
     max_corrupt: int = key(
         10,

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from onebit.nn.binarizer import WeightForm, filter_mean
 from onebit.nn.embedding import RowBinarizer
-from onebit.nn.sign import scaled_gradient, sign
+from onebit.nn.sign import sign, with_gradient_of
 from onebit.nn.surrogates import Surrogate
 
 Of = Literal["row", "tensor"]
@@ -35,8 +35,8 @@ class CentredSign(RowBinarizer):
 
     def rows(self, rows: Tensor, weight: Tensor) -> Tensor:
         centred, scale = self.parts(rows, weight)
-        tiny = torch.finfo(scale.dtype).tiny
-        return scale * self.surrogate(scaled_gradient(centred, 1 / scale.clamp(min=tiny)))
+        signs = self.surrogate(centred)
+        return with_gradient_of(scale * signs.detach(), signs)
 
     def freeze(self, weight: Tensor) -> tuple[WeightForm, ...]:
         centred, scale = self.parts(weight, weight)

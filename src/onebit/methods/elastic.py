@@ -6,20 +6,36 @@ here, as the sign of 0 is 1.
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from onebit.nn.binarizer import ActivationBinarizer, ActivationForm
-from onebit.nn.sign import scaled_gradient
+from onebit.nn.sign import scaled_gradient, sign
 from onebit.nn.surrogates import Surrogate, ste
 
 LEAST = 1e-5  # of alpha
 
 
-def half_window(x: Tensor) -> Tensor:
-    """2 where |x| <= 1/2, else 0: with x = u - 1/2, (sign(x) + 1) / 2 then has the slope of clamp(u, 0, 1)."""
-    return 2 * ste(x, 0.5)
+class _Step(torch.autograd.Function):
+    """alpha h, h = 1 where x >= t, else 0. With v = (x - t) / alpha, so that u = v + 1/2 where t = alpha / 2 - b:
+
+    dx = da 1_{|v| <= 1/2},  dt = -dx,  dalpha = sum da h - dx v
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, alpha: Tensor, threshold: Tensor) -> Tensor:
+        v = (x - threshold) / alpha
+        step = (sign(v) + 1) / 2
+        ctx.save_for_backward(v, step, threshold)
+        return alpha * step
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        v, step, threshold = ctx.saved_tensors
+        inner = ste(v, 0.5) * grad
+        return inner, (grad * step - inner * v).sum(), -inner.sum_to_size(threshold.shape)
 
 
 class Elastic(ActivationBinarizer):
@@ -75,12 +91,11 @@ class ElasticStep(Elastic):
     start = 4.0
 
     def __init__(self, channels: int, shifts: bool = True):
-        super().__init__(channels, Surrogate(half_window), shifts)
+        super().__init__(channels, None, shifts)
 
     def forward(self, x: Tensor) -> Tensor:
         alpha = scaled_gradient(self.scale(), 1 / math.sqrt(x.numel()))
-        v = (x - self.threshold(alpha / 2, x)) / alpha.to(x.dtype)  # u - 1/2
-        return alpha.to(x.dtype) * ((self.surrogate(v) + 1) / 2)
+        return _Step.apply(x, alpha.to(x.dtype), self.threshold(alpha / 2, x))
 
     def freeze(self) -> tuple[ActivationForm, ...]:
         half = self.scale().detach() / 2

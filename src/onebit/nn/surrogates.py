@@ -31,15 +31,18 @@ import torch
 from torch import Tensor, nn
 
 from onebit.errors import UserError
-from onebit.nn.sign import Derivative, surrogate_sign
+from onebit.nn.sign import Derivative, sign, surrogate_sign, with_gradient_of
 
 Course = Callable[[float], float]  # a parameter's value at fraction = epoch / epochs of the training
 
 
 def ste(x: Tensor, clip: Tensor | float = 1.0) -> Tensor:
     """1 where |x| <= clip, else 0: the slope of clamp(x, -clip, clip) (BNN, eq. 4)."""
-    # exactly; a comparison would make torch.compile keep masks, which a CPU reads slowly
-    return (1 + clip - x.abs()).floor().clamp(0, 1)
+    if torch.compiler.is_compiling():
+        return (
+            (1 + clip - x.abs()).floor().clamp(0, 1)
+        )  # exactly; with a comparison it would keep masks, which a CPU reads slowly
+    return x.abs().le_(clip)
 
 
 def identity(x: Tensor) -> Tensor:
@@ -140,6 +143,8 @@ class Surrogate(nn.Module):
         return self.derivative(x, *self.parameters_now())
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.derivative is identity:
+            return with_gradient_of(sign(x), x)
         return surrogate_sign(x, self.derivative, *self.parameters_now())
 
 

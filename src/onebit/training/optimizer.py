@@ -1,12 +1,33 @@
 """The optimizer of a training, its parameter groups, and its learning rate over time."""
 
+import difflib
+import fnmatch
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
+from onebit.errors import UserError
 from onebit.training.recipe import OptimizerOptions
+
+
+def freeze(model: nn.Module, choices: Sequence[str]) -> None:
+    """Train all parameters but those that a choice names: by name, by that of a module around them, or by a pattern (* ? [).
+
+    Raises UserError for a choice that names none, and where nothing is left to train.
+    """
+    names = dict(model.named_parameters())
+    for choice in choices:
+        found = [n for n in names if fnmatch.fnmatchcase(n, choice) or fnmatch.fnmatchcase(n, f"{choice}.*")]
+        if not found:
+            near = difflib.get_close_matches(choice, names, 1, 0)
+            raise UserError(f"recipe: freeze holds {choice!r}, which names no parameter; one is called {near[0]!r}")
+        for name in found:
+            names[name].requires_grad_(False)
+    if not any(parameter.requires_grad for parameter in names.values()):
+        raise UserError(f"recipe: freeze = {list(choices)!r} names all parameters; leave some to train")
 
 
 def parameter_groups(model: nn.Module, options: OptimizerOptions) -> list[dict[str, Any]]:
@@ -14,6 +35,8 @@ def parameter_groups(model: nn.Module, options: OptimizerOptions) -> list[dict[s
     decayed: list[nn.Parameter] = []
     exempt: list[nn.Parameter] = []
     for parameter in model.parameters():
+        if not parameter.requires_grad:
+            continue
         per_channel = parameter.numel() <= max(parameter.shape[:2], default=1)
         (exempt if per_channel and not options.decay_norm_and_scalars else decayed).append(parameter)
     groups = [{"params": decayed, "weight_decay": options.weight_decay}, {"params": exempt, "weight_decay": 0.0}]

@@ -78,6 +78,10 @@ class OptimizerOptions(Options):
     )
     warmup_epochs: float = key(0.0, "epochs of linear warm-up from 0", NATURAL, extends=True)
     clip_grad_norm: float = key(0.0, "bound on the norm of the whole gradient; 0 means none", NATURAL, extends=True)
+    freeze: list[str] = key(
+        [],
+        'names of parameters that stay as `initial` gives them, of modules for all of theirs, and patterns, such as "embeddings.*"',
+    )
     ema_decay: float = key(
         0.0,
         "decay per step of an exponential moving average of the weights, evaluated and saved beside them; 0 means none",

@@ -21,7 +21,7 @@ from onebit.training.distillation import distillation
 from onebit.training.dry_run import check_fits
 from onebit.training.environment import compiles, layout
 from onebit.training.objective import Objective
-from onebit.training.optimizer import make_optimizer
+from onebit.training.optimizer import freeze, make_optimizer
 from onebit.training.recipe import ModelOptions, Recipe
 from onebit.training.step import Step
 
@@ -94,6 +94,7 @@ def set_up(fabric: Fabric, recipe: Recipe, out: Path, resumes: bool, quiet: bool
         start_thresholds(model, examples_of(train, model))
     if not quiet and (warning := getattr(model, "warning", "")):
         fabric.print(f"onebit: warning: {warning}", file=sys.stderr)
+    freeze(model, recipe.freeze)
     if recipe.sync_batch_norm:
         model = synchronize_norms(model, fabric)
     maps = layout(recipe)

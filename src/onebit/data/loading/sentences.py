@@ -2,7 +2,10 @@
 
 In training, batches hold texts of about the same length, since what fills up the shorter ones is computed for nothing: the
 order of an epoch is cut into windows of WINDOW batches, each window is sorted by length, and all batches of the epoch are
-shuffled. All of it comes from (seed, epoch), so a run that resumes sees the same batches.
+shuffled. Where asked to, each word piece of theirs is replaced with some probability by one drawn from all pieces of all texts, so
+that frequent ones come often: what a teacher says of such texts keeps a network of few texts from learning them by heart (word
+replacement of Tang et al. 2019, arXiv 1903.12136, without their tags of speech). All of it comes from (seed, epoch, step), so a
+run that resumes sees the same batches.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,12 +21,17 @@ WINDOW = 64  # batches whose texts are sorted by length
 
 
 class Sentences(Examples):
-    """pieces: the texts; targets (N,): int64 of classes, float32 of quantities; pad: number of the piece that fills up."""
+    """pieces: the texts; targets (N,): int64 of classes, float32 of quantities; marks: numbers of the pieces that are no words, the
+    first of which fills up.
+
+    replaced   share of the word pieces that training replaces
+    """
 
     corrupt: Sequence[str] = ()
+    replaced: float = 0.0
 
-    def __init__(self, pieces: Pieces, targets: Tensor, pad: int):
-        self.pieces, self.targets, self.pad = pieces, targets, pad
+    def __init__(self, pieces: Pieces, targets: Tensor, marks: Sequence[int]):
+        self.pieces, self.targets, self.marks = pieces, targets, list(marks)
         self.ids = torch.from_numpy(pieces.ids)
         self.starts, self.lengths = torch.from_numpy(pieces.ends[:-1]), torch.from_numpy(np.diff(pieces.ends))
         self.seconds = torch.from_numpy(pieces.seconds)
@@ -43,7 +51,7 @@ class Sentences(Examples):
         parts = [ids[ends[i] : ends[i + 1]] for i in chosen]
         lengths = np.concatenate([[0], np.cumsum([len(part) for part in parts])]).astype(np.int64)
         kept = Pieces(np.concatenate(parts), lengths, self.pieces.seconds[chosen], self.pieces.cut)
-        return Sentences(kept, self.targets.cpu()[torch.from_numpy(chosen)], self.pad).to(self.targets.device)
+        return Sentences(kept, self.targets.cpu()[torch.from_numpy(chosen)], self.marks).to(self.targets.device)
 
     def batch(self, indices: Tensor) -> Batch:
         """The texts of these numbers (B,): int64 (B, 3, T), T the tokens of the longest of them (see `Words`)."""
@@ -51,7 +59,7 @@ class Sentences(Examples):
         places = torch.arange(int(lengths.max()), device=lengths.device)  # (T,)
         there = places < lengths  # (B, T)
         found = self.ids[(self.starts[indices][:, None] + places).clamp(max=len(self.ids) - 1)]  # (B, T)
-        ids = torch.where(there, found.long(), self.pad)
+        ids = torch.where(there, found.long(), self.marks[0])
         types = (places >= self.seconds[indices][:, None]) & there
         return Batch(torch.stack([ids, types.long(), there.long()], 1), self.targets[indices])
 
@@ -76,4 +84,17 @@ class Sentences(Examples):
         """The batches of an epoch from step `start`; ranks take neighbouring slices of each global batch."""
         order = self.order(batch_size * world, seed, epoch).to(self.targets.device)
         for step in range(start, len(order)):
-            yield self.batch(order[step, rank * batch_size : (rank + 1) * batch_size])
+            batch = self.batch(order[step, rank * batch_size : (rank + 1) * batch_size])
+            if self.replaced:
+                drawn = np.random.SeedSequence([seed, epoch, step, rank]).generate_state(1)
+                generator = torch.Generator().manual_seed(int(drawn[0]))
+                batch.inputs[:, 0] = self.other_words(batch.inputs[:, 0], generator)
+            yield batch
+
+    def other_words(self, ids: Tensor, generator: torch.Generator) -> Tensor:
+        """ids (B, T), some of whose words are others; marks stay where they are."""
+        chosen = torch.rand(ids.shape, generator=generator).to(ids.device) < self.replaced  # (B, T)
+        places = torch.randint(len(self.ids), ids.shape, generator=generator).to(ids.device)
+        others = self.ids[places].long()  # (B, T)
+        marks = torch.tensor(self.marks, device=ids.device)
+        return torch.where(chosen & ~torch.isin(ids, marks) & ~torch.isin(others, marks), others, ids)
