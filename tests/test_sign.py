@@ -189,6 +189,17 @@ def test_half_precision_keeps_its_dtype(dtype):
     assert y.dtype == dtype and x.grad.dtype == dtype
 
 
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+def test_what_is_compiled_is_the_same(dtype, monkeypatch):
+    edge = torch.tensor([0.5, 1.0, 1.5, 2.0], dtype=dtype)
+    around = [edge, torch.nextafter(edge, edge + 1), torch.nextafter(edge, edge - 1), edge * 0]
+    x = torch.cat([*around, *(-part for part in around), torch.tensor([1e30, -1e30, float("nan")]).to(dtype)])
+    eager = [sign(x), *(ste(x[:-1], clip) for clip in (0.5, 1.0, 1.5))]
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    compiled = [sign(x), *(ste(x[:-1], clip) for clip in (0.5, 1.0, 1.5))]
+    assert all(torch.equal(a, b) and a.dtype == b.dtype for a, b in zip(eager, compiled, strict=True))
+
+
 def test_a_row_of_the_table_for_each_surrogate():
     """Each name trains through the derivative of that name; parameters are where its course puts them."""
     assert set(surrogates.SURROGATES) == {derivative.__name__ for derivative, *_ in SURROGATES}

@@ -13,7 +13,7 @@ from onebit.methods.elastic import LEAST, ElasticLevels, ElasticSign, ElasticSte
 from onebit.nn.attention import Attention, BinaryAttention
 from onebit.nn.embedding import BinaryEmbedding
 from onebit.nn.nonlinearities import ClippedGELU
-from onebit.nn.sign import scaled_gradient, sign
+from onebit.nn.sign import scaled_gradient, sign, with_gradient_of
 
 torch.manual_seed(0)
 X = torch.randn(4, 6, 5)
@@ -36,6 +36,11 @@ def upstream(shape):
 def test_scaled_gradient_is_the_number_itself():
     value, (gradient,) = differentiated(lambda x: scaled_gradient(x, 3.0), X)
     assert torch.equal(value, X) and torch.allclose(gradient, 3 * upstream(X.shape))
+
+
+def test_a_value_with_the_gradient_of_another():
+    value, (gradient,) = differentiated(lambda x: with_gradient_of(3 * x.detach() ** 2, x), X)
+    assert torch.equal(value, 3 * X**2) and torch.equal(gradient, upstream(X.shape))
 
 
 def test_weights_of_bibert():

@@ -95,6 +95,24 @@ def test_an_epoch_is_drawn_from_its_seed_sorted_by_length_and_resumes(root, monk
     assert torch.equal(some.batch(torch.tensor([5])).inputs, train.batch(torch.tensor([40])).inputs)
 
 
+def test_words_are_replaced_in_training_alone(root):
+    plain, changed = load(root, "rte"), load(root, "rte", replace_words=0.5)
+    ours, theirs = ([b.inputs for b in d.train.training_batches(8, 3, 1)] for d in (changed, plain))
+    marks = torch.tensor([plain.inputs.vocabulary.index(mark) for mark in ("[PAD]", "[CLS]", "[SEP]")])
+    same = words = 0
+    for a, b in zip(ours, theirs, strict=True):
+        assert torch.equal(a[:, 1:], b[:, 1:])
+        kept = torch.isin(b[:, 0], marks)
+        assert torch.equal(a[:, 0][kept], b[:, 0][kept]) and not torch.isin(a[:, 0][~kept], marks).any()
+        same, words = same + int((a[:, 0] == b[:, 0])[~kept].sum()), words + int((~kept).sum())
+    assert 0.4 < same / words < 0.75  # half of them, and those that others happen to be or that a mark was drawn for
+    again = [b.inputs for b in changed.train.training_batches(8, 3, 1, start=2)]
+    assert len(ours) == 6 and all(torch.equal(a, b) for a, b in zip(again, ours[2:], strict=True))
+    assert not torch.equal(next(iter(changed.train.training_batches(8, 3, 2))).inputs, ours[0])
+    for found, wanted in zip(changed.test.evaluation_batches(8), plain.test.evaluation_batches(8), strict=True):
+        assert torch.equal(found.inputs, wanted.inputs)
+
+
 def test_ids_are_those_of_transformers_on_real_texts():
     """The texts of SST-2 and RTE, by the vocabulary of bert-base-uncased."""
     transformers = pytest.importorskip("transformers", reason="pip install transformers")
@@ -228,6 +246,7 @@ BAD = {  # what is done to the folder, the options, and what the line says
     "a length of nothing": (lambda f: None, {"length": 2}, "length = 2 must be at least 3"),
     "another task": (lambda f: None, {"name": "sst3"}, "glue = 'sst3' must be 'sst2' or 'cola'"),
     "a key of images": (lambda f: None, {"image_size": 32}, "image_size = 32 is for images, not for glue"),
+    "all words replaced": (lambda f: None, {"replace_words": 1.0}, "replace_words = 1.0 must be in [0, 1)"),
     "a key of photographs": (lambda f: None, {"crop_scale": 0.5}, "crop_scale = 0.5 is for photographs"),
     "mixup": (lambda f: None, {"mixup": 0.5}, "mixup and cutmix are for classes, not for the task text"),
 }

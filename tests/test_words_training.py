@@ -79,6 +79,29 @@ def test_it_resumes_to_the_same_bits(parent, root, tmp_path, monkeypatch):
     assert [row.split(",")[:4] for row in rows[0]] == [row.split(",")[:4] for row in rows[1]]
 
 
+def test_what_is_frozen_stays(parent, root, tmp_path):
+    _, out, _ = parent
+    weights = str(out / "last.ckpt")
+    recipe = recipe_of(
+        "glue-minilm-bit",
+        root,
+        tmp_path,
+        freeze=["embeddings.word*", "pooler"],
+        initial=weights,
+        teacher=weights,
+        epochs=1,
+    )
+    train(recipe, quiet=True)
+    before, after = (checkpoint.load(folder / "last.ckpt").model for folder in (out, tmp_path))
+    same = {name for name in before if name in after and torch.equal(before[name], after[name])}
+    frozen = {name for name in before if name.startswith(("embeddings.word", "pooler"))}
+    assert len(frozen) == 3 and same == frozen
+    again = train(Recipe(**{**vars(recipe), "epochs": 2}), resume=True, extend=True, quiet=True)
+    assert again["epochs"] == 2
+    after = checkpoint.load(tmp_path / "last.ckpt").model
+    assert all(torch.equal(before[name], after[name]) for name in frozen)
+
+
 def test_batches_of_many_sizes_give_their_memory_back(root, tmp_path, monkeypatch):
     calls = []
     monkeypatch.setattr(train_module, "give_back", lambda: calls.append(True))
@@ -135,6 +158,11 @@ REFUSED = {
     ),
     "a network of images": ({"model": "resnet20", "arguments": {}}, "model 'resnet20' has no argument 'vocabulary'"),
     "words for images": ({"data": "digits", "length": 128}, "model 'bert' has no argument 'image_size'"),
+    "a frozen part that there is not": (
+        {"freeze": ["pooler", "embedings.*"]},
+        "freeze holds 'embedings.*', which names no parameter; one is called 'embeddings.",
+    ),
+    "nothing left to train": ({"freeze": ["*"]}, "freeze = ['*'] names all parameters; leave some to train"),
     "an argument of the data": (
         {"arguments": {"vocabulary": 50}},
         "arguments holds 'vocabulary', which the data set decides",
