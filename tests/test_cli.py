@@ -205,6 +205,7 @@ def test_bench_checks_and_reports(capsys, packed):
             "half",
         ),
         (("train", "--schedule", "step", "--step-milestones", "[30, 60]"), "not an epoch"),
+        (("train", "--freeze", "[1, 2]"), "freeze = [1, 2] must be a list, each text"),
         (("train", "--seed", "20240101123456"), "2^32"),
         (
             ("train", "--data", "digits", "--model", "resnet8", "--distillation_last_weight", "0.1"),
@@ -252,6 +253,21 @@ def test_a_recipe_may_follow_options(tmp_path):
         recipe, name = recipe_of(options)
         assert options.resume and name == "named"
         assert (recipe.epochs, recipe.method, recipe.lr) == (3, "xnor", 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("stem", ["stem"]),
+        ("stem, *.bias", ["stem", "*.bias"]),
+        ('["stem", "a,b"]', ["stem", "a,b"]),
+        ("[ab]*,stem", ["[ab]*", "stem"]),
+        ("", []),
+    ],
+)
+def test_names_on_the_command_line(text, names):
+    recipe, _ = recipe_of(make_parser().parse_args(["train", "--freeze", text]))
+    assert recipe.freeze == names
 
 
 def corrupt_files(tmp_path, ckpt, packed):

@@ -109,12 +109,22 @@ def a_list(text: str) -> list[Any]:
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers, such as 0.5,0.75") from error
 
 
+def a_list_of_names(text: str) -> list[str]:
+    """'["stem", "*.bias"]' or 'stem,*.bias' as a list."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None  # of patterns, such as [ab]*
+    return found if isinstance(found, list) else [part.strip() for part in text.split(",") if part.strip()]
+
+
 READERS: dict[Any, Callable[[str], Any]] = {
     int: int,
     float: float,
     str: str,
     dict: a_table,
-    list: a_list,
+    list[float]: a_list,
+    list[str]: a_list_of_names,
 }
 
 
@@ -122,7 +132,7 @@ def reader(kind: Any) -> Callable[[str], Any]:
     """What reads a value of this type; of a type or None, what reads the type."""
     if isinstance(kind, types.UnionType):
         (kind,) = [part for part in typing.get_args(kind) if part is not types.NoneType]
-    return READERS[typing.get_origin(kind) or kind]
+    return READERS[kind if kind in READERS else typing.get_origin(kind) or kind]
 
 
 def recipe_of(options: argparse.Namespace) -> tuple[Recipe, str]:
