@@ -329,7 +329,7 @@ void BinaryConv::window_ones(const BinaryPlan& plan, const BitImage& image, int6
     for (int64_t kh = 0; kh < rows.kernel; ++kh) {
       for (int64_t kw = 0; kw < columns.kernel; ++kw) taps[count++] = tap(kh, kw);
     }
-    steps_.sum(taps, count, pixels.size(), ones);
+    steps_.sum({taps, count, 0, 1, static_cast<size_t>(pixels.size())}, ones);
     return;
   }
   std::fill_n(ones, pixels.size(), 0.0f);

@@ -85,11 +85,10 @@ BytePlan ByteConv::plan(Shape in) const {
 void ByteConv::load(const BytePlan& plan, const uint8_t* bytes, ByteImage& image) const {
   const Axis &rows = weights_.window.rows, &columns = weights_.window.columns;
   const int64_t channels = plan.in.c;
+  const size_t pixels = plan.in.w, step = plan.rows * plan.row_bytes;
   for (int64_t y = 0; y < plan.in.h; ++y, bytes += plan.in.w * channels) {
-    for (int64_t c = 0; c < channels; ++c) {
-      uint8_t* to = image.data() + (c * plan.rows + rows.padding + y) * plan.row_bytes + columns.padding;
-      for (int64_t x = 0; x < plan.in.w; ++x) to[x] = bytes[x * channels + c];
-    }
+    uint8_t* to = image.data() + (rows.padding + y) * plan.row_bytes + columns.padding;
+    kernel_.split({bytes, pixels, static_cast<size_t>(channels), to, step});
   }
 }
 

@@ -6,6 +6,7 @@
 #include "kernels/qconv/qconv.h"
 
 #define ONEBIT_FUNCTION bytes_neon
+#define ONEBIT_SPLIT bytes_neon_split
 #define ONEBIT_PIXELS 4
 #define ONEBIT_BLOCKS 1
 #include "kernels/qconv/body.inc"

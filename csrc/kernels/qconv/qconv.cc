@@ -26,9 +26,15 @@ void bytes_scalar(const ByteMultiply& m) {
   }
 }
 
+void bytes_scalar_split(const ByteSplit& s) {
+  for (size_t p = 0; p < s.pixels; ++p) {
+    for (size_t c = 0; c < s.channels; ++c) s.to[c * s.step + p] = s.from[p * s.channels + c];
+  }
+}
+
 const ByteKernel& select_bytes(Isa isa) {
   static const ByteKernel kTable[] = {
-#define ONEBIT_KERNEL(function, isa) {#function, Isa::isa, function},
+#define ONEBIT_KERNEL(function, isa) {#function, Isa::isa, function, function##_split},
 #include "kernels/qconv/kernels.inc"
 #undef ONEBIT_KERNEL
   };

@@ -39,13 +39,25 @@ struct ByteMultiply {
   size_t out_step;  // floats from pixel to pixel
 };
 
+// A row of an image (pixels, channels), whose channels go to planes of their own: to[c·step + p] = from[p·channels +
+// c].
+struct ByteSplit {
+  const uint8_t* from;
+  size_t pixels, channels;
+  uint8_t* to;
+  size_t step;
+};
+
 struct ByteKernel {
   const char* name;
   Isa isa;
   void (*run)(const ByteMultiply&);
+  void (*split)(const ByteSplit&);
 };
 
-#define ONEBIT_KERNEL(function, isa) void function(const ByteMultiply&);
+#define ONEBIT_KERNEL(function, isa)  \
+  void function(const ByteMultiply&); \
+  void function##_split(const ByteSplit&);
 #include "kernels/qconv/kernels.inc"
 #undef ONEBIT_KERNEL
 

@@ -7,6 +7,7 @@
 #include "kernels/qconv/qconv.h"
 
 #define ONEBIT_FUNCTION bytes_simd128
+#define ONEBIT_SPLIT bytes_simd128_split
 #define ONEBIT_PIXELS 2
 #define ONEBIT_BLOCKS 1
 #include "kernels/qconv/body.inc"

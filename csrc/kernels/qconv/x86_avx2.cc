@@ -37,6 +37,7 @@ inline Vector fma(Vector a, Vector b, Vector c) { return _mm256_fmadd_ps(a, b, c
 }  // namespace onebit
 
 #define ONEBIT_FUNCTION bytes_avx2
+#define ONEBIT_SPLIT bytes_avx2_split
 #define ONEBIT_PIXELS 4
 #define ONEBIT_BLOCKS 1
 #include "kernels/qconv/body.inc"

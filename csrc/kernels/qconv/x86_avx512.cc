@@ -38,6 +38,7 @@ inline Vector fma(Vector a, Vector b, Vector c) { return _mm512_fmadd_ps(a, b, c
 }  // namespace onebit
 
 #define ONEBIT_FUNCTION bytes_avx512
+#define ONEBIT_SPLIT bytes_avx512_split
 #define ONEBIT_PIXELS 6
 #define ONEBIT_BLOCKS 2
 #include "kernels/qconv/body.inc"

@@ -90,14 +90,21 @@ struct LayerNormalize {
   float* out;     // not x
 };
 
+// Windows of neighbouring pixels: the taps of the first one, count >= 1; those of pixel p lie p·step further on.
+struct Windows {
+  const float* const* taps;
+  size_t count, step;
+  size_t pixels, channels;
+};
+
 struct StepKernels {
   const char* name;
   Isa isa;
   void (*finish[kSteps])(const Finish&);          // by Step
   void (*dequantize[kSteps])(const Dequantize&);  // by Step
-  // Over the taps k of a pooling window in order, count >= 1: out[i] = max_k taps[k][i], and 0 + Σ_k taps[k][i].
-  void (*maximum)(const float* const* taps, size_t count, size_t n, float* out);
-  void (*sum)(const float* const* taps, size_t count, size_t n, float* out);
+  // Over the taps k in order: out[p][i] = max_k taps[k][p·step + i], and 0 + Σ_k taps[k][p·step + i].
+  void (*maximum)(const Windows&, float* out);
+  void (*sum)(const Windows&, float* out);
   // sums[c] += x[p][c], over the pixels in order
   void (*channel_sums)(const float* x, double* sums, size_t pixels, size_t channels);
   // out[i] = e[i] / Σ_j e[j], j from 0 on, where e[i] = exp(x[i] - max x) in double, for which `e` has room; n >= 1
