@@ -12,6 +12,10 @@ constexpr int kGroupStages = 64;            // Graph::advance recurses once a st
 constexpr int64_t kStrip =
     16;  // rows of a sequence computed at once: of 384 channels they fill half a first-level cache
 
+// Of a map that fits into a first-level cache or nearly, rows are asked for several at a time, since asking takes a
+// while: so many bytes.
+constexpr int64_t kSmallMap = 256 << 10, kAhead = 32 << 10;
+
 // Number of readers of each node's value, the caller of the network included.
 std::vector<int> count_readers(const std::vector<Node>& nodes, const std::vector<int>& outputs) {
   std::vector<int> readers(nodes.size(), 0);
@@ -206,6 +210,8 @@ Plan make_plan(const std::vector<Node>& nodes, const std::vector<int>& outputs, 
     bool sequences = node.op->strips() && stage.layout.out.w == 1;
     for (const Shape& in : stage.layout.in) sequences = sequences && in.w == 1;
     if (sequences) stage.layout.strip = std::min(kStrip, stage.layout.out.h);
+    const int64_t map = stage.layout.out.elements() * sizeof(float);
+    if (map <= kSmallMap) stage.layout.ahead = std::max<int64_t>(1, kAhead * stage.layout.out.h / map);
     if (stage.reads_packed) {
       stage.packs_itself = is_input(first) || node.op->packs_whole();
       if (!stage.packs_itself) plan.stages[first].packs.push_back(source_of[index]);

@@ -29,10 +29,11 @@ struct Layout {
   BytePlan bytes;         // of those that may read images of bytes
   int64_t rows = 0;       // of those that compute so many rows when `begin` announces them; 0 of all others
   int64_t strip = 1;      // rows that one call of `row` may compute
+  int64_t ahead = 1;      // rows that are computed once the first of them is asked for
   bool together = false;  // whether one thread computes all rows, since one is no less work than all
 
   // Output rows that are best computed one after the other: a band, if they are more than one, or announced by `begin`.
-  int64_t band() const { return std::max(strip, rows ? rows : binary.band()); }
+  int64_t band() const { return bands() ? std::max(strip, rows ? rows : binary.band()) : std::max(strip, ahead); }
   bool bands() const { return rows > 0 || binary.product.size > 0; }
 };
 

@@ -1,31 +1,61 @@
 #include <immintrin.h>
 
 #include "kernels/bconv/bconv.h"
-#include "kernels/bconv/tiles.inc"
 
 namespace onebit {
 namespace {
 
-// One xor, one popcount and one addition for 16 words.
-template <int P, int, bool Masked>
-[[gnu::always_inline]] inline void tile(const Count& c, const char* windows, const uint32_t* weights, int32_t* counts) {
-  __m512i sums[P];
-  for (int p = 0; p < P; ++p) sums[p] = _mm512_setzero_si512();
+// One xor, one popcount and one addition for 16 words: of P pixels × 16·B outputs, so that these three wait for no
+// load. `counts` is their first pixel's.
+template <int P, int B, bool Masked>
+[[gnu::always_inline]] inline void tile(const Count& c, size_t pixel, size_t block) {
+  const char* windows = c.bits + pixel * c.step;
+  const uint32_t* weights = c.weights + block * c.words * kBinaryLanes;
+  __m512i sums[B][P];
+  for (int b = 0; b < B; ++b) {
+    for (int p = 0; p < P; ++p) sums[b][p] = _mm512_setzero_si512();
+  }
   for (size_t k = 0; k < c.words; ++k) {
-    const __m512i w = _mm512_load_si512(weights + k * kBinaryLanes);
+    const char* at = windows + c.offsets[k];
+    __m512i w[B], mask = _mm512_setzero_si512();
+    for (int b = 0; b < B; ++b) w[b] = _mm512_load_si512(weights + (b * c.words + k) * kBinaryLanes);
+    if (Masked) mask = _mm512_set1_epi32(static_cast<int>(c.masks[k]));
     for (int p = 0; p < P; ++p) {
-      const __m512i a = _mm512_set1_epi32(word_at(c, windows + p * c.step, k));
-      const __m512i differ = Masked
-                                 ? _mm512_ternarylogic_epi32(a, w, _mm512_set1_epi32(c.masks[k]), 0x28)  // (a ^ w) & m
-                                 : _mm512_xor_si512(a, w);
-      sums[p] = _mm512_add_epi32(sums[p], _mm512_popcnt_epi32(differ));
+      int word;
+      __builtin_memcpy(&word, at + p * c.step, 4);
+      const __m512i a = _mm512_set1_epi32(word);
+      for (int b = 0; b < B; ++b) {
+        const __m512i differ = Masked ? _mm512_ternarylogic_epi32(a, w[b], mask, 0x28)  // (a ^ w) & mask
+                                      : _mm512_xor_si512(a, w[b]);
+        sums[b][p] = _mm512_add_epi32(sums[b][p], _mm512_popcnt_epi32(differ));
+      }
     }
   }
-  for (int p = 0; p < P; ++p) _mm512_store_si512(counts + p * c.blocks * kBinaryLanes, sums[p]);
+  for (int b = 0; b < B; ++b) {
+    for (int p = 0; p < P; ++p) {
+      _mm512_store_si512(c.counts + ((pixel + p) * c.blocks + block + b) * kBinaryLanes, sums[b][p]);
+    }
+  }
+}
+
+// All pixels of B blocks. The last tile ends at the last pixel, even if it counts some pixels again.
+template <int P, int B, bool Masked>
+void pixels(const Count& c, size_t block) {
+  size_t p = 0;
+  for (; p + P <= c.pixels; p += P) tile<P, B, Masked>(c, p, block);
+  if (p < c.pixels && c.pixels >= P) return tile<P, B, Masked>(c, c.pixels - P, block);
+  for (; p < c.pixels; ++p) tile<1, B, Masked>(c, p, block);
+}
+
+template <bool Masked>
+void blocks(const Count& c) {
+  size_t block = 0;
+  for (; block + 2 <= c.blocks; block += 2) pixels<4, 2, Masked>(c, block);
+  if (block < c.blocks) pixels<8, 1, Masked>(c, block);
 }
 
 }  // namespace
 
-void count_avx512vp(const Count& c) { c.masks ? tiles<4, true>(c) : tiles<4, false>(c); }
+void count_avx512vp(const Count& c) { c.masks ? blocks<true>(c) : blocks<false>(c); }
 
 }  // namespace onebit

@@ -55,7 +55,7 @@ struct Finish {
 struct Dequantize {
   const int32_t* counts;  // (pixels, count_stride)
   size_t count_stride;
-  const int64_t* classes;  // (pixels)
+  const int64_t* classes;  // (pixels): equal ones side by side
   const int32_t* base;     // (classes, class_stride)
   const float* shifted;    // (classes, class_stride)
   size_t class_stride;
