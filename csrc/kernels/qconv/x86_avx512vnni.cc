@@ -7,6 +7,6 @@
 
 #define ONEBIT_FUNCTION bytes_avx512vnni
 #define ONEBIT_SPLIT bytes_avx512vnni_split
-#define ONEBIT_PIXELS 6
+#define ONEBIT_PIXELS 4
 #define ONEBIT_BLOCKS 2
 #include "kernels/qconv/body.inc"
