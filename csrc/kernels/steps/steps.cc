@@ -5,7 +5,11 @@
 #define ONEBIT_TABLE steps_scalar
 #define ONEBIT_NAME "steps_scalar"
 #define ONEBIT_ISA scalar
+#if defined(ONEBIT_WASM)
+#define ONEBIT_WIDTH 2  // there more floats are more code, and no less time
+#else
 #define ONEBIT_WIDTH 4
+#endif
 #include "kernels/steps/body.inc"
 
 namespace onebit {
