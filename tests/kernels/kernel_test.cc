@@ -170,6 +170,22 @@ void test_bytes(const std::vector<ByteKernel>& kernels, bool extreme, float (*dr
                       m.pixels, m.outputs));
 }
 
+void test_split(const std::vector<ByteKernel>& kernels) {
+  ByteSplit s{};
+  s.pixels = between(1, 70);
+  s.channels = coin() ? 3 : between(1, 5);
+  s.step = s.pixels;
+  Input<uint8_t> x(s.pixels * s.channels);
+  s.from = x.fill([] { return static_cast<uint8_t>(between(0, 255)); }).data();
+  const auto run = [&](const ByteKernel& kernel, uint8_t* planes) {
+    ByteSplit own = s;
+    own.to = planes;
+    kernel.split(own);
+  };
+  compare<uint8_t>(kernels, s.pixels * s.channels, nullptr, run,
+                   text("%zu pixels of %zu channels", s.pixels, s.channels));
+}
+
 void test_multiply(const std::vector<MultiplyKernel>& kernels, float (*draw)()) {
   Multiply m;
   m.count = between(1, 4);
@@ -275,7 +291,13 @@ void test_step(const std::vector<StepKernels>& kernels, size_t step) {
   Input<float> shifted(table), scale(f.channels), bias(f.channels), offset(f.channels), window(f.pixels);
   d.counts = counts.fill([] { return static_cast<int32_t>(between(0, 1 << 23)); }).data();
   d.base = base.fill([] { return static_cast<int32_t>(between(0, 1 << 24)); }).data();
-  d.classes = class_of.fill([&] { return static_cast<int64_t>(between(0, classes - 1)); }).data();
+  size_t of_pixel = between(0, classes - 1);  // equal ones side by side
+  d.classes = class_of
+                  .fill([&] {
+                    of_pixel = std::min(classes - 1, of_pixel + (between(0, 6) == 0));
+                    return static_cast<int64_t>(of_pixel);
+                  })
+                  .data();
   d.shifted = shifted.fill(value).data();
   d.scale = scale.fill(value).data();
   d.bias = bias.fill(value).data();
@@ -291,18 +313,17 @@ void test_step(const std::vector<StepKernels>& kernels, size_t step) {
 }
 
 void test_pools(const std::vector<StepKernels>& kernels) {
-  const size_t count = between(1, 9), n = between(1, 100);
-  Input<float> x(n + count - 1);
+  const size_t count = between(1, 9), windows = between(1, 5), step = between(0, 120), n = between(1, 100);
+  Input<float> x((windows - 1) * step + n + count - 1);
   x.fill(bend);
   std::vector<const float*> taps;
   for (size_t k = 0; k < count; ++k) taps.push_back(x.data() + k);
-  const std::string sizes = text("%zu taps of %zu values", count, n);
+  const std::string sizes = text("%zu windows of %zu taps of %zu values", windows, count, n);
+  const Windows w{taps.data(), count, step, windows, n};
   compare<float>(
-      kernels, n, nullptr, [&](const StepKernels& k, float* out) { k.maximum(taps.data(), count, n, out); },
-      "maximum, " + sizes);
+      kernels, windows * n, nullptr, [&](const StepKernels& k, float* out) { k.maximum(w, out); }, "maximum, " + sizes);
   compare<float>(
-      kernels, n, nullptr, [&](const StepKernels& k, float* out) { k.sum(taps.data(), count, n, out); },
-      "sum, " + sizes);
+      kernels, windows * n, nullptr, [&](const StepKernels& k, float* out) { k.sum(w, out); }, "sum, " + sizes);
 
   const size_t pixels = between(1, 20), channels = between(1, 40);
   Input<float> image(pixels * channels);
@@ -398,6 +419,9 @@ int run_all() {
       },
       ran));
 
+#undef ONEBIT_KERNEL
+
+#define ONEBIT_KERNEL(function, isa) {#function, Isa::isa, function, function##_split},
   std::printf("qconv:");
   const auto bytes = runnable<ByteKernel>(
       {
@@ -405,7 +429,10 @@ int run_all() {
       },
       ran);
   for (int round = 0; round < 300; ++round) test_bytes(bytes, round % 10 == 0, kDraws[round % 3]);
+  for (int round = 0; round < 100; ++round) test_split(bytes);
+#undef ONEBIT_KERNEL
 
+#define ONEBIT_KERNEL(function, isa) {#function, Isa::isa, function},
   std::printf("fconv:");
   const auto multiply = runnable<MultiplyKernel>(
       {
