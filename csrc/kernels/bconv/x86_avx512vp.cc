@@ -6,7 +6,7 @@ namespace onebit {
 namespace {
 
 // One xor, one popcount and one addition for 16 words: of P pixels × 16·B outputs, so that these three wait for no
-// load. `counts` is their first pixel's.
+// load.
 template <int P, int B, bool Masked>
 [[gnu::always_inline]] inline void tile(const Count& c, size_t pixel, size_t block) {
   const char* windows = c.bits + pixel * c.step;
