@@ -17,11 +17,12 @@ import torch
 from onebit.data.dataset import Data
 from onebit.data.inputs import Words
 from onebit.data.loading.sentences import Sentences
-from onebit.data.loading.text_files import SPECIAL, table, vocabulary
+from onebit.data.loading.text_files import table, vocabulary
 from onebit.data.loading.warning import warn
 from onebit.data.loading.word_pieces import pieces
 from onebit.data.options import LoadOptions
 from onebit.errors import UserError
+from onebit.runtime.vocabulary import SPECIAL
 
 ENTAILMENT = {"entailment": "entailment", "not_entailment": "not_entailment"}
 VOCABULARIES = ("vocab.txt", "bert-base-uncased-vocab.txt")
@@ -131,7 +132,8 @@ def sentences(path: Path, layout: Layout, words: Words, where: str) -> Sentences
             f"{where}: {found.cut} of {rows} texts of {path.name} have more than length = {words.length} tokens and are cut there"
         )
     kind = torch.int64 if layout.labels else torch.float32
-    return Sentences(found, torch.tensor(targets, dtype=kind), [words.vocabulary.index(mark) for mark in SPECIAL])
+    marks = {mark: words.vocabulary.index(mark) for mark in SPECIAL}
+    return Sentences(found, torch.tensor(targets, dtype=kind), marks["[PAD]"], tuple(marks.values()))
 
 
 def target(label: str, layout: Layout, where: str) -> float:

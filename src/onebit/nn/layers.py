@@ -235,7 +235,7 @@ def after_step(model: nn.Module, clipping: Tensor | None = None) -> None:
     """
     _called(model, "after_step")
     for _, layer in binary_layers(model):
-        if layer.weight_binarizer is not None:
+        if layer.weight_binarizer is not None and layer.weight.requires_grad:  # what is frozen stays
             gradient = layer.weight.grad
             if gradient is not None and clipping is not None:
                 gradient = gradient / clipping

@@ -21,8 +21,8 @@ WINDOW = 64  # batches whose texts are sorted by length
 
 
 class Sentences(Examples):
-    """pieces: the texts; targets (N,): int64 of classes, float32 of quantities; marks: numbers of the pieces that are no words, the
-    first of which fills up.
+    """pieces: the texts; targets (N,): int64 of classes, float32 of quantities; pad: number of the piece that fills up; marks: of
+    those that are no words.
 
     replaced   share of the word pieces that training replaces
     """
@@ -30,8 +30,8 @@ class Sentences(Examples):
     corrupt: Sequence[str] = ()
     replaced: float = 0.0
 
-    def __init__(self, pieces: Pieces, targets: Tensor, marks: Sequence[int]):
-        self.pieces, self.targets, self.marks = pieces, targets, list(marks)
+    def __init__(self, pieces: Pieces, targets: Tensor, pad: int, marks: Sequence[int]):
+        self.pieces, self.targets, self.pad, self.marks = pieces, targets, pad, list(marks)
         self.ids = torch.from_numpy(pieces.ids)
         self.starts, self.lengths = torch.from_numpy(pieces.ends[:-1]), torch.from_numpy(np.diff(pieces.ends))
         self.seconds = torch.from_numpy(pieces.seconds)
@@ -51,7 +51,9 @@ class Sentences(Examples):
         parts = [ids[ends[i] : ends[i + 1]] for i in chosen]
         lengths = np.concatenate([[0], np.cumsum([len(part) for part in parts])]).astype(np.int64)
         kept = Pieces(np.concatenate(parts), lengths, self.pieces.seconds[chosen], self.pieces.cut)
-        return Sentences(kept, self.targets.cpu()[torch.from_numpy(chosen)], self.marks).to(self.targets.device)
+        return Sentences(kept, self.targets.cpu()[torch.from_numpy(chosen)], self.pad, self.marks).to(
+            self.targets.device
+        )
 
     def batch(self, indices: Tensor) -> Batch:
         """The texts of these numbers (B,): int64 (B, 3, T), T the tokens of the longest of them (see `Words`)."""
@@ -59,7 +61,7 @@ class Sentences(Examples):
         places = torch.arange(int(lengths.max()), device=lengths.device)  # (T,)
         there = places < lengths  # (B, T)
         found = self.ids[(self.starts[indices][:, None] + places).clamp(max=len(self.ids) - 1)]  # (B, T)
-        ids = torch.where(there, found.long(), self.marks[0])
+        ids = torch.where(there, found.long(), self.pad)
         types = (places >= self.seconds[indices][:, None]) & there
         return Batch(torch.stack([ids, types.long(), there.long()], 1), self.targets[indices])
 

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from onebit.errors import UserError
 from onebit.runtime.contents import lines_of
+from onebit.runtime.vocabulary import SPECIAL
 
-SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 MOST = 2**20  # word pieces
 
 
