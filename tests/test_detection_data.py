@@ -138,7 +138,8 @@ def test_workers_change_nothing(roots, monkeypatch):
     assert torch.equal(state, torch.get_rng_state())
 
 
-def test_boxes_go_where_their_pictures_go(tmp_path):
+@pytest.mark.parametrize("vertical_flip", (False, True))
+def test_boxes_go_where_their_pictures_go(tmp_path, vertical_flip):
     """The pixels of a box's colour fill the box, whatever window was drawn."""
     random = np.random.default_rng(4)
     images = []
@@ -146,7 +147,7 @@ def test_boxes_go_where_their_pictures_go(tmp_path):
         (x1, y1), (x2, y2) = random.integers(0, 90, 2), random.integers(110, 200, 2)
         images.append(Picture(f"p{number}", 200 + number, 260 - number, [Thing(number % 3, (x1, y1, x2, y2))]))
     root = object_files.write_voc(tmp_path, {"train": images, "test": images[:3]})
-    source = load("voc", root, photometric=0.0, image_size=96)
+    source = load("voc", root, photometric=0.0, image_size=96, vertical_flip=vertical_flip)
     seen = []
     for epoch in range(3):
         (batch,) = source.train.training_batches(60, 0, epoch)
@@ -173,6 +174,10 @@ def test_windows_by_hand():
     assert (part.size, x, y) == ((40, 40), 20, 0) and np.array_equal(np.asarray(part), array[:40])
     part, x, y = part_in(Image.fromarray(array), Window(-10, 0, 80, 40, True), 80, 40)
     assert (part.size, x, y) == ((40, 40), 30, 0) and np.array_equal(np.asarray(part), array[:40, ::-1])
+    upside_down = Window(-10, -30, 80, 100, turned=True)
+    torch.testing.assert_close(boxes_in(boxes, upside_down, 80, 100), torch.tensor([[20.0, 10.0, 40.0, 50.0]]))
+    part, x, y = part_in(Image.fromarray(array), upside_down, 80, 100)
+    assert (part.size, x, y) == ((40, 70), 10, 0) and np.array_equal(np.asarray(part), array[69::-1])
     part, x, y = part_in(Image.fromarray(array), Window(-399, 0, 400, 80), 10, 80)  # a column of pixels, less than 1
     assert (part.size, x, y) == ((1, 80), 9, 0)
 
@@ -202,11 +207,13 @@ def test_crops_are_torchvisions():
 
 def test_windows_of_pictures_without_boxes_and_of_one_pixel():
     torch.manual_seed(0)
-    windows = Windows(4.0, True, True)
+    windows = Windows(4.0, True, True, True)
     for boxes, side in ((torch.zeros(0, 4), 50), (torch.tensor([[0.0, 0.0, 1.0, 1.0]]), 1)):
         drawn = [windows(boxes, side, side) for _ in range(60)]
         assert all(kept.all() and window.width >= side for window, kept in drawn)
-        assert {window.mirrored for window, _ in drawn} == {True, False}
+        turns = {(window.mirrored, window.turned) for window, _ in drawn}
+        assert turns == set(itertools.product((True, False), repeat=2))
+    assert not any(Windows(4.0, True, True)(boxes, side, side)[0].turned for _ in range(60))
 
 
 def test_colours(roots):
@@ -228,7 +235,8 @@ def test_colours(roots):
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), (("photometric", 0.5), ("zoom_out", 2.0), ("iou_crop", False), ("mirror", False))
+    ("key", "value"),
+    (("photometric", 0.5), ("zoom_out", 2.0), ("iou_crop", False), ("mirror", False), ("vertical_flip", True)),
 )
 def test_keys_of_other_sets_are_refused(key, value, roots):
     with pytest.raises(UserError, match=f"{key} = {value} is for pictures with boxes, not for digits; leave it out"):

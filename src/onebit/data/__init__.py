@@ -34,7 +34,7 @@ DATA: "Table[Callable[[Path, LoadOptions], Data]]" = Table(
 
 # Keys that only some sets read
 PHOTOGRAPHS = ("crop_scale", "color_jitter", "rand_augment", "lighting")
-OBJECTS = ("photometric", "zoom_out", "iou_crop", "mirror")
+OBJECTS = ("photometric", "zoom_out", "iou_crop", "mirror", "vertical_flip")
 TEXTS = ("glue", "length", "vocabulary", "replace_words")
 
 

@@ -38,6 +38,10 @@ class LoadOptions(Options):
     )
     iou_crop: bool = key(True, "crop pictures with boxes at random, as SSD")
     mirror: bool = key(True, "mirror every other picture with boxes")
+    vertical_flip: bool = key(
+        False,
+        "turn every other picture with boxes upside down: for those without an up and a down, from above or a microscope",
+    )
     mixup: float = key(0.0, "alpha of mixup; 0 means none", NATURAL)
     cutmix: float = key(0.0, "alpha of cutmix; 0 means none", NATURAL)
     val_split: float | None = key(

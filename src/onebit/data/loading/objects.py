@@ -171,7 +171,7 @@ class ObjectPreparation:
     def __init__(self, options: LoadOptions, cut: Cut | None = None):
         self.size = options.image_size
         self.evaluated = (cut[0], cut[1]) if cut else (self.size, self.size)
-        self.windows = Windows(options.zoom_out, options.iou_crop, options.mirror)
+        self.windows = Windows(options.zoom_out, options.iou_crop, options.mirror, options.vertical_flip)
         self.colours = colours(options.photometric)
 
     def training(self, picture: Image.Image, known: Known, index: int) -> Prepared:

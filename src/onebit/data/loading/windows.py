@@ -22,6 +22,7 @@ class Window:
     """left, top    corner of the window in pixels of the picture; negative on a canvas around it
     width, height   of the window in the same pixels
     mirrored        whether it is seen from behind
+    turned          whether it is upside down, after that
     """
 
     left: int
@@ -29,6 +30,7 @@ class Window:
     width: int
     height: int
     mirrored: bool = False
+    turned: bool = False
 
 
 class Crop(v2.RandomIoUCrop):
@@ -65,12 +67,14 @@ class Windows:
     iou_crop: crops of 0.3 to 1 of each side, at most twice as long as wide, in which some box has its centre and an overlap
         (IoU with the crop) of at least 0, 0.1, 0.3, 0.5, 0.7 or 0.9, or no crop: one of these seven, at even odds
     mirror: half of the windows
+    vertical_flip: half of the windows
     """
 
-    def __init__(self, zoom_out: float, iou_crop: bool, mirror: bool):
+    def __init__(self, zoom_out: float, iou_crop: bool, mirror: bool, vertical_flip: bool = False):
         self.zoom = v2.RandomZoomOut(side_range=(1.0, zoom_out)) if zoom_out > 1 else None
         self.crop = Crop() if iou_crop else None
         self.mirror = mirror
+        self.vertical_flip = vertical_flip
 
     def __call__(self, boxes: Tensor, width: int, height: int) -> tuple[Window, Tensor]:
         """boxes float32 (N, 4) of a picture -> a window, and which boxes have their centres in it, bool (N,)."""
@@ -85,6 +89,8 @@ class Windows:
             window = Window(*corner, drawn["width"], drawn["height"])
         if self.mirror and torch.rand(()) < 0.5:
             window = replace(window, mirrored=True)
+        if self.vertical_flip and torch.rand(()) < 0.5:
+            window = replace(window, turned=True)
         return window, kept
 
 
@@ -101,6 +107,8 @@ def boxes_in(boxes: Tensor, window: Window, width: int, height: int) -> Tensor:
     seen = (on_canvas(boxes, window).as_subclass(Tensor) * scale).clamp(min=torch.zeros(4), max=limits)
     if window.mirrored:
         seen = torch.stack([width - seen[:, 2], seen[:, 1], width - seen[:, 0], seen[:, 3]], 1)
+    if window.turned:
+        seen = torch.stack([seen[:, 0], height - seen[:, 3], seen[:, 2], height - seen[:, 1]], 1)
     return seen
 
 
@@ -115,7 +123,9 @@ def part_in(picture: Image.Image, window: Window, width: int, height: int) -> tu
     else:
         part = picture.resize((columns, rows), Image.Resampling.BILINEAR, source)
     if window.mirrored:
-        return part.transpose(Image.Transpose.FLIP_LEFT_RIGHT), width - x - columns, y
+        part, x = part.transpose(Image.Transpose.FLIP_LEFT_RIGHT), width - x - columns
+    if window.turned:
+        part, y = part.transpose(Image.Transpose.FLIP_TOP_BOTTOM), height - y - rows
     return part, x, y
 
 
