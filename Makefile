@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DONE := $(VENV)/.installed
 
-.PHONY: demo test zoo wheel c-library test-arm test-wasm web test-bochs sanitize fuzz lint format clean
+.PHONY: demo test test-gpu zoo wheel c-library test-arm test-wasm web test-bochs sanitize fuzz lint format clean
 
 demo: $(DONE)  ## train, pack and run RBNN, AdaBin, ReBNN and their parent on embedded digits; prints one table
 	rm -rf runs/demo
@@ -12,6 +12,9 @@ demo: $(DONE)  ## train, pack and run RBNN, AdaBin, ReBNN and their parent on em
 
 test: $(DONE)  ## all tests, warnings as errors, in one process a processor
 	$(BIN)/python -m pytest -q --numprocesses=auto --dist=loadscope
+
+test-gpu: $(DONE)  ## training on a GPU beside the same on the CPU, CUDA graphs, steps that wait for nothing
+	$(BIN)/python -m pytest -q -m gpu
 
 c-library:  ## the engine as a library for C, static and shared (docs/c.md); needs CMake and a compiler, no Python
 	cmake -S . -B build/c -DONEBIT_PYTHON=OFF -DONEBIT_C_LIBRARY=ON

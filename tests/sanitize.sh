@@ -45,6 +45,9 @@ rm -rf "$PACKAGE"
 mkdir -p "$PACKAGE"
 cp -R src/onebit "$PACKAGE/"
 rm -f "$PACKAGE"/onebit/runtime/_engine*.so
+# An editable installation finds its own engine before those of PYTHONPATH.
+echo 'import sys; sys.meta_path[:] = [f for f in sys.meta_path if "ScikitBuild" not in type(f).__name__]' \
+  >"$PACKAGE/sitecustomize.py"
 configure address address -DPython_EXECUTABLE="$(command -v "$PYTHON")" \
   -DCMAKE_LIBRARY_OUTPUT_DIRECTORY="$PACKAGE/onebit/runtime" -DONEBIT_C_LIBRARY=ON
 ninja -C "$BUILD/address" --quiet _engine

@@ -1,5 +1,6 @@
 #include "base/pool.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace onebit {
@@ -17,7 +18,7 @@ void pause() {
 
 }  // namespace
 
-Pool::Pool(int threads) : threads_(threads) {
+Pool::Pool(int threads) : threads_(threads), shares_(threads) {
   try {
     for (int thread = 1; thread < threads; ++thread) workers_.emplace_back([this, thread] { loop(thread); });
   } catch (...) {
@@ -43,10 +44,14 @@ void Pool::run(int parts, const Work& work) {
     return;
   }
   work_ = &work;
-  pending_ = parts;
+  parts_ = pending_ = parts;
+  ++runs_;
   {
     std::lock_guard<std::mutex> lock(mutex_);
-    state_ = ((state_ >> 32) + 1) << 32 | static_cast<uint32_t>(parts);
+    for (int owner = 0; owner < threads_; ++owner) {
+      const auto size = static_cast<uint64_t>(part_of(parts, owner, threads_).size());
+      shares_[owner].state = uint64_t{runs_} << 32 | size;
+    }
   }
   wake_.notify_all();
   take_parts(0);
@@ -61,18 +66,28 @@ void Pool::run(int parts, const Work& work) {
 }
 
 void Pool::take_parts(int thread) {
-  uint64_t state = state_;
-  while (const uint32_t left = static_cast<uint32_t>(state)) {
-    if (!state_.compare_exchange_weak(state, state - 1)) continue;
+  for (int i = 0; i < threads_; ++i) take_share((thread + i) % threads_, thread);
+}
+
+void Pool::take_share(int owner, int thread) {
+  std::atomic<uint64_t>& state = shares_[owner].state;
+  uint64_t now = state;
+  while (const uint32_t left = static_cast<uint32_t>(now)) {
+    if (!state.compare_exchange_weak(now, now - 1)) continue;
     try {
-      (*work_)(static_cast<int>(left - 1), thread);
+      const int64_t begin = part_of(parts_, owner, threads_).begin;
+      (*work_)(static_cast<int>(begin + left - 1), thread);
     } catch (...) {
       std::lock_guard<std::mutex> lock(mutex_);
       failure_ = std::current_exception();
     }
     --pending_;
-    state = state_;
+    now = state;
   }
+}
+
+bool Pool::idle() const {
+  return std::all_of(shares_.begin(), shares_.end(), [](const Share& share) { return share.taken(); });
 }
 
 void Pool::loop(int thread) {

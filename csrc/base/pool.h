@@ -1,6 +1,8 @@
 // A fixed set of threads that share the parts of a loop. Each part computes its own outputs, so the result does not
-// depend on which thread takes which part: the caller never waits for a thread that is asleep or was preempted before
-// it began. A child of a fork has none of the threads: it must neither use nor free its copy (base/fork.h).
+// depend on which thread takes which part. Each thread begins with the parts of its share, so that it finds in its
+// caches what it left there in the loop before, and then takes what is left of others': the caller never waits for a
+// thread that is asleep or was preempted before it began. A child of a fork has none of the threads: it must neither
+// use nor free its copy (base/fork.h).
 #pragma once
 
 #include <atomic>
@@ -35,16 +37,24 @@ class Pool {
   void run(int parts, const Work& work);
 
  private:
+  // Of a thread: the number of the run in the upper half, parts not yet taken in the lower half. A thread that read an
+  // old state cannot take a part of a later run, and `work_` stays valid while a part of its run is being computed.
+  struct alignas(64) Share {
+    std::atomic<uint64_t> state{0};
+    bool taken() const { return static_cast<uint32_t>(state) == 0; }
+  };
+
   void loop(int thread);
   void take_parts(int thread);
+  void take_share(int owner, int thread);
   void stop();
-  bool idle() const { return static_cast<uint32_t>(state_) == 0; }
+  bool idle() const;
 
   const int threads_;
+  std::vector<Share> shares_;
   std::vector<std::thread> workers_;
-  // Number of the run in the upper half, parts not yet taken in the lower half: a thread that read an old state cannot
-  // take a part of a later run, and `work_` stays valid while a part of its run is being computed.
-  std::atomic<uint64_t> state_{0};
+  uint32_t runs_ = 0;
+  std::atomic<int> parts_{0};
   std::atomic<const Work*> work_{nullptr};
   std::atomic<int> pending_{0};  // parts not yet done
   std::atomic<bool> stop_{false};

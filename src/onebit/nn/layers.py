@@ -220,12 +220,44 @@ def regularization(model: nn.Module) -> Tensor | None:
     return torch.stack(terms).sum() if terms else None
 
 
+class StepHooks:
+    """The hooks around an optimizer step of the layers whose method has them, found once for many steps."""
+
+    def __init__(self, model: nn.Module):
+        def layers_with(hook: str) -> list[BinaryConv2d | BinaryLinear]:
+            found = [(layer, layer.weight_binarizer) for _, layer in binary_layers(model)]
+            default = getattr(WeightBinarizer, hook)
+            return [layer for layer, own in found if own is not None and getattr(type(own), hook) is not default]
+
+        self.befores, self.afters = layers_with("before_step"), layers_with("after_step")
+
+    def compile(self) -> None:
+        """Many small operators for each layer become a few."""
+        if self.befores:
+            self.before = torch.compile(self.before)  # type: ignore[method-assign]
+        if self.afters:
+            self.after = torch.compile(self.after)  # type: ignore[method-assign]
+
+    def before(self) -> None:
+        """As `before_step`."""
+        for layer in self.befores:
+            if layer.weight.grad is not None:
+                layer.weight_binarizer.before_step(layer.weight, layer.weight.grad)  # type: ignore[union-attr]
+
+    def after(self, clipping: Tensor | None = None) -> None:
+        """As `after_step`."""
+        for layer in self.afters:
+            if layer.weight.requires_grad:  # what is frozen stays
+                gradient = layer.weight.grad
+                if gradient is not None and clipping is not None:
+                    gradient = gradient / clipping
+                layer.weight_binarizer.after_step(layer.weight, gradient)  # type: ignore[union-attr]
+
+
 def before_step(model: nn.Module) -> None:
     """The hook between the backward pass and clipping, for methods that change the gradient of their weights."""
     _called(model, "before_step")
-    for _, layer in binary_layers(model):
-        if layer.weight_binarizer is not None and layer.weight.grad is not None:
-            layer.weight_binarizer.before_step(layer.weight, layer.weight.grad)
+    StepHooks(model).before()
 
 
 def after_step(model: nn.Module, clipping: Tensor | None = None) -> None:
@@ -234,12 +266,7 @@ def after_step(model: nn.Module, clipping: Tensor | None = None) -> None:
     clipping: what the gradients were multiplied by to bound their norm, if they were.
     """
     _called(model, "after_step")
-    for _, layer in binary_layers(model):
-        if layer.weight_binarizer is not None and layer.weight.requires_grad:  # what is frozen stays
-            gradient = layer.weight.grad
-            if gradient is not None and clipping is not None:
-                gradient = gradient / clipping
-            layer.weight_binarizer.after_step(layer.weight, gradient)
+    StepHooks(model).after(clipping)
 
 
 def float32_bytes(model: nn.Module) -> int:

@@ -26,7 +26,8 @@ PLACES = (
         "checkpoint_steps",
         "eval_every",
     ),
-    *("accumulate", "compile", "threads", "accelerator", "devices", "num_nodes", "strategy", "timeout", "diagnostics"),
+    *("accumulate", "compile", "cuda_graphs", "threads", "accelerator", "devices", "num_nodes", "strategy", "timeout"),
+    "diagnostics",
 )
 TEACHING = (
     *(

@@ -46,13 +46,6 @@ def precision(options: DeviceOptions) -> Any:
     return "bf16-mixed" if native else "32-true"
 
 
-def compiles(options: DeviceOptions, steps: int) -> bool:
-    """torch.compile takes about a minute: auto switches it on from 2000 steps of a run, which repay it."""
-    if options.compile == "auto":
-        return steps >= 2000 and not options.deterministic
-    return options.compile == "true"
-
-
 def layout(options: DeviceOptions) -> torch.memory_format:
     """Memory layout of maps and convolution weights."""
     return torch.channels_last if options.channels_last else torch.contiguous_format

@@ -142,6 +142,7 @@ class DeviceOptions(Options):
     compile: Literal["auto", "true", "false"] = key(
         "auto", "torch.compile; auto means on for runs long enough to repay the compilation", free=True
     )
+    cuda_graphs: bool = key(True, "replay compiled steps as CUDA graphs, on one GPU", free=True)
     channels_last: bool = key(True, "NHWC memory layout")
     deterministic: bool = key(False, "bit-for-bit repeatable kernels")
     threads: int = key(0, "CPU threads; 0 means PyTorch's default", NATURAL, free=True)

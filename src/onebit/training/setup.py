@@ -16,10 +16,12 @@ from onebit.errors import UserError
 from onebit.models.conversion import Conversion, one_sided
 from onebit.models.thresholds import start_thresholds
 from onebit.tasks.task import Task
+from onebit.training.average import Average
+from onebit.training.compilation import compile_step, compiles, replays
 from onebit.training.devices import first_alone, share_of_batch, synchronize_norms
 from onebit.training.distillation import distillation
 from onebit.training.dry_run import check_fits
-from onebit.training.environment import compiles, layout
+from onebit.training.environment import layout
 from onebit.training.objective import Objective
 from onebit.training.optimizer import freeze, make_optimizer
 from onebit.training.recipe import ModelOptions, Recipe
@@ -50,7 +52,7 @@ class Setup:
     share: int
     layout: torch.memory_format
     model: nn.Module
-    average: Any
+    average: Average | None
     optimizer: Any
     objective: Objective
     step: Step
@@ -100,12 +102,10 @@ def set_up(fabric: Fabric, recipe: Recipe, out: Path, resumes: bool, quiet: bool
     maps = layout(recipe)
     model.to(memory_format=maps)
     objective = Objective(model, task, first_alone(fabric, lambda: distillation(recipe, source, task, maps, model)))
-    average = moving_average(model, recipe.ema_decay)
+    average = Average(model, recipe.ema_decay) if recipe.ema_decay else None
     if average is not None:
         average.to(fabric.device)
     optimizer = make_optimizer(model, recipe)
-    if compiles(recipe, recipe.epochs * steps):
-        objective.compile()
     wrapped, optimizer = fabric.setup(objective, optimizer)
     step = Step(
         fabric,
@@ -116,6 +116,8 @@ def set_up(fabric: Fabric, recipe: Recipe, out: Path, resumes: bool, quiet: bool
         clip_grad_norm=recipe.clip_grad_norm,
         average=average,
     )
+    if compiles(recipe, recipe.epochs * steps):
+        compile_step(step, objective, replays(recipe, fabric.device, fabric.world_size))
     return Setup(
         fabric, recipe, out, source, task, train, test, steps, share, maps, model, average, optimizer, objective, step
     )
@@ -141,11 +143,3 @@ def network(options: ModelOptions, source: Data, task: Task) -> nn.Module:
         **known,
         **options.arguments,
     )
-
-
-def moving_average(model: nn.Module, decay: float) -> Any:
-    """An exponential moving average of the weights, None for decay 0."""
-    if not decay:
-        return None
-    function = torch.optim.swa_utils.get_ema_multi_avg_fn(decay)
-    return torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=function, use_buffers=False)

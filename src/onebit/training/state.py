@@ -102,7 +102,8 @@ def restore(setup: Setup, name: str, extend: bool) -> State:
         for group, values in zip(setup.optimizer.param_groups, ours, strict=True):
             group.update(values)  # momentum and weight decay, which the checkpoint has too
         if setup.average is not None:
-            setup.average.load_state_dict(progress.average)
+            average: Any = progress.average
+            setup.average.load_state_dict(average)
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"{path} does not fit: {reason}; it may be of another version; name another folder") from error

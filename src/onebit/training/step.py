@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from onebit.data.dataset import Batch
 from onebit.nn import layers
+from onebit.training.average import Average
 from onebit.training.non_finite import NonFiniteLoss
 
 
@@ -23,6 +24,10 @@ class Step:
         parts: of a batch, one after the other, where memory is short
         clip_grad_norm: bound on the norm of the whole gradient; 0 means none
         average: moving average of the model's weights, or None
+
+    Attributes:
+        graphs: whether the objective was compiled to CUDA graphs
+        hooks: the methods' own, which may be compiled
     """
 
     def __init__(
@@ -34,23 +39,29 @@ class Step:
         *,
         parts: int = 1,
         clip_grad_norm: float = 0.0,
-        average: torch.optim.swa_utils.AveragedModel | None = None,
+        average: Average | None = None,
     ):
         self.fabric, self.objective, self.optimizer, self.model = fabric, objective, optimizer, model
         self.parts, self.clip_grad_norm, self.average = parts, clip_grad_norm, average
+        self.graphs = False
+        self.hooks = layers.StepHooks(model)
 
     def __call__(self, batch: Batch, checks: bool = True) -> tuple[Tensor, Any]:
         """(loss, outputs) of the batch before the step, detached. Raises NonFiniteLoss, before the update, if it checks.
 
         Checking waits for the device.
         """
+        if self.graphs:
+            torch.compiler.cudagraph_mark_step_begin()  # the last step's results may be overwritten
         loss, outputs = backward(self.fabric, self.objective, batch, self.parts)
-        layers.before_step(self.model)
+        if self.graphs:
+            loss, outputs = loss.clone(), None if outputs is None else outputs.clone()
+        self.hooks.before()
         clipping = clip_gradients(self.fabric, self.objective, self.optimizer, self.clip_grad_norm)
         if checks and not math.isfinite(loss.item()):
             raise NonFiniteLoss(loss.item(), batch)
         self.optimizer.step()
-        layers.after_step(self.model, clipping)
+        self.hooks.after(clipping)
         self.optimizer.zero_grad(set_to_none=True)
         if self.average is not None:
             self.average.update_parameters(self.model)
