@@ -122,6 +122,9 @@ void Graph::prepare(const CachedPlan& cached, Worker& worker) const {
   if (static_cast<int64_t>(worker.row.size()) < cached.plan.row) worker.row = Buffer<float>(cached.plan.row);
   worker.done.resize(cached.plan.stages.size());
   for (const Stage& stage : cached.plan.stages) {
+    const size_t kept = static_cast<size_t>(stage.kept * stage.layout.out.w * stage.layout.out.c);
+    const bool streams = stage.streams_to != kNothing && threads_ > 1;
+    if (streams && worker.streamed.size() < kept) worker.streamed = Buffer<float>(kept);
     if (worker.inputs.size() < stage.inputs.size()) worker.inputs.resize(stage.inputs.size());
     stage.op->reserve(stage.layout, worker.scratch);
   }
@@ -169,15 +172,17 @@ void Graph::pack(const Plan& plan, int index, Arena& arena) const {
 
 // A row, or a strip of them, is made in the worker's memory, which stays in cache; the last step writes it to where it
 // is kept.
-void Graph::rows(const Plan& plan, int index, Range range, Arena& arena, Worker& worker) const {
+void Graph::rows(const Plan& plan, int index, Range range, Arena& arena, Worker& worker, const Stream& stream) const {
   const Stage& stage = plan.stages[index];
   const Layout& layout = stage.layout;
   const Operator& op = *stage.op;
   Map* inputs = worker.inputs.data();
   if (!stage.reads_packed) {
-    for (size_t i = 0; i < stage.inputs.size(); ++i) inputs[i] = value(stage.inputs[i], arena);
+    for (size_t i = 0; i < stage.inputs.size(); ++i) {
+      inputs[i] = stage.inputs[i] == stream.stage ? stream.map : value(stage.inputs[i], arena);
+    }
   }
-  const Map& out = arena.outputs[index];
+  const Map& out = index == stream.stage ? stream.map : arena.outputs[index];
   const int64_t row = layout.out.w * layout.out.c;                                // floats
   const size_t steps = stage.steps.size(), applied = stage.applies_step ? 1 : 0;  // by the operator
   const bool traced = !arena.accumulators.empty() && op.counts();
@@ -235,7 +240,7 @@ void Graph::advance(const Plan& plan, const Group& group, int index, int64_t cou
       }
     }
     const auto start = seconds ? Clock::now() : Clock::time_point{};
-    rows(plan, index, {y, end}, arena, worker);
+    rows(plan, index, {y, end}, arena, worker, {});
     y = end;
     if (seconds) seconds[index] += std::chrono::duration<double>(Clock::now() - start).count();
   }
@@ -260,11 +265,35 @@ void Graph::run_together(Running& now, const Plan& plan, Arena& arena) const {
     const int64_t height = stage.needed;
     if (height == 0) continue;
     if (stage.packs_itself) pack(plan, static_cast<int>(i), arena);  // too short to be worth waking the others
-    const int64_t most = stage.layout.together ? 1 : int64_t{kPartsPerThread} * now.pool.threads();
-    const int parts = static_cast<int>(std::min(height, most));
+    if (stage.streams_to != kNothing) continue;
+    const int source = stage.inputs.empty() ? kNothing : stage.inputs[0];
+    const bool streamed = is_stage(source) && plan.stages[source].streams_to == static_cast<int>(i);
+    // Of what streams, rows at the edges of parts are made twice.
+    const int64_t several = int64_t{streamed ? 1 : kPartsPerThread} * now.pool.threads();
+    const int parts = static_cast<int>(std::min(height, stage.layout.together ? 1 : several));
     now.pool.run(parts, [&](int part, int thread) {
-      rows(plan, static_cast<int>(i), part_of(height, part, parts), arena, now.workers[thread]);
+      const Range range = part_of(height, part, parts);
+      Worker& worker = now.workers[thread];
+      if (streamed) {
+        run_streamed(plan, static_cast<int>(i), range, arena, worker);
+      } else {
+        rows(plan, static_cast<int>(i), range, arena, worker, {});
+      }
     });
+  }
+}
+
+void Graph::run_streamed(const Plan& plan, int index, Range range, Arena& arena, Worker& worker) const {
+  const Stage& stage = plan.stages[index];
+  const int source = stage.inputs[0];
+  const Stage& before = plan.stages[source];
+  const Stream stream{source, {worker.streamed.data(), before.kept, before.layout.out.w * before.layout.out.c}};
+  const auto needed = [&](int64_t y) { return stage.op->rows_needed(stage.layout, 0, y); };
+  int64_t done = std::max<int64_t>(0, needed(range.begin) - before.kept);
+  for (int64_t y = range.begin; y < range.end; ++y) {
+    if (done < needed(y)) rows(plan, source, {done, needed(y)}, arena, worker, stream);
+    done = std::max(done, needed(y));
+    rows(plan, index, {y, y + 1}, arena, worker, stream);
   }
 }
 

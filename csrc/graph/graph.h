@@ -90,6 +90,7 @@ class Graph {
     int64_t plan = 0;  // as the arena's
     Scratch scratch;
     Buffer<float> row;
+    Buffer<float> streamed;     // rows of a stage that streams
     std::vector<Map> inputs;    // of the stage in hand
     std::vector<int64_t> done;  // by stage: rows computed
     Arena arena;
@@ -129,13 +130,20 @@ class Graph {
   }
   // Packs the input of a stage that packs it itself.
   void pack(const Plan& plan, int stage, Arena& arena) const;
-  void rows(const Plan& plan, int index, Range range, Arena& arena, Worker& worker) const;
+  // Rows of a stage that was not computed yet, in place of those of the arena.
+  struct Stream {
+    int stage = kNothing;
+    Map map;
+  };
+  void rows(const Plan& plan, int index, Range range, Arena& arena, Worker& worker, const Stream& stream) const;
   void run_alone(const Plan& plan, Arena& arena, Worker& worker, double* seconds = nullptr) const;
   // Computes the rows of a stage up to `count`, or to the end of a band, and before each those of its group that it
   // needs.
   void advance(const Plan& plan, const Group& group, int stage, int64_t count, Arena& arena, Worker& worker,
                double* seconds) const;
   void run_together(Running& now, const Plan& plan, Arena& arena) const;
+  // Computes rows of a stage, and those that it needs of the one that streams to it.
+  void run_streamed(const Plan& plan, int index, Range range, Arena& arena, Worker& worker) const;
 
   const std::vector<Input> inputs_;
   const std::vector<Node> nodes_;

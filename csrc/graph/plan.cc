@@ -16,6 +16,9 @@ constexpr int64_t kStrip =
 // while: so many bytes.
 constexpr int64_t kSmallMap = 256 << 10, kAhead = 32 << 10;
 
+// A map that does not fit into a second-level cache.
+constexpr int64_t kLargeMap = 1 << 20;
+
 // Number of readers of each node's value, the caller of the network included.
 std::vector<int> count_readers(const std::vector<Node>& nodes, const std::vector<int>& outputs) {
   std::vector<int> readers(nodes.size(), 0);
@@ -131,6 +134,21 @@ void set_kept(Plan& plan) {
   }
 }
 
+// A large map of which a few rows are kept for one reader is not worth storing: where threads share an image, each
+// makes the rows that its own rows of the reader need.
+void set_streams(Plan& plan) {
+  std::vector<Stage>& stages = plan.stages;
+  for (int j = 0; j < static_cast<int>(stages.size()); ++j) {
+    const int i = stages[j].inputs.size() == 1 ? stages[j].inputs[0] : kNothing;
+    if (!is_stage(i) || stages[i].kept == stages[i].layout.out.h) continue;
+    const Stage& stage = stages[i];
+    const bool reads_stream =
+        stage.inputs.size() == 1 && is_stage(stage.inputs[0]) && stages[stage.inputs[0]].streams_to == i;
+    const bool large = stage.layout.out.elements() * static_cast<int64_t>(sizeof(float)) > kLargeMap;
+    if (large && !reads_stream && stages[j].layout.band() == 1 && !stage.layout.together) stages[i].streams_to = j;
+  }
+}
+
 // Gives each stage memory that no value still to be read occupies; within a group all values may still be read. A value
 // that is last read as the other operand of an addition is overwritten by its sum, row by row: one map less in cache.
 void assign_slots(Plan& plan, bool trace) {
@@ -235,6 +253,7 @@ Plan make_plan(const std::vector<Node>& nodes, const std::vector<int>& outputs, 
   set_needed(plan, trace);
   set_kept(plan);
   assign_slots(plan, trace);
+  if (!trace) set_streams(plan);
   return plan;
 }
 

@@ -35,6 +35,7 @@ struct Stage {
   int slot = kNowhere;  // memory of the output
   int64_t needed = 0;   // rows of the output, from the first on, that somebody reads: what others hold is not computed
   int64_t kept = 0;     // rows of the output that must be kept while its group runs row by row: all, or a few
+  int streams_to = kNothing;  // the one stage that reads the output, if it is large and few of its rows are kept
   // Stages that read the output as bits: its rows are packed for them while they are in cache. Those with a threshold
   // that needs the whole map (sample_mean), or that read an input of the network, pack their input themselves.
   std::vector<int> packs;

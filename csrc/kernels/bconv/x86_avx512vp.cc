@@ -47,10 +47,13 @@ void pixels(const Count& c, size_t block) {
   for (; p < c.pixels; ++p) tile<1, B, Masked>(c, p, block);
 }
 
+// Rows of 7, 14, 28 and 56 pixels, those of images of 224 × 224, are whole tiles of 7.
 template <bool Masked>
 void blocks(const Count& c) {
   size_t block = 0;
-  for (; block + 2 <= c.blocks; block += 2) pixels<4, 2, Masked>(c, block);
+  for (; block + 2 <= c.blocks; block += 2) {
+    c.pixels % 7 == 0 ? pixels<7, 2, Masked>(c, block) : pixels<4, 2, Masked>(c, block);
+  }
   if (block < c.blocks) pixels<8, 1, Masked>(c, block);
 }
 
