@@ -14,7 +14,7 @@ test: $(DONE)  ## all tests, warnings as errors, in one process a processor
 	$(BIN)/python -m pytest -q --numprocesses=auto --dist=loadscope
 
 test-gpu: $(DONE)  ## training on a GPU beside the same on the CPU, CUDA graphs, steps that wait for nothing
-	$(BIN)/python -m pytest -q -m gpu
+	$(BIN)/python -m pytest -q -m gpu tests/test_gpu.py || [ $$? -eq 5 ]  # 5: none ran, as there is no GPU
 
 c-library:  ## the engine as a library for C, static and shared (docs/c.md); needs CMake and a compiler, no Python
 	cmake -S . -B build/c -DONEBIT_PYTHON=OFF -DONEBIT_C_LIBRARY=ON

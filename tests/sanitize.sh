@@ -62,7 +62,7 @@ if [ "${2-}" = fuzz ]; then
   exit
 fi
 env $SANITIZED "$PYTHON" -c "from onebit.runtime import _engine; assert _engine.__file__.startswith('$PACKAGE'), _engine"
-for tests in engine sequences moves hostile hostile_several hostile_moves hostile_texts model fuzz; do
+for tests in engine large_maps sequences moves hostile hostile_several hostile_moves hostile_texts model fuzz; do
   env $SANITIZED "$PYTHON" -m pytest -q -p no:cacheprovider "tests/runtime/test_runtime_$tests.py"
 done
 

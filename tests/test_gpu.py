@@ -5,6 +5,7 @@
 
 import copy
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -47,8 +48,10 @@ def waiting_is_an_error() -> Iterator[None]:
     if DEVICE == "cpu":
         yield
         return
-    torch.cuda.set_sync_debug_mode("error")
     try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that the mode is a prototype
+            torch.cuda.set_sync_debug_mode("error")
         yield
     finally:
         torch.cuda.set_sync_debug_mode("default")
@@ -116,7 +119,10 @@ def test_graphs_are_replayed(tmp_path):
     setup = made(tmp_path, method="adabin", compile="true", model="resnet20")
     losses(setup)
     batch = batches(setup)[0]
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+    activities = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
+    with torch.profiler.profile(activities=activities):
+        setup.step(batch, checks=False)  # the first profile of a process may lack events
+    with torch.profiler.profile(activities=activities) as profile:
         for _ in range(3):
             setup.step(batch, checks=False)
     called = {event.key: event.count for event in profile.key_averages()}

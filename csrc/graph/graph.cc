@@ -80,7 +80,7 @@ const Graph::CachedPlan& Graph::plan_for(Running& now, const std::vector<Shape>&
   if (found != plans.end()) {
     plans.splice(plans.begin(), plans, found);
   } else {
-    plans.push_front({++now.plans_made, make_plan(nodes_, outputs_, inputs, false)});
+    plans.push_front({++now.plans_made, make_plan(nodes_, outputs_, inputs, threads_, false)});
     if (plans.size() > kCachedPlans) plans.pop_back();
   }
   return plans.front();
@@ -123,8 +123,7 @@ void Graph::prepare(const CachedPlan& cached, Worker& worker) const {
   worker.done.resize(cached.plan.stages.size());
   for (const Stage& stage : cached.plan.stages) {
     const size_t kept = static_cast<size_t>(stage.kept * stage.layout.out.w * stage.layout.out.c);
-    const bool streams = stage.streams_to != kNothing && threads_ > 1;
-    if (streams && worker.streamed.size() < kept) worker.streamed = Buffer<float>(kept);
+    if (stage.streams_to != kNothing && worker.streamed.size() < kept) worker.streamed = Buffer<float>(kept);
     if (worker.inputs.size() < stage.inputs.size()) worker.inputs.resize(stage.inputs.size());
     stage.op->reserve(stage.layout, worker.scratch);
   }
@@ -435,7 +434,7 @@ std::vector<Traced> Graph::trace(const std::vector<Values>& inputs, int64_t batc
   const std::vector<Shape> shapes = shapes_of(inputs);
   Running& now = running();
   std::lock_guard<std::mutex> lock(now.mutex);
-  const CachedPlan cached{++now.plans_made, make_plan(nodes_, outputs_, shapes, true)};
+  const CachedPlan cached{++now.plans_made, make_plan(nodes_, outputs_, shapes, threads_, true)};
   const Plan& plan = cached.plan;
   Arena arena;
   prepare(cached, true, arena);

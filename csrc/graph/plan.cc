@@ -18,6 +18,7 @@ constexpr int64_t kSmallMap = 256 << 10, kAhead = 32 << 10;
 
 // A map that does not fit into a second-level cache.
 constexpr int64_t kLargeMap = 1 << 20;
+constexpr int64_t kRowsPerPart = 8;  // at least, of what reads one that is not stored
 
 // Number of readers of each node's value, the caller of the network included.
 std::vector<int> count_readers(const std::vector<Node>& nodes, const std::vector<int>& outputs) {
@@ -101,11 +102,8 @@ void set_needed(Plan& plan, bool all) {
     if (all) ask(j, stage.layout.out.h);
     if (stage.needed == 0) continue;
     for (size_t i = 0; i < stage.inputs.size(); ++i) {
-      int64_t rows = i == 0 && stage.packs_itself ? stage.layout.in[0].h : 0;
-      for (int64_t y = 0; y < stage.needed; ++y) {  // of padding that reflects or repeats, the last is not the most
-        rows = std::max(rows, stage.op->rows_needed(stage.layout, static_cast<int>(i), y));
-      }
-      ask(stage.inputs[i], rows);
+      const int64_t rows = stage.op->rows_needed(stage.layout, static_cast<int>(i), stage.needed - 1);
+      ask(stage.inputs[i], i == 0 && stage.packs_itself ? stage.layout.in[0].h : rows);
     }
     for (const FusedStep& step : stage.steps) ask(step.other, stage.needed);
   }
@@ -135,17 +133,24 @@ void set_kept(Plan& plan) {
 }
 
 // A large map of which a few rows are kept for one reader is not worth storing: where threads share an image, each
-// makes the rows that its own rows of the reader need.
-void set_streams(Plan& plan) {
+// makes the rows that its own rows of the reader need. At the edges of their parts some are made twice: a twentieth at
+// most.
+void set_streams(Plan& plan, int threads) {
   std::vector<Stage>& stages = plan.stages;
   for (int j = 0; j < static_cast<int>(stages.size()); ++j) {
-    const int i = stages[j].inputs.size() == 1 ? stages[j].inputs[0] : kNothing;
+    const Stage& reader = stages[j];
+    const int i = reader.inputs.size() == 1 ? reader.inputs[0] : kNothing;
     if (!is_stage(i) || stages[i].kept == stages[i].layout.out.h) continue;
     const Stage& stage = stages[i];
     const bool reads_stream =
         stage.inputs.size() == 1 && is_stage(stage.inputs[0]) && stages[stage.inputs[0]].streams_to == i;
     const bool large = stage.layout.out.elements() * static_cast<int64_t>(sizeof(float)) > kLargeMap;
-    if (large && !reads_stream && stages[j].layout.band() == 1 && !stage.layout.together) stages[i].streams_to = j;
+    const auto rows = [&](int64_t y) { return reader.op->rows_needed(reader.layout, 0, y); };
+    const int64_t middle = reader.needed / 2, twice = stage.kept - (rows(middle + 1) - rows(middle));
+    const bool parted = reader.needed >= kRowsPerPart * threads && 20 * (threads - 1) * twice <= stage.needed;
+    if (large && parted && !reads_stream && reader.layout.band() == 1 && !stage.layout.together) {
+      stages[i].streams_to = j;
+    }
   }
 }
 
@@ -199,7 +204,7 @@ void assign_slots(Plan& plan, bool trace) {
 }  // namespace
 
 Plan make_plan(const std::vector<Node>& nodes, const std::vector<int>& outputs, const std::vector<Shape>& inputs,
-               bool trace) {
+               int threads, bool trace) {
   Plan plan;
   plan.inputs = inputs;
   const std::vector<int> readers = count_readers(nodes, outputs);
@@ -253,7 +258,7 @@ Plan make_plan(const std::vector<Node>& nodes, const std::vector<int>& outputs, 
   set_needed(plan, trace);
   set_kept(plan);
   assign_slots(plan, trace);
-  if (!trace) set_streams(plan);
+  if (!trace && threads > 1) set_streams(plan, threads);
   return plan;
 }
 

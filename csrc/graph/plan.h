@@ -61,9 +61,10 @@ struct Plan {
   std::vector<int> outputs;        // stages
 };
 
-// The inputs come first among the nodes; `outputs` are nodes. With `trace` every node is a stage of its own and no
-// memory is shared, so that all values remain. Throws std::invalid_argument if the shapes do not fit.
+// The inputs come first among the nodes; `outputs` are nodes; `threads` may share an image. With `trace` every node is
+// a stage of its own and no memory is shared, so that all values remain. Throws std::invalid_argument if the shapes do
+// not fit.
 Plan make_plan(const std::vector<Node>& nodes, const std::vector<int>& outputs, const std::vector<Shape>& inputs,
-               bool trace);
+               int threads, bool trace);
 
 }  // namespace onebit

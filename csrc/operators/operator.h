@@ -101,7 +101,8 @@ class Operator {
   virtual void reserve(const Layout& layout, Scratch& scratch) const;
   virtual void reserve(const Layout& layout, Packed& packed) const;
 
-  // How many rows of input number `input` must be there for output row y; all, unless an operator knows better.
+  // How many rows of input number `input` must be there for the output rows up to y, which never grow fewer with y;
+  // all, unless an operator knows better.
   virtual int64_t rows_needed(const Layout& layout, int input, int64_t y) const;
 
   // Whether `row` computes some rows of sequences (T, 1, C) at once.

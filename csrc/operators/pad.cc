@@ -35,8 +35,18 @@ class Pad : public Operator {
   }
 
   int64_t rows_needed(const Layout& layout, int, int64_t y) const override {
-    const int64_t height = layout.in[0].h, at = y - rows_.first;
-    return mode_ == Mode::zeros ? std::clamp<int64_t>(at + 1, 0, height) : seen(at, height) + 1;
+    const int64_t height = layout.in[0].h, until = std::clamp<int64_t>(y - rows_.first + 1, 0, height);
+    switch (mode_) {
+      case Mode::zeros:
+        return until;
+      case Mode::replicate:
+        return std::max<int64_t>(until, 1);
+      case Mode::reflect:
+        return std::max(until, std::min(rows_.first + 1, height));
+      case Mode::circular:
+        return rows_.first > 0 ? height : until;
+    }
+    return height;
   }
   // Reflected rows come back in reverse, circular ones from the end.
   int64_t rows_seen() const override { return mode_ == Mode::zeros || mode_ == Mode::replicate ? 1 : 0; }

@@ -23,7 +23,7 @@ READERS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("reader", [*READERS, "a depthwise convolution", "two in a row"])
-@pytest.mark.parametrize("height", (127, 3))
+@pytest.mark.parametrize("height", (127, 40, 3))
 def test_streams(tmp_path: Path, reader: str, height: int) -> None:
     width = 12_000 // height
     net = Builder(3, (3, height, width))
@@ -43,3 +43,21 @@ def test_streams(tmp_path: Path, reader: str, height: int) -> None:
             model = load(tmp_path / "net.onebit", isa=isa, threads=threads)
             for _ in range(2):
                 np.testing.assert_array_equal(model(pixels), expected, err_msg=f"{isa}, {threads} threads")
+
+
+@pytest.mark.parametrize("mode", ("reflect", "circular", "replicate", "zeros"))
+@pytest.mark.parametrize("pixels", ([0, 2, 0, 0], [2, 2, 2, 2], [1, 0, 0, 0]))
+def test_pads_of_rows_that_are_asked_for_together(tmp_path: Path, mode: str, pixels: list[int]) -> None:
+    """A pad needs no fewer rows for the first rows of a band than for its last: the image before must not shine through."""
+    net = Builder(0, (3, 28, 28))
+    x = net.node("relu", [net.conv("input", 3, 64, 3, padding=[1, 1])])
+    x = net.conv(net.node("pad", [x], pixels=pixels, mode=mode), 64, 8, 3)
+    file_format.write(tmp_path / "net.onebit", net.graph(x), net.tensors)
+    images = np.random.default_rng(0).integers(0, 256, (3, 28, 28, 3), dtype=np.uint8)
+    expected = load(tmp_path / "net.onebit", backend="reference")(images)
+    for threads in (1, 2):
+        model = load(tmp_path / "net.onebit", threads=threads)
+        for number in (0, 1, 2):
+            one = slice(number, number + 1)
+            np.testing.assert_array_equal(model(images[one]), expected[one])
+        np.testing.assert_array_equal(model(images), expected)

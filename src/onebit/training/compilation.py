@@ -1,7 +1,7 @@
 """torch.compile of a training step, and its replay as CUDA graphs.
 
 A step of a small network is many short kernels, which a CPU launches more slowly than a GPU computes them. On one GPU the compiled forward
-and backward passes are therefore recorded once, as CUDA graphs, and replayed with one launch each (mode `reduce-overhead` of torch.compile).
+and backward passes are therefore recorded once, as CUDA graphs, and replayed with one launch each.
 What a replay computes lies where the last one's results lay:
 
 - parameters, buffers and schedules are read and written in place; where one is replaced by another tensor, its graph is recorded anew
@@ -16,6 +16,9 @@ from torch import nn
 
 from onebit.training.recipe import DeviceOptions
 from onebit.training.step import Step
+
+# As mode reduce-overhead, but that batches of many sizes, which are compiled for any size, are launched kernel by kernel.
+GRAPHS = {"triton.cudagraphs": True, "triton.cudagraph_skip_dynamic_graphs": True}
 
 
 def compiles(options: DeviceOptions, steps: int) -> bool:
@@ -35,6 +38,6 @@ def compile_step(step: Step, objective: nn.Module, graphs: bool, **options: Any)
 
     objective: that of the step, not wrapped by fabric
     """
-    objective.compile(mode="reduce-overhead" if graphs else "default", **options)
+    objective.compile(options=GRAPHS if graphs else None, **options)
     step.graphs = graphs
     step.hooks.compile()
