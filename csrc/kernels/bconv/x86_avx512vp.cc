@@ -52,7 +52,11 @@ template <bool Masked>
 void blocks(const Count& c) {
   size_t block = 0;
   for (; block + 2 <= c.blocks; block += 2) {
-    c.pixels % 7 == 0 ? pixels<7, 2, Masked>(c, block) : pixels<4, 2, Masked>(c, block);
+    if (Masked || c.pixels % 7) {
+      pixels<4, 2, Masked>(c, block);
+    } else {
+      for (size_t p = 0; p < c.pixels; p += 7) tile<7, 2, false>(c, p, block);
+    }
   }
   if (block < c.blocks) pixels<8, 1, Masked>(c, block);
 }

@@ -254,19 +254,26 @@ class StepHooks:
                 layer.weight_binarizer.after_step(layer.weight, gradient)  # type: ignore[union-attr]
 
 
-def before_step(model: nn.Module) -> None:
-    """The hook between the backward pass and clipping, for methods that change the gradient of their weights."""
-    _called(model, "before_step")
-    StepHooks(model).before()
+def before_step(model: nn.Module, hooks: StepHooks | None = None) -> None:
+    """The hook between the backward pass and clipping, for methods that change the gradient of their weights.
+
+    hooks: the model's, where they are known.
+    """
+    if hooks is None:
+        _called(model, "before_step")
+        hooks = StepHooks(model)
+    hooks.before()
 
 
-def after_step(model: nn.Module, clipping: Tensor | None = None) -> None:
+def after_step(model: nn.Module, clipping: Tensor | None = None, hooks: StepHooks | None = None) -> None:
     """The hook after an optimizer step, for methods that watch weights and gradients.
 
-    clipping: what the gradients were multiplied by to bound their norm, if they were.
+    clipping: what the gradients were multiplied by to bound their norm, if they were; hooks: the model's, where they are known.
     """
-    _called(model, "after_step")
-    StepHooks(model).after(clipping)
+    if hooks is None:
+        _called(model, "after_step")
+        hooks = StepHooks(model)
+    hooks.after(clipping)
 
 
 def float32_bytes(model: nn.Module) -> int:

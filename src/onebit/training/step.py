@@ -56,12 +56,12 @@ class Step:
         loss, outputs = backward(self.fabric, self.objective, batch, self.parts)
         if self.graphs:
             loss, outputs = loss.clone(), None if outputs is None else outputs.clone()
-        self.hooks.before()
+        layers.before_step(self.model, self.hooks)
         clipping = clip_gradients(self.fabric, self.objective, self.optimizer, self.clip_grad_norm)
         if checks and not math.isfinite(loss.item()):
             raise NonFiniteLoss(loss.item(), batch)
         self.optimizer.step()
-        self.hooks.after(clipping)
+        layers.after_step(self.model, clipping, self.hooks)
         self.optimizer.zero_grad(set_to_none=True)
         if self.average is not None:
             self.average.update_parameters(self.model)
