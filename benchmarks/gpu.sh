@@ -9,11 +9,12 @@ set -u
 OUT=${1:?usage: benchmarks/gpu.sh OUT [ROOT [SECONDS [EPOCHS]]]}
 ROOT=${2:-data} SECONDS_ALL=${3:-540} EPOCHS=${4:-400}
 PYTHON=${PYTHON:-python3} DEVICE=${ONEBIT_TEST_DEVICE:-cuda}
+mkdir -p "$OUT" && OUT=$(cd "$OUT" && pwd) || exit
+[ -d "$ROOT" ] && ROOT=$(cd "$ROOT" && pwd)
+case $PYTHON in */*) PYTHON=$(cd "$(dirname "$PYTHON")" && pwd)/$(basename "$PYTHON") ;; esac
 cd "$(dirname "$0")/.." || exit
 END=$(($(date +%s) + SECONDS_ALL))
 export PYTHONPATH="$PWD/src" PYTHONUNBUFFERED=1 TORCHINDUCTOR_CACHE_DIR="${TORCHINDUCTOR_CACHE_DIR:-/tmp/onebit-inductor}"
-mkdir -p "$OUT"
-
 left() { echo $((END - $(date +%s))); }
 
 step() {  # step <name> <seconds at most> <command...>: its output in <out>/<name>.txt, once

@@ -30,7 +30,7 @@ if DEVICE == "cuda" and not torch.cuda.is_available():
     pytest.skip("needs a GPU: PyTorch finds none", allow_module_level=True)
 pytestmark = pytest.mark.gpu
 STEPS = 5  # the first compiles, the second warms up, the third records; then graphs are replayed
-IDENTITY = ["xnor", "bireal", "rbnn", "adabin", "rebnn", "reactnet"]  # one of each way to binarize
+KINDS = ["xnor", "bireal", "rbnn", "adabin", "rebnn", "reactnet"]  # one of each way to binarize
 
 
 @pytest.fixture(autouse=True)
@@ -93,7 +93,7 @@ def test_losses_are_the_cpus(method, tmp_path):
     close(ours, theirs, 0.05)
 
 
-@pytest.mark.parametrize("method", ["float", *IDENTITY])
+@pytest.mark.parametrize("method", ["float", *KINDS])
 @pytest.mark.parametrize("parts", (1, 2))
 def test_graphs_compute_what_the_compiled_step_does(method, parts, tmp_path):
     """And what they return stays as it was while the next step runs."""
@@ -131,7 +131,7 @@ def test_graphs_are_replayed(tmp_path):
 
 
 @pytest.mark.parametrize("compiled", ("false", "true"))
-@pytest.mark.parametrize("method", ["float", *IDENTITY])
+@pytest.mark.parametrize("method", ["float", *KINDS])
 def test_steps_wait_for_nothing(method, compiled, tmp_path):
     torch._dynamo.reset()
     setup = made(tmp_path, method=method, compile=compiled, clip_grad_norm=1.0, ema_decay=0.9)
